@@ -1,0 +1,30 @@
+"""rigwise: what compute a deep-learning model needs, predicted, planned and proven."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rigwise.estimate.predict import predict as predict
+    from rigwise.graph.load import load_model as capture
+    from rigwise.search.plan import plan as plan
+
+__version__ = "0.1.0"
+
+#: Public name -> module that defines it; loaded on first use (PEP 562).
+_PUBLIC = {
+    "capture": ("rigwise.graph.load", "load_model"),
+    "predict": ("rigwise.estimate.predict", "predict"),
+    "plan": ("rigwise.search.plan", "plan"),
+}
+
+__all__ = ["__version__", *_PUBLIC]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'rigwise' has no attribute {name!r}")
+    from importlib import import_module
+
+    module, attribute = _PUBLIC[name]
+    return getattr(import_module(module), attribute)

@@ -1,0 +1,98 @@
+"""The ``rigwise`` command: a table of commands, each loaded when it is called.
+
+A command module parses, calls one function and prints. Exit codes: 0 answered,
+1 ran and found problems or nothing feasible, 2 bad input. A traceback is a bug.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+from typing import NoReturn
+
+import click
+
+from rigwise import __version__
+from rigwise.errors import RigwiseError, near_matches
+
+#: Command -> what it answers. The module is ``rigwise.cli.<command>``, its function ``command``.
+COMMANDS = {
+    "devices": "the accelerators in the catalogue, filtered and sorted",
+    "cpus": "the CPUs in the catalogue",
+    "offers": "what can be rented, where and for how much",
+    "parts": "PC parts and their prices",
+    "models": "the models that come captured",
+    "capture": "turn a model into a compute graph",
+    "show": "operators, FLOPs, bytes and memory of a model",
+    "predict": "step time, memory, energy of a model on a device",
+    "compare": "the same on several devices, side by side",
+    "plan": "what to rent, buy or use, proven",
+}
+
+
+class CommandTable(click.Group):
+    """Commands by name, imported one at a time, so that ``--help`` stays quick."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All names, in the order of the table."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the one command that was asked for."""
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = import_module(f"rigwise.cli.{cmd_name}").command
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does, with near matches for a typo."""
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            close = near_matches(args[0], COMMANDS) or "rigwise --help lists them"
+            raise click.UsageError(f"there is no command {args[0]!r}; {close}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The table itself, without importing any command."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=CommandTable, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="rigwise")
+def root() -> None:
+    """Choose, set up and use compute for deep learning, from your own model.
+
+    MODEL is a zoo name, a config.json or its folder, a captured .rwg, or
+    package.module:factory. DEVICE is a catalogue id or a common name.
+    """
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Run the command line and exit."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        code = root.main(args=arguments, prog_name="rigwise", standalone_mode=False)
+    except RigwiseError as error:
+        if "--debug" in arguments:
+            raise
+        code = _fail(str(error), error.exit_code)
+    except click.exceptions.Exit as stop:
+        code = stop.exit_code
+    except click.ClickException as error:
+        code = _fail(error.format_message(), 2)
+    except (KeyboardInterrupt, click.Abort):
+        code = _fail("interrupted", 130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail(message: str, code: int) -> int:
+    """One line on stderr, whatever the message holds."""
+    line = " ".join(message.split())
+    print(f"rigwise: {line}", file=sys.stderr)
+    return code

@@ -1,0 +1,183 @@
+"""Where outside text becomes our dataclasses, and where our text becomes files.
+
+The only module that imports Pydantic. Every message names the file and the key.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import tempfile
+import types
+import typing
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+from rigwise.errors import InvalidInputError, near_matches
+
+T = TypeVar("T")
+
+#: No configuration, job or case file of a person is larger.
+TEXT_LIMIT_BYTES = 64 * 2**20
+
+
+def read_bytes(path: str | os.PathLike[str], *, limit_bytes: int = TEXT_LIMIT_BYTES) -> bytes:
+    """The content of a regular file.
+
+    Raises:
+        InvalidInputError: Missing, a folder, unreadable, empty or larger than ``limit_bytes``.
+    """
+    file = Path(path)
+    try:
+        if file.is_dir():
+            raise InvalidInputError(f"{file} is a folder, not a file")
+        size = file.stat().st_size
+        if size > limit_bytes:
+            raise InvalidInputError(f"{file} has {size:,} bytes", hint=f"at most {limit_bytes:,} are read")
+        with file.open("rb") as stream:
+            content = stream.read(limit_bytes + 1)
+    except FileNotFoundError:
+        raise InvalidInputError(f"there is no file {file}") from None
+    except (OSError, ValueError) as error:
+        raise InvalidInputError(f"{file} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    if not content:
+        raise InvalidInputError(f"{file} is empty")
+    if len(content) > limit_bytes:
+        raise InvalidInputError(f"{file} has over {limit_bytes:,} bytes", hint="that is more than is read")
+    return content
+
+
+def read_text(path: str | os.PathLike[str], *, limit_bytes: int = TEXT_LIMIT_BYTES) -> str:
+    """The content of a UTF-8 text file; same errors as ``read_bytes``."""
+    try:
+        return read_bytes(path, limit_bytes=limit_bytes).decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise InvalidInputError(f"{path} is not text in UTF-8") from None
+
+
+def _reject_constant(name: str) -> float:
+    raise ValueError(f"{name} is not a number")
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    keys = dict(pairs)
+    if len(keys) < len(pairs):
+        seen: set[str] = set()
+        twice = next(k for k, _ in pairs if k in seen or seen.add(k))  # type: ignore[func-returns-value]
+        raise ValueError(f"key {twice!r} stands twice")
+    return keys
+
+
+def parse_json(text: str | bytes, where: str) -> Any:
+    """JSON with unique keys and finite numbers.
+
+    Raises:
+        InvalidInputError: It is not; the message names ``where`` and the position.
+    """
+    try:
+        return json.loads(text, parse_constant=_reject_constant, object_pairs_hook=_unique_keys)
+    except json.JSONDecodeError as error:
+        raise InvalidInputError(
+            f"{where} is not JSON: {error.msg} in line {error.lineno}, column {error.colno}"
+        ) from None
+    except (ValueError, RecursionError) as error:
+        raise InvalidInputError(f"{where} is not usable JSON: {error}") from None
+
+
+def parse_toml(text: str, where: str) -> dict[str, Any]:
+    """TOML as plain objects.
+
+    Raises:
+        InvalidInputError: It is not TOML; the message names ``where``.
+    """
+    import tomllib
+
+    try:
+        return tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, ValueError, RecursionError) as error:
+        raise InvalidInputError(f"{where} is not TOML: {error}") from None
+
+
+def _forbid_unknown_keys(kind: Any, seen: set[Any]) -> None:
+    """Tell Pydantic, on every dataclass reachable from ``kind``, to refuse keys it does not know."""
+    for argument in typing.get_args(kind):
+        _forbid_unknown_keys(argument, seen)
+    if not (isinstance(kind, type) and dataclasses.is_dataclass(kind)) or kind in seen:
+        return
+    seen.add(kind)
+    kind.__pydantic_config__ = {"extra": "forbid", "allow_inf_nan": False}  # type: ignore[attr-defined]
+    for hint in typing.get_type_hints(kind).values():
+        _forbid_unknown_keys(hint, seen)
+
+
+@cache
+def _adapter(kind: Any) -> Any:
+    from pydantic import TypeAdapter
+
+    _forbid_unknown_keys(kind, set())
+    return TypeAdapter(kind)
+
+
+def parse(data: Any, kind: type[T], where: str) -> T:
+    """``data`` as the dataclass ``kind``; unknown keys, wrong types, NaN and infinity are errors.
+
+    Raises:
+        InvalidInputError: The first fault, with ``where``, the key, what was found and expected.
+    """
+    from pydantic import ValidationError
+
+    try:
+        return typing.cast(T, _adapter(kind).validate_python(data))
+    except ValidationError as error:
+        raise InvalidInputError(_first_fault(error.errors(), kind, where)) from None
+
+
+def _first_fault(faults: list[Any], kind: Any, where: str) -> str:
+    fault = faults[0]
+    key = ".".join(str(part) for part in fault["loc"]) or "the document"
+    more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+    if fault["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+        names = [f.name for f in dataclasses.fields(kind)] if dataclasses.is_dataclass(kind) else []
+        close = near_matches(str(fault["loc"][-1]), names)
+        return f"{where}: unknown key {key!r}" + (f", {close}" if close else "") + more
+    if fault["type"] in ("missing", "missing_argument", "missing_keyword_only_argument"):
+        return f"{where}: {key} is missing{more}"
+    return f"{where}: {key} is {str(fault['input'])[:60]!r}: {fault['msg'].lower()}{more}"
+
+
+def as_plain(value: Any) -> Any:
+    """Dataclasses, mappings and tuples as dicts and lists, for JSON."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: as_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, dict | types.MappingProxyType):
+        return {str(k): as_plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [as_plain(v) for v in value]
+    return value
+
+
+def write_atomically(path: str | os.PathLike[str], content: str | bytes) -> None:
+    """Write a file whole or not at all: into a neighbour first, then renamed over the target.
+
+    Raises:
+        InvalidInputError: The place cannot be written to.
+    """
+    file = Path(path)
+    data = content.encode("utf-8") if isinstance(content, str) else content
+    temporary = None
+    try:
+        handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name[:40]}.")
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(data)
+        with contextlib.suppress(OSError):
+            os.chmod(temporary, file.stat().st_mode & 0o777 if file.exists() else 0o644)
+        os.replace(temporary, file)
+    except OSError as error:
+        raise InvalidInputError(f"{file} cannot be written: {error.strerror or error}") from None
+    finally:
+        if temporary is not None:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary)

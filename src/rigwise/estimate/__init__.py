@@ -1,0 +1,1 @@
+"""From work and machine to time, memory, energy, each with an interval."""

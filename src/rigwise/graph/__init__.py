@@ -1,0 +1,1 @@
+"""The model as operators: capture, files, counting, passes."""

@@ -1,0 +1,1 @@
+"""A concrete computer or cluster."""

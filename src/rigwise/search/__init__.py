@@ -1,0 +1,1 @@
+"""A* over everything that can be rented, bought or already stands there."""
