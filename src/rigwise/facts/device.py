@@ -35,13 +35,16 @@ class Device:
         compute_capability: NVIDIA only, ``"9.0"``.
         units: Streaming multiprocessors, compute units or cores.
         lanes_per_unit: fp32 lanes of one unit.
-        boost_hz, tensor_hz: Highest rated clock; rated clock under matrix work where it differs.
+        shared_bytes_per_unit, register_bytes_per_unit: On-chip memory of one unit.
+        boost_hz, base_hz, tensor_hz: Highest and lowest rated clock; rated clock under matrix work
+            where it differs.
         peak_flops_per_s: Dense peak by rate name (see ``RATES_OF_FORMAT``); a multiply-add is 2.
         memory_bytes: As marketed. ``usable_bytes``: what the driver really offers, where known.
         memory_bytes_per_s, l2_bytes, memory_kind: Device memory and last-level cache.
         tdp_w: Board power limit.
         host_link, host_bytes_per_s_each_way: Link to the host.
         peer_link, peer_bytes_per_s_each_way: All links to other devices of the node together.
+        slots, per_board: Expansion slots of a card; devices on one board (two on a K80 or MI250).
         matrix_class: ``dc``, ``pro``, ``geforce``, ``halfpipe``, ``none`` ...: which accumulate
             rates of its generation the product line is allowed.
         basis: Basis of each figure, by field name (``peak_flops_per_s.bf16_acc32``);
@@ -58,7 +61,10 @@ class Device:
     compute_capability: str = ""
     units: int | None = None
     lanes_per_unit: int | None = None
+    shared_bytes_per_unit: float | None = None
+    register_bytes_per_unit: float | None = None
     boost_hz: float | None = None
+    base_hz: float | None = None
     tensor_hz: float | None = None
     peak_flops_per_s: Mapping[str, float] = field(default_factory=dict)
     memory_bytes: float | None = None
@@ -72,6 +78,7 @@ class Device:
     peer_link: str = ""
     peer_bytes_per_s_each_way: float | None = None
     slots: float | None = None
+    per_board: int = 1
     launch_price_usd: float | None = None
     matrix_class: str = ""
     basis: Mapping[str, Basis] = field(default_factory=dict)
@@ -81,6 +88,9 @@ class Device:
     def peak(self, number_format: str) -> float:
         """Dense peak in FLOP/s for arithmetic in ``number_format``, accumulating in 32 bits.
 
+        Where fp16 lanes are slower than fp32 (compute capability 6.1: 1/64), libraries
+        convert and compute in fp32, so that is the rate.
+
         Raises:
             UnsupportedError: The device has no unit for the format.
             MissingFactError: The device may have one, but nobody published its rate.
@@ -89,9 +99,9 @@ class Device:
         ...        peak_flops_per_s={"fp32": 1e13}).peak("fp16")
         10000000000000.0
         """
-        for rate in RATES_OF_FORMAT[number_format]:
-            if rate in self.peak_flops_per_s:
-                return self.peak_flops_per_s[rate]
+        peaks = [self.peak_flops_per_s[rate] for rate in RATES_OF_FORMAT[number_format] if rate in self.peak_flops_per_s]
+        if peaks:
+            return max(peaks) if number_format == "fp16" else peaks[0]
         known = ", ".join(f for f in RATES_OF_FORMAT if self.computes(f))
         if not known:
             raise MissingFactError(

@@ -1,0 +1,65 @@
+# Two commands matter to most people: `make demo` and `make test`. Everything runs in .venv.
+# On Windows use WSL, or run the commands below by hand with .venv\Scripts in place of .venv/bin.
+
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+INSTALL := $(PIP) install --quiet --constraint constraints/test.txt
+SOURCES := src tests tools benchmarks
+
+.PHONY: demo test lint types arch docs bench format wheel clean
+
+demo: .venv/demo.installed  ## plan a real fine-tune over the whole catalogue
+	$(BIN)/rigwise plan examples/finetune-llama.toml --output demo-plan.json --report demo-report.html
+
+test: .venv/test.installed  ## the whole suite; needs no GPU and no network
+	$(BIN)/python -m pytest -n 2 -q
+
+lint: .venv/lint.installed  ## style and formatting
+	$(BIN)/ruff check $(wildcard $(SOURCES))
+	$(BIN)/ruff format --check $(wildcard $(SOURCES))
+
+types: .venv/lint.installed  ## mypy, strict
+	$(BIN)/mypy
+
+arch: .venv/lint.installed  ## which package may import which
+	$(BIN)/lint-imports --no-logo --no-cache
+
+docs: .venv/docs.installed  ## the documentation; a broken link fails
+	$(BIN)/mkdocs build --strict --quiet --site-dir site
+
+bench: .venv/test.installed  ## the figures of benchmarks/README.md
+	for file in benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python "$$file" || exit 1; done
+
+format: .venv/lint.installed  ## rewrite what `make lint` would complain about
+	$(BIN)/ruff check --fix $(wildcard $(SOURCES))
+	$(BIN)/ruff format $(wildcard $(SOURCES))
+
+wheel: .venv/lint.installed  ## a wheel in dist/
+	rm -rf dist
+	$(PIP) wheel --quiet --no-deps --wheel-dir dist .
+
+clean:
+	rm -rf .venv dist site build demo-plan.json demo-report.html
+
+.venv/demo.installed: pyproject.toml constraints/test.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "rigwise needs Python 3.11 or newer")'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(INSTALL) --editable '.[plot]'
+	@touch $@
+
+.venv/pip.upgraded: .venv/demo.installed
+	$(INSTALL) 'pip>=25.1'
+	@touch $@
+
+.venv/lint.installed: .venv/pip.upgraded
+	$(INSTALL) --group lint
+	@touch $@
+
+.venv/test.installed: .venv/pip.upgraded
+	$(INSTALL) --editable '.[plot,torch]' --group test
+	@touch $@
+
+.venv/docs.installed: .venv/pip.upgraded
+	$(INSTALL) --group docs
+	@touch $@

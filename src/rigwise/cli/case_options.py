@@ -1,0 +1,104 @@
+"""Flags that describe a case, shared by ``predict`` and ``compare``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from rigwise.units import parse_count, parse_watts
+from rigwise.workload.case import (
+    DTYPES,
+    LAYOUTS,
+    METHODS,
+    MODES,
+    OPTIMIZERS,
+    RECOMPUTE,
+    RUNTIMES,
+    TASKS,
+    Case,
+    Parallel,
+    Software,
+)
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Count(click.ParamType):
+    """A whole number that may be written 4096, 4k or 20M."""
+
+    name = "number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Parse, or say which flag is wrong."""
+        number = parse_count(value)
+        if number != int(number):
+            self.fail(f"{value} is not a whole number", param, ctx)
+        return int(number)
+
+
+class Watts(click.ParamType):
+    """Power, 300 or 300W."""
+
+    name = "watts"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Parse to watts."""
+        del param, ctx
+        return parse_watts(value)
+
+
+def _choice(values: tuple[str, ...]) -> click.Choice[str]:
+    return click.Choice(values)
+
+
+_OPTIONS: tuple[tuple[str, Any, Any, str], ...] = (
+    ("--count", Count(), 1, "All devices."),
+    ("--nodes", Count(), 1, "Computers they stand in."),
+    ("--task", _choice(TASKS), "train", "What one step is."),
+    ("--batch", Count(), 1, "Global batch of one step."),
+    ("--seq", Count(), None, "New tokens per sequence."),
+    ("--image-size", Count(), None, "Height and width of images."),
+    ("--context", Count(), None, "Tokens in the cache when one more is decoded."),
+    ("--dtype", _choice(DTYPES), None, "Number format."),
+    ("--layout", _choice(LAYOUTS), "nchw", "Memory layout of images."),
+    ("--mode", _choice(MODES), "eager", "Eager, or compiled (fused)."),
+    ("--method", _choice(METHODS), "full", "Full training, LoRA or QLoRA."),
+    ("--lora-rank", Count(), 16, "Rank of the adapters."),
+    ("--optimizer", _choice(OPTIMIZERS), None, "none times forward and backward only."),
+    ("--recompute", _choice(RECOMPUTE), "none", "Activation recompute."),
+    ("--data", Count(), None, "Data-parallel replicas."),
+    ("--tensor", Count(), 1, "Tensor-parallel group."),
+    ("--pipeline", Count(), 1, "Pipeline stages."),
+    ("--zero", Count(), 0, "ZeRO stage, 0 to 3."),
+    ("--micro-batch", Count(), None, "Samples of one forward pass of one replica."),
+    ("--link", str, None, "Between devices of a node: nvlink, pcie4x16 ..."),
+    ("--inter-node-gbps", float, None, "Network of one node, Gbit/s."),
+    ("--power-limit", Watts(), None, "Board power cap."),
+    ("--runtime", _choice(RUNTIMES), "torch", "What runs the model."),
+    ("--torch", str, None, "Version of PyTorch."),
+    ("--attention", _choice(("math", "flash")), None, "Unfused or fused attention."),
+)
+
+
+def case_options(function: F) -> F:
+    """Add the flags of a case to a command."""
+    for flag, kind, default, words in reversed(_OPTIONS):
+        function = click.option(flag, type=kind, default=default, help=words, show_default=default is not None)(function)
+    return function
+
+
+def case_from(model: str, device: str, flags: dict[str, Any]) -> Case:
+    """The case that a set of flags describes."""
+    parallel = Parallel(**{name: flags[name] for name in ("data", "tensor", "pipeline", "zero", "micro_batch")})
+    plain = ("count", "nodes", "task", "batch", "seq", "image_size", "context", "dtype", "layout", "mode", "method")
+    plain += ("lora_rank", "optimizer", "recompute", "link", "inter_node_gbps", "runtime")
+    return Case(
+        model=model,
+        device=device,
+        parallel=parallel,
+        power_limit_w=flags["power_limit"],
+        software=Software(torch=flags["torch"], attention=flags["attention"]),
+        **{name: flags[name] for name in plain},
+    )

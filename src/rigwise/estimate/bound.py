@@ -1,0 +1,148 @@
+"""What no machine can undercut: the bound below every estimate, and the heuristic of the search.
+
+A data sheet's peak is not a bound by itself. So here the peak is taken at the highest rated
+clock with some headroom for boards that boost further, with the quicker 16-bit accumulator
+where there is one, and convolutions count only the multiplications that Winograd's algorithm
+leaves. Of the traffic only what must cross the memory bus once a step is counted: weights,
+optimizer state and the cache of keys and values, less what the last-level cache can hold on
+to. Activations may stay in that cache, so they count nothing.
+
+Source: Lavin & Gray, "Fast Algorithms for Convolutional Neural Networks", 2016, section 4.1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from rigwise.facts.device import RATES_OF_FORMAT, Device
+from rigwise.graph.count import BYTES_OF_DTYPE
+from rigwise.graph.op import Kind, Op
+from rigwise.graph.passes.optimizer import STATE_ARRAYS
+from rigwise.workload.lower import Work
+from rigwise.workload.table import FORMATS, OpTable
+
+#: Boards sold with a raised clock run up to a tenth above the reference boost clock.
+CLOCK_HEADROOM = 1.10
+#: Key of arithmetic that may be done in whichever 16- or 32-bit format a device is quickest in.
+FASTEST = "fastest"
+#: Output tile of the largest Winograd transform in use.
+_WINOGRAD_TILE = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeastWork:
+    """What one optimizer step (or one pass) of the whole job cannot do without.
+
+    Attributes:
+        flops_by_format: Arithmetic that must be done, by number format.
+        compulsory_bytes: Traffic of weights, state and cache, in all.
+    """
+
+    flops_by_format: Mapping[str, float]
+    compulsory_bytes: float
+
+
+def winograd_gain(kernel: int) -> float:
+    """Most that a minimal-filtering transform can save on a square kernel of stride 1.
+
+    A transform with an output tile of 4 needs ``(4 + r - 1)^2`` products for ``(4 r)^2``.
+
+    Source: Lavin & Gray, section 4.1.
+
+    >>> winograd_gain(3)
+    4.0
+    """
+    return (_WINOGRAD_TILE * kernel / (_WINOGRAD_TILE + kernel - 1)) ** 2
+
+
+def least_flops(op: Op, flops: float) -> float:
+    """Arithmetic of an operator that no algorithm in use avoids.
+
+    Source: see ``winograd_gain``.
+    """
+    if op.kind is not Kind.CONV or op.attrs.get("stride") not in ((1, 1), 1):
+        return flops
+    weight = next(
+        (t for t in (*op.inputs, *op.outputs) if len(t.shape) == 4 and t.shape[2] == t.shape[3] and _small(t.shape[2])),
+        None,
+    )
+    return flops / winograd_gain(int(weight.shape[2])) if weight is not None and weight.shape[2] != 1 else flops  # type: ignore[arg-type]
+
+
+def _small(size: object) -> bool:
+    return isinstance(size, int) and 1 <= size <= 11
+
+
+def least_work(table: OpTable, work: Work, micro_steps: int, replicas: int, optimizer: str) -> LeastWork:
+    """The floor of one step from the operators of one micro-batch of one replica.
+
+    Args:
+        table: Operators of one micro-batch, any recompute excluded by the caller.
+        work: Parameters and their formats.
+        micro_steps: Micro-batches that one replica runs in a step.
+        replicas: Replicas; arithmetic is counted over all, compulsory traffic for one alone.
+        optimizer: Its state must be read and written once.
+
+    Source: see the module.
+    """
+    by_format: dict[str, float] = {}
+    for row, op in enumerate(table.ops):
+        flops = float(table.flops[row, 0]) * op.repeat
+        if flops and not op.attrs.get("recomputed"):
+            name = FORMATS[table.number_format[row]]
+            by_format[name] = by_format.get(name, 0.0) + least_flops(op, flops) * micro_steps * replicas
+    storage = BYTES_OF_DTYPE[work.precision.storage]
+    trained = work.trained_elements * storage
+    frozen = (
+        work.frozen_elements * BYTES_OF_DTYPE[work.precision.weights] + work.packed_elements * BYTES_OF_DTYPE["int4"]
+    )
+    update = trained * (2 + 2 * STATE_ARRAYS[optimizer]) if optimizer != "none" else trained
+    return LeastWork(flops_by_format=by_format, compulsory_bytes=(update + frozen if _reads_all(table) else update))
+
+
+def _reads_all(table: OpTable) -> bool:
+    """Whether a step touches every weight: not so with experts or embedding tables."""
+    return not any(op.name in ("aten._grouped_mm", "aten.embedding") for op in table.ops)
+
+
+def ceiling_flops_per_s(device: Device, number_format: str) -> float:
+    """A rate that no kernel of the format exceeds; nan where the device lacks the format.
+
+    Source: see the module.
+    """
+    if number_format == FASTEST:
+        rates = [ceiling_flops_per_s(device, f) for f in ("bf16", "fp16", "fp32") if device.computes(f)]
+        return max(rates, default=float("nan"))
+    peaks = device.peak_flops_per_s
+    names = {*RATES_OF_FORMAT[number_format], f"{number_format}_acc16"}
+    rates = [peaks[name] for name in names if name in peaks]
+    if not rates:
+        return float("nan")
+    faster_clock = (device.boost_hz or 0.0) / device.tensor_hz if device.tensor_hz else 1.0
+    return max(rates) * max(1.0, faster_clock) * CLOCK_HEADROOM
+
+
+def least_step_s(least: LeastWork, device: Device, count: int = 1) -> float:
+    """Admissible lower bound of a step on ``count`` devices: perfect scaling, perfect overlap.
+
+    Source: see the module.
+    """
+    compute = sum(flops / ceiling_flops_per_s(device, name) for name, flops in least.flops_by_format.items())
+    uncached = max(0.0, least.compulsory_bytes - count * (device.l2_bytes or 0.0))
+    memory = uncached / (device.memory_bytes_per_s or np.inf)
+    return max(compute, memory) / count
+
+
+def least_memory_bytes(work: Work, optimizer: str, shards: int) -> float:
+    """Weights, gradients and optimizer state, sharded as far as ZeRO 3 can.
+
+    Source: Rajbhandari et al., "ZeRO", 2020.
+    """
+    storage = BYTES_OF_DTYPE[work.precision.storage]
+    trained = work.trained_elements * storage * (2 + STATE_ARRAYS[optimizer])
+    frozen: Any = work.frozen_elements * BYTES_OF_DTYPE[work.precision.weights]
+    return float(trained + frozen + work.packed_elements * BYTES_OF_DTYPE["int4"]) / shards

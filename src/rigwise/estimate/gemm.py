@@ -1,0 +1,95 @@
+"""Matrix products: tiles over multiprocessors, in waves, with the inner dimension cut if that pays.
+
+A kernel cuts the result into tiles, one thread block each. Blocks run in waves of as many as
+there are multiprocessors; the last wave is paid although it is only partly filled. A product
+with few tiles but a long inner dimension is cut along that too (split-K), at the price of
+writing partial results.
+
+Source: the recipe and its constants were fitted on NeuSight operator times; split-K and wave
+quantisation are described in NVIDIA's "Matrix Multiplication Background", 2023.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from rigwise.estimate.calibration import Constants
+
+
+def tile_sizes(m: Any, n: Any, tile: float) -> tuple[Any, Any]:
+    """Rows and columns of a tile: the usual square one, narrower for a thin product.
+
+    >>> [float(side) for side in tile_sizes(1.0, 4096.0, 128)]
+    [16.0, 128.0]
+    """
+
+    def side(length: Any) -> Any:
+        return np.clip(2.0 ** np.ceil(np.log2(np.maximum(length, 1.0))), 16.0, tile)
+
+    return side(m), side(n)
+
+
+def wave_cost(blocks: Any, units: Any, wave_frac: float) -> Any:
+    """Waves of thread blocks that are paid for.
+
+    A wave that is not full costs ``wave_frac`` of its missing part; less than one wave is one.
+
+    Source: fitted form of the recipe.
+
+    >>> float(wave_cost(132.0, 132.0, 0.5)), float(wave_cost(198.0, 132.0, 0.5))
+    (1.0, 1.75)
+    """
+    waves = blocks / units
+    return np.maximum(1.0, waves + wave_frac * (np.ceil(waves) - waves))
+
+
+def blend(compute_s: Any, memory_s: Any, exponent: float) -> Any:
+    """Compute and memory time overlap, but not perfectly: a p-norm of the two.
+
+    Never below the larger. Source: fitted form of the recipe.
+
+    >>> float(blend(3.0, 4.0, 2.0))
+    5.0
+    """
+    larger = np.maximum(compute_s, memory_s)
+    smaller = np.minimum(compute_s, memory_s)
+    return larger * (1.0 + (smaller / larger) ** exponent) ** (1.0 / exponent)
+
+
+def product_s(
+    shape: tuple[Any, Any, Any, Any], moved_bytes: Any, rates: tuple[Any, Any, Any], constants: Constants
+) -> tuple[Any, Any]:
+    """Compute and memory time of ``batch`` products ``[m, k] x [k, n]``, for the best split of k.
+
+    Args:
+        shape: batch, m, n, k.
+        moved_bytes: Operands and result, once each.
+        rates: Sustained FLOP/s and bytes/s of the device, and its multiprocessors.
+        constants: The ``[gemm]`` table.
+
+    Returns:
+        The two times of the split for which their blend is least.
+
+    Source: the recipe; see the module.
+    """
+    batch, m, n, k = shape
+    flops_per_s, bytes_per_s, units = rates
+    rows, cols = tile_sizes(m, n, constants.tile)
+    tiles = batch * np.ceil(m / rows) * np.ceil(n / cols)
+    best: tuple[Any, Any, Any] | None = None
+    for split in constants.splits:
+        inner = np.ceil(k / split)
+        waves = wave_cost(tiles * split, units, constants.wave_frac)
+        compute = waves * 2.0 * rows * cols * inner * units / flops_per_s
+        partials = 8.0 * split * batch * m * n if split > 1 else 0.0
+        memory = (moved_bytes + partials) / bytes_per_s
+        total = blend(compute, memory, constants.norm_exponent)
+        if best is None:
+            best = (total, compute, memory)
+        else:
+            better = total < best[0]
+            best = tuple(np.where(better, new, old) for new, old in zip((total, compute, memory), best, strict=True))
+    assert best is not None  # constants.splits is never empty
+    return best[1], best[2]

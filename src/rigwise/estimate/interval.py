@@ -1,0 +1,67 @@
+"""How far a prediction may be off: log-normal, wider the less was measured on a relative.
+
+The spread of the residuals of ln(time) is one constant for each rung of the provenance ladder,
+widened where a figure of the device is only assumed.
+"""
+
+from __future__ import annotations
+
+import math
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+
+from rigwise.estimate.calibration import Calibration, Constants
+from rigwise.facts.device import Device
+from rigwise.provenance import Basis, Provenance
+
+#: Quantile of the standard normal at 90 %.
+Z90 = NormalDist().inv_cdf(0.9)
+
+
+def provenance_of(device: Device, calibration: Calibration) -> Provenance:
+    """How close the device is to what the constants were fitted on."""
+    if device.id in calibration.devices:
+        return Provenance.SAME_DEVICE
+    if device.architecture in calibration.architectures:
+        return Provenance.SAME_ARCHITECTURE
+    return Provenance.OTHER_ARCHITECTURE if device.kind == "gpu" else Provenance.SPEC_ONLY
+
+
+def time_spread(device: Device, calibration: Calibration) -> float:
+    """Standard deviation of ln(time).
+
+    Source: the ``[interval]`` table of the calibration.
+    """
+    base = float(calibration.interval.values[str(provenance_of(device, calibration))])
+    is_assumed = Basis.ASSUMED in {basis for key, basis in device.basis.items() if key != "memory_bytes"}
+    return math.hypot(base, calibration.interval.assumed_fact) if is_assumed else base
+
+
+def quantiles(median: Any, spread: Any, least: Any = 0.0) -> dict[str, Any]:
+    """10, 50 and 90 % points of a log-normal, none below ``least``.
+
+    Source: quantiles of ln x = N(ln median, spread).
+
+    >>> {k: round(float(v), 3) for k, v in quantiles(1.0, 0.1).items()}
+    {'p10': 0.88, 'p50': 1.0, 'p90': 1.137}
+    """
+    return {
+        "p10": np.maximum(median * np.exp(-Z90 * spread), least),
+        "p50": np.maximum(median, least),
+        "p90": np.maximum(median * np.exp(Z90 * spread), least),
+    }
+
+
+def fit_probability(peak_bytes: Any, capacity_bytes: Any, constants: Constants) -> Any:
+    """Chance that the true peak is within the capacity.
+
+    Source: the same log-normal, with the spread of memory.
+    """
+    z = np.log(capacity_bytes / peak_bytes) / constants.memory
+    return 0.5 * (1.0 + _erf(z / math.sqrt(2.0)))
+
+
+def _erf(x: Any) -> Any:
+    return np.vectorize(math.erf, otypes=[float])(x)

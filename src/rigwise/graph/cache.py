@@ -1,0 +1,72 @@
+"""Captures kept on disk, so that the same configuration is captured once.
+
+An entry is named by a hash of all that can change it: the configuration and the versions
+of rigwise, PyTorch and transformers. Nothing needs to be thrown away when one of them
+changes, and the cache can be deleted at any time. An entry that cannot be read is
+captured again, and a place that cannot be written to costs only time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from rigwise import __version__
+from rigwise.errors import InvalidInputError
+from rigwise.graph.graph import Model
+from rigwise.graph.rwg import read_model, write_model
+
+
+def cache_folder() -> Path | None:
+    """Where captures are kept: ``RIGWISE_CACHE``, else the platform's place for caches.
+
+    None where there is no such place, as for a user without a home.
+    """
+    if chosen := os.environ.get("RIGWISE_CACHE"):
+        return Path(chosen)
+    try:
+        home = Path.home()
+    except RuntimeError:
+        return None
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local") / "rigwise" / "Cache"
+    if sys.platform == "darwin":
+        return home / "Library" / "Caches" / "rigwise"
+    return Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache") / "rigwise"
+
+
+def capture_key(config: Mapping[str, Any]) -> str:
+    """The name of the entry for a configuration under the installed versions."""
+    content = {"config": config, "rigwise": __version__, "torch": _installed("torch")}
+    content["transformers"] = _installed("transformers")
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _installed(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""
+
+
+def cached_capture(key: str, capture: Callable[[], Model]) -> Model:
+    """The entry ``key``, or what ``capture`` returns, kept for the next time."""
+    folder = cache_folder()
+    if folder is None:
+        return capture()
+    entry = folder / "captures" / f"{key}.rwg"
+    if entry.is_file():
+        with contextlib.suppress(InvalidInputError):
+            return read_model(entry)
+    model = capture()
+    with contextlib.suppress(InvalidInputError, OSError):
+        entry.parent.mkdir(parents=True, exist_ok=True)
+        write_model(entry, model)
+    return model

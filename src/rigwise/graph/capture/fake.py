@@ -1,0 +1,87 @@
+"""Modules without weights: fake tensors, no initialisation, and the traps of a broken installation."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+_INITIALISERS = (
+    "uniform_ normal_ trunc_normal_ constant_ ones_ zeros_ eye_ dirac_ xavier_uniform_ xavier_normal_"
+    " kaiming_uniform_ kaiming_normal_ orthogonal_ sparse_"
+).split()
+
+
+@contextlib.contextmanager
+def fake_tensors() -> Iterator[None]:
+    """Inside, every new tensor is fake and no weight is initialised.
+
+    Initialisers are set aside because some of them look at values (``trunc_normal_`` does), and because
+    there is nothing to initialise.
+    """
+    _define_missing_operators()
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_without_initialisation())
+        stack.enter_context(_plain_attention_modules())
+        stack.enter_context(FakeTensorMode())
+        yield
+
+
+def _same(tensor: Any, *_: Any, **__: Any) -> Any:
+    return tensor
+
+
+@contextlib.contextmanager
+def _without_initialisation() -> Iterator[None]:
+    kept = {name: getattr(torch.nn.init, name) for name in _INITIALISERS}
+    table: dict[str, Any] = {}
+    if importlib.util.find_spec("transformers") is not None:
+        with contextlib.suppress(ImportError, AttributeError):  # before version 5 it has no such table
+            from transformers import initialization
+
+            table = initialization.TORCH_INIT_FUNCTIONS
+    before = dict(table)
+    try:
+        for name in _INITIALISERS:
+            setattr(torch.nn.init, name, _same)
+        table.update(dict.fromkeys(table, _same))
+        yield
+    finally:
+        for name, function in kept.items():
+            setattr(torch.nn.init, name, function)
+        table.update(before)
+
+
+@contextlib.contextmanager
+def _plain_attention_modules() -> Iterator[None]:
+    """Without the fused inference path of ``nn.MultiheadAttention``, which hides its matrix products."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
+
+
+def _define_missing_operators() -> None:
+    """Give a torchvision whose binary does not fit this torch the two operators it fails without.
+
+    Such an installation breaks every import of transformers, although no operator of it is used here.
+    """
+    if importlib.util.find_spec("torchvision") is None:
+        return
+    library = torch.library.Library("torchvision", "FRAGMENT")
+    for name, schema in (
+        ("nms", "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"),
+        ("qnms", "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"),
+    ):
+        if not hasattr(torch.ops.torchvision, name):
+            library.define(schema)
+    _KEPT.append(library)  # a library that is collected takes its operators with it
+
+
+_KEPT: list[Any] = []

@@ -1,0 +1,211 @@
+"""Equal consecutive layers become one block with a count.
+
+A block is found in the list of operators alone: two operators are equal if all but the layer number in
+their module path is. The longest saving is taken first, then what is left on either side. Blocks are
+never nested.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from rigwise.graph.graph import Graph, Parameter
+from rigwise.graph.op import Op, Tensor
+
+_NUMBER = re.compile(r"(?<![^.])\d+(?![^.])")
+_MAX_PERIODS = 120
+
+
+@dataclass(frozen=True, slots=True)
+class _Block:
+    start: int
+    period: int
+    repeat: int
+
+    @property
+    def end(self) -> int:
+        return self.start + self.period * self.repeat
+
+
+def fold(graph: Graph, grown: Mapping[str, int] | None = None) -> Graph:
+    """The graph with every run of equal layers standing once.
+
+    Args:
+        graph: Unfolded.
+        grown: Layers that the trace left out, by the path of their stack: a stack traced with 3 of its
+            32 layers has 29 more. They are added to its blocks.
+    """
+    tokens = _tokens(graph.ops)
+    blocks = sorted(_blocks(graph.ops, tokens, 0, len(tokens)), key=lambda b: b.start)
+    new_index = _new_indices(len(graph.ops), blocks)
+    while not all(_is_wired_equally(graph.ops, block, new_index) for block in blocks):
+        blocks = [block for block in blocks if _is_wired_equally(graph.ops, block, new_index)]
+        new_index = _new_indices(len(graph.ops), blocks)
+    ops: list[Op] = []
+    position = 0
+    for block in [*blocks, _Block(len(graph.ops), 0, 0)]:
+        ops.extend(_moved(op, new_index) for op in graph.ops[position : block.start])
+        ops.extend(_folded(graph.ops, block, new_index, grown or {}))
+        position = block.end
+    return Graph(ops=tuple(ops), symbols=graph.symbols)
+
+
+def plain_path(path: str) -> str:
+    """A module path without its numbers.
+
+    >>> plain_path("model.layers.17.mlp.up_proj")
+    'model.layers.*.mlp.up_proj'
+    """
+    return _NUMBER.sub("*", path)
+
+
+def fold_parameters(parameters: Sequence[tuple[str, tuple[int, ...], bool]]) -> tuple[Parameter, ...]:
+    """Equal parameters counted once; numbers that differ among them become ``*``.
+
+    >>> fold_parameters([("h.0.w", (2, 3), True), ("h.1.w", (2, 3), True)])
+    (Parameter(name='h.*.w', shape=(2, 3), count=2, trainable=True),)
+    """
+    groups: dict[tuple[Any, ...], list[str]] = {}
+    for name, shape, trainable in parameters:
+        groups.setdefault((plain_path(name), shape, trainable), []).append(name)
+    return tuple(
+        Parameter(name=_common_path(names), shape=shape, count=len(names), trainable=trainable)
+        for (_, shape, trainable), names in groups.items()
+    )
+
+
+def _common_path(paths: Sequence[str]) -> str:
+    """Equal paths as they are; parts in which they differ as ``*``."""
+    parts = zip(*(path.split(".") for path in paths), strict=True)
+    return ".".join(column[0] if len(set(column)) == 1 else "*" for column in parts)
+
+
+# Finding blocks.
+
+
+def _tokens(ops: Sequence[Op]) -> list[int]:
+    """A number for every operator, equal for equal operators."""
+    numbers: dict[Any, int] = {}
+    return [numbers.setdefault(_signature(op), len(numbers)) for op in ops]
+
+
+def _signature(op: Op) -> tuple[Any, ...]:
+    def looks(tensor: Tensor) -> tuple[Any, ...]:
+        return (tensor.shape, tensor.dtype, tensor.role, tensor.saved)
+
+    attrs = tuple(sorted((k, str(v)) for k, v in op.attrs.items()))
+    tensors = (tuple(map(looks, op.inputs)), tuple(map(looks, op.outputs)))
+    return (op.name, op.phase, plain_path(op.module), attrs, tensors)
+
+
+def _blocks(ops: Sequence[Op], tokens: list[int], low: int, high: int) -> Iterator[_Block]:
+    if high - low < 2:
+        return
+    best = max(_candidates(ops, tokens, low, high), key=lambda b: b.period * (b.repeat - 1), default=None)
+    if best is None:
+        return
+    yield best
+    yield from _blocks(ops, tokens, low, best.start)
+    yield from _blocks(ops, tokens, best.end, high)
+
+
+def _candidates(ops: Sequence[Op], tokens: list[int], low: int, high: int) -> Iterator[_Block]:
+    """The longest run of equal layers for every likely period."""
+    for period in _periods(tokens, low, high):
+        start = low
+        while start + 2 * period <= high:
+            length = 0
+            while start + length + period < high and tokens[start + length] == tokens[start + length + period]:
+                length += 1
+            if length >= period:
+                repeat, spare = divmod(length + period, period)
+                for shift in _layer_start(ops, start, spare):
+                    block = _Block(shift, period, repeat)
+                    if _is_layers(ops, block):
+                        yield block
+                        break
+            start += length + 1
+
+
+def _periods(tokens: list[int], low: int, high: int) -> list[int]:
+    """Distances between equal operators, most telling first."""
+    last: dict[int, int] = {}
+    gaps: Counter[int] = Counter()
+    for index in range(low, high):
+        if tokens[index] in last:
+            gaps[index - last[tokens[index]]] += 1
+        last[tokens[index]] = index
+    return [gap for gap, _ in sorted(gaps.items(), key=lambda item: (-item[0] * item[1], item[0]))[:_MAX_PERIODS]]
+
+
+def _layer_start(ops: Sequence[Op], start: int, spare: int) -> list[int]:
+    """Where to begin when a run is longer than its layers: at a new layer number if there is one."""
+    shifts = range(start, start + spare + 1)
+    fresh = [i for i in shifts if i == 0 or _NUMBER.findall(ops[i].module) != _NUMBER.findall(ops[i - 1].module)]
+    return [*fresh, *(i for i in shifts if i not in fresh)]
+
+
+def _is_layers(ops: Sequence[Op], block: _Block) -> bool:
+    """Whether the repetitions are layers: some module number differs from each to the next."""
+    return all(
+        any(ops[i].module != ops[i + block.period].module for i in range(at, at + block.period))
+        for at in range(block.start, block.end - block.period, block.period)
+    )
+
+
+def _is_wired_equally(ops: Sequence[Op], block: _Block, new_index: Sequence[int]) -> bool:
+    """Whether the repetitions read from the same places.
+
+    The outer two may differ: the first layer reads from what comes before the stack, and in the backward
+    pass the last one does.
+    """
+
+    def wiring(repetition: int) -> list[int | None]:
+        start = block.start + repetition * block.period
+        reads = (t.producer for op in ops[start : start + block.period] for t in op.inputs)
+        return [None if index is None else new_index[index] for index in reads]
+
+    return all(wiring(r) == wiring(1) for r in range(2, block.repeat - 1))
+
+
+# Writing them down.
+
+
+def _new_indices(count: int, blocks: Sequence[_Block]) -> list[int]:
+    """Where every operator stands after folding."""
+    indices: list[int] = []
+    position = new = 0
+    for block in [*blocks, _Block(count, 0, 0)]:
+        lone = block.start - position
+        indices.extend(range(new, new + lone))
+        new += lone
+        indices.extend(new + i % block.period for i in range(block.period * block.repeat))
+        new += block.period
+        position = block.end
+    return indices
+
+
+def _moved(op: Op, new_index: Sequence[int]) -> Op:
+    def moved(tensor: Tensor) -> Tensor:
+        return tensor if tensor.producer is None else replace(tensor, producer=new_index[tensor.producer])
+
+    return replace(op, inputs=tuple(map(moved, op.inputs)), outputs=tuple(map(moved, op.outputs)))
+
+
+def _folded(
+    ops: Sequence[Op], block: _Block, new_index: Sequence[int], grown: Mapping[str, int]
+) -> Iterator[Op]:
+    """One layer of a block: wired as its second repetition, which reads from the first."""
+    paths = [
+        _common_path([ops[block.start + offset + r * block.period].module for r in range(block.repeat)])
+        for offset in range(block.period)
+    ]
+    stacks = (stack for stack in grown if any(path.startswith(f"{stack}.*") for path in paths))
+    repeat = block.repeat + grown.get(next(stacks, ""), 0)
+    for offset, path in enumerate(paths):
+        second = ops[block.start + block.period + offset]
+        yield replace(_moved(second, new_index), module=path, repeat=repeat)

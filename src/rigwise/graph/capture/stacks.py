@@ -1,0 +1,80 @@
+"""Stacks of equal layers: traced with a few of them, counted with all.
+
+A 126-layer transformer has 126 times the same layer. It is built whole (its parameters are counted
+exactly), then traced with its stacks cut short. Two layers are equal if their modules, parameters and
+settings are, apart from their own number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+#: Equal layers that a trace keeps, and one more for the trace that checks the extension.
+DEPTH = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stack:
+    """A module list that ends in equal layers.
+
+    Attributes:
+        path: Module path of the list.
+        leading: Layers before the equal ones.
+        equal: How many equal layers there are.
+    """
+
+    path: str
+    leading: int
+    equal: int
+
+
+def find_stacks(module: Any) -> list[Stack]:
+    """Module lists that are worth cutting short, outermost only."""
+    found: list[Stack] = []
+    for path, child in module.named_modules():
+        if not isinstance(child, torch.nn.ModuleList) or any(path.startswith(f"{s.path}.") for s in found):
+            continue
+        prints = [_fingerprint(layer) for layer in child]
+        equal = next((n for n, p in enumerate(reversed(prints)) if p != prints[-1]), len(prints))
+        if equal > DEPTH + 2:
+            found.append(Stack(path=path, leading=len(prints) - equal, equal=equal))
+    return found
+
+
+@contextmanager
+def cut_short(module: Any, stacks: Sequence[Stack], depth: int) -> Iterator[None]:
+    """Inside, every stack has only ``depth`` of its equal layers."""
+    whole = [(stack, *_parent(module, stack.path)) for stack in stacks]
+    lists = [getattr(parent, name) for _, parent, name in whole]
+    try:
+        for (stack, parent, name), layers in zip(whole, lists, strict=True):
+            setattr(parent, name, torch.nn.ModuleList(list(layers)[: stack.leading + depth]))
+        yield
+    finally:
+        for (_, parent, name), layers in zip(whole, lists, strict=True):
+            setattr(parent, name, layers)
+
+
+def _parent(module: Any, path: str) -> tuple[Any, str]:
+    parent, _, name = path.rpartition(".")
+    return module.get_submodule(parent), name
+
+
+def _fingerprint(layer: Any) -> tuple[Any, ...]:
+    parts: list[Any] = []
+    for path, child in layer.named_modules():
+        tensors = [(n, tuple(t.shape), t.dtype, t.requires_grad) for n, t in child.named_parameters(recurse=False)]
+        tensors += [(n, tuple(t.shape), t.dtype, False) for n, t in child.named_buffers(recurse=False)]
+        settings = [(k, repr(v)) for k, v in sorted(vars(child).items()) if _is_setting(k, v)]
+        parts.append((path, type(child), tuple(tensors), tuple(settings)))
+    return tuple(parts)
+
+
+def _is_setting(name: str, value: Any) -> bool:
+    plain = isinstance(value, bool | int | float | str | tuple | list | type(None))
+    return plain and not name.startswith("_") and name not in ("layer_idx", "layer_id", "layer_index", "block_idx")

@@ -1,0 +1,97 @@
+"""Fuse streaming operators the way a compiler does: one kernel for a chain or a bush of them.
+
+Operators that only stream (elementwise, normalisation, softmax, reductions, copies) join the
+kernel of their producer when nothing that cannot be fused lies between. What the members
+pass to each other never reaches memory; what others read, or the backward pass keeps, does.
+Matrix operators keep their library kernels.
+
+The rule "nothing between" is kept by depth: the number of unfusable operators on the longest
+way from the inputs. Two operators may share a kernel only at equal depth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from rigwise.graph.op import Kind, Op, Tensor
+
+FUSABLE = frozenset({Kind.ELEMENTWISE, Kind.NORM, Kind.SOFTMAX, Kind.REDUCE, Kind.COPY, Kind.EMBEDDING, Kind.INDEX})
+_HEAVIEST_FIRST = (Kind.SOFTMAX, Kind.NORM, Kind.REDUCE, Kind.INDEX, Kind.EMBEDDING, Kind.ELEMENTWISE, Kind.COPY)
+
+
+def fuse(ops: Sequence[Op]) -> tuple[Op, ...]:
+    """The graph after fusion; fused kernels are called ``rigwise.fused``."""
+    groups = _group(ops)
+    members: dict[int, list[int]] = {}
+    for index, group in enumerate(groups):
+        members.setdefault(group, []).append(index)
+    order = sorted(members, key=lambda g: members[g][-1])
+    place = {g: i for i, g in enumerate(order)}
+    new_index = [place[g] for g in groups]
+    readers = _readers(ops, groups)
+    return tuple(_merged(ops, members[g], new_index, readers) for g in order)
+
+
+def _group(ops: Sequence[Op]) -> list[int]:
+    """Kernel number of each operator."""
+    groups: list[int] = []
+    depth: list[int] = []
+    for index, op in enumerate(ops):
+        sources = [t.producer for t in op.inputs if t.producer is not None and t.producer < index]
+        fusable = op.kind in FUSABLE
+        here = max((depth[p] + (ops[p].kind not in FUSABLE) for p in sources), default=0)
+        depth.append(here)
+        host = next((p for p in reversed(sources) if fusable and _may_join(ops[p], op) and depth[p] == here), None)
+        groups.append(index if host is None else groups[host])
+    return groups
+
+
+def _may_join(producer: Op, op: Op) -> bool:
+    return producer.kind in FUSABLE and producer.phase is op.phase and producer.repeat == op.repeat
+
+
+def _readers(ops: Sequence[Op], groups: Sequence[int]) -> list[set[int]]:
+    """Kernels that read each operator's result."""
+    readers: list[set[int]] = [set() for _ in ops]
+    for index, op in enumerate(ops):
+        for tensor in op.inputs:
+            if tensor.producer is not None:
+                backwards = tensor.producer >= index  # the previous repetition of the block
+                readers[tensor.producer].add(-1 if backwards else groups[index])
+    return readers
+
+
+def _merged(ops: Sequence[Op], members: Sequence[int], new_index: Sequence[int], readers: Sequence[set[int]]) -> Op:
+    """One operator for a kernel: external reads once each, results that leave it."""
+
+    def moved(tensor: Tensor) -> Tensor:
+        return tensor if tensor.producer is None else replace(tensor, producer=new_index[tensor.producer])
+
+    inside = set(members)
+    if len(members) == 1:
+        op = ops[members[0]]
+        return replace(op, inputs=tuple(moved(t) for t in op.inputs))
+    reads: dict[object, Tensor] = {}
+    writes: list[Tensor] = []
+    own = new_index[members[0]]
+    for index in members:
+        for slot, tensor in enumerate(ops[index].inputs):
+            if tensor.producer in inside and tensor.producer is not None and tensor.producer < index:
+                continue
+            shared = tensor.producer is not None
+            reads.setdefault((tensor.producer, tensor.shape) if shared else (index, slot), moved(tensor))
+        leaves = not readers[index] or any(new_index[r] != own if r >= 0 else True for r in readers[index])
+        writes.extend(t for t in ops[index].outputs if leaves or t.saved)
+    last = ops[members[-1]]
+    kinds = {ops[i].kind for i in members}
+    return Op(
+        name="rigwise.fused",
+        kind=next(k for k in _HEAVIEST_FIRST if k in kinds),
+        phase=last.phase,
+        inputs=tuple(reads.values()),
+        outputs=tuple(writes),
+        attrs={"members": len(members)},
+        module=last.module,
+        repeat=last.repeat,
+    )

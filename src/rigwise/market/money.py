@@ -1,0 +1,29 @@
+"""Money for time: the one place that multiplies dollars per hour by seconds.
+
+Time is charged as it passes. Providers that round up to whole minutes or hours charge at
+most one such step more for the job, so a bound computed here stays a bound.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rigwise.units import HOUR_S
+
+
+def rental_usd(usd_per_h: Any, time_s: Any) -> Any:
+    """What ``time_s`` costs at an hourly price; numbers or NumPy arrays.
+
+    >>> rental_usd(2.5, 7200)
+    5.0
+    """
+    return usd_per_h * (time_s / HOUR_S)
+
+
+def affordable_s(budget_usd: float, usd_per_h: float) -> float:
+    """How long a budget lasts; infinite where the hour costs nothing.
+
+    >>> affordable_s(100, 2.5) / 3600
+    40.0
+    """
+    return budget_usd / usd_per_h * HOUR_S if usd_per_h > 0 else float("inf")

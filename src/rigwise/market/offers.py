@@ -1,0 +1,176 @@
+"""Which offers a plan may use, and why the others not.
+
+A row of the catalogue can hold an on-demand and a spot price; each is a quote of its own.
+Rows are dirty: blank counts, prices of years ago, two rows for one thing. No row is dropped
+in silence: every quote is either usable or counted under the reason it is not.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import date
+
+from rigwise.errors import UnknownNameError, near_matches
+from rigwise.facts.offer import Offer
+from rigwise.units import DAY_S, format_seconds
+from rigwise.workload.job import OwnedMachine
+
+ON_DEMAND, SPOT, OWNED = "on-demand", "spot", "owned"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quote:
+    """One price of one offer.
+
+    Attributes:
+        offer: The row.
+        market: ``on-demand`` or ``spot``.
+        usd_per_h: Price of the whole instance.
+    """
+
+    offer: Offer
+    market: str
+    usd_per_h: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """What a job allows.
+
+    Attributes:
+        providers, regions, devices: Only these; empty for any. Devices are catalogue ids.
+        spot: Whether spot prices count.
+        max_age_s: Prices older than this do not.
+    """
+
+    providers: tuple[str, ...] = ()
+    regions: tuple[str, ...] = ()
+    devices: tuple[str, ...] = ()
+    spot: bool = False
+    max_age_s: float = 365 * DAY_S
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """Quotes that may be used, in catalogue order, and how many may not, by reason."""
+
+    quotes: tuple[Quote, ...]
+    excluded: Mapping[str, int]
+
+
+def select(
+    offers: Iterable[Offer], rules: Rules, today: date, unfit: Callable[[str], str] = lambda _: ""
+) -> Selection:
+    """Sort the quotes of a catalogue into usable and not.
+
+    Args:
+        offers: Rows of the catalogue.
+        rules: What the job allows.
+        today: Prices are as old as this day makes them.
+        unfit: Why a device id cannot be planned with, empty if it can.
+
+    Raises:
+        UnknownNameError: No row has a provider or region that the rules ask for.
+    """
+    rows = tuple(offers)
+    _check_names("provider", rules.providers, {row.provider for row in rows})
+    _check_names("region", rules.regions, {row.region for row in rows})
+    excluded: Counter[str] = Counter()
+    newest: dict[tuple[object, ...], Quote] = {}
+    too_old = f"price older than {format_seconds(rules.max_age_s)}"
+    oldest = _oldest_day(today, rules.max_age_s)
+    faults: dict[str, str] = {}
+    for row in rows:
+        fault = _fault(row, rules) or (too_old if row.as_of < oldest else "")
+        if not fault:
+            if row.device not in faults:
+                faults[row.device] = next((f for f in map(unfit, row.devices) if f), "")
+            fault = faults[row.device]
+        if fault:
+            excluded[fault] += 1
+            continue
+        for quote in _quotes(row, rules, excluded):
+            key = (row.provider, row.instance, row.region, quote.market, row.device, row.accel_count)
+            other = newest.get(key)
+            if other is not None:
+                excluded["an older or dearer row of the same offer"] += 1
+            if other is None or (row.as_of, -quote.usd_per_h) > (other.offer.as_of, -other.usd_per_h):
+                newest[key] = quote
+    return Selection(quotes=tuple(newest.values()), excluded=dict(sorted(excluded.items())))
+
+
+def _check_names(kind: str, asked: tuple[str, ...], known: set[str]) -> None:
+    for name in asked:
+        if name not in known:
+            close = near_matches(name, sorted(known - {""}))
+            raise UnknownNameError(f"no offer has the {kind} {name!r}", hint=close or f"rigwise offers lists every {kind}")
+
+
+def _oldest_day(today: date, max_age_s: float) -> str:
+    """The oldest usable ``as_of``; ISO dates sort as text."""
+    day = today.toordinal() - int(max_age_s // DAY_S)
+    return date.fromordinal(day).isoformat() if day > 0 else ""
+
+
+def _fault(row: Offer, rules: Rules) -> str:
+    """Why no quote of the row can be used, whatever its price says."""
+    if rules.providers and row.provider not in rules.providers:
+        return "another provider"
+    if rules.regions and row.region not in rules.regions:
+        return "another region"
+    if not row.device:
+        return "a device that the catalogue does not have"
+    if rules.devices and not set(row.devices) <= set(rules.devices):
+        return "another device"
+    if row.accel_count is None or row.accel_count < 1:
+        return "number of devices blank, or a fraction of one"
+    return "" if row.as_of else "price without a date"
+
+
+def _quotes(row: Offer, rules: Rules, excluded: Counter[str]) -> list[Quote]:
+    """The usable prices of a row. Zero is a price only for a free tier, whose session is capped."""
+    quotes = []
+    capped = row.session_cap_s is not None or row.weekly_quota_s is not None
+    price, spot = row.price_usd_h, row.spot_price_usd_h
+    if price is not None and (price > 0 or (price == 0 and capped)):
+        quotes.append(Quote(offer=row, market=ON_DEMAND, usd_per_h=price))
+    elif price is not None:
+        excluded["price of zero without a session cap"] += 1
+    if spot is None:
+        if price is None:
+            excluded["no price"] += 1
+    elif not rules.spot:
+        excluded["spot price, and spot is not allowed"] += 1
+    elif spot <= 0:
+        excluded["spot price of zero"] += 1
+    elif price is not None and spot > price:
+        excluded["spot price above on-demand"] += 1
+    else:
+        quotes.append(Quote(offer=row, market=SPOT, usd_per_h=spot))
+    return quotes
+
+
+def owned_quote(machine: OwnedMachine, device: str) -> Quote:
+    """A machine that already stands there, as a quote for all its nodes together."""
+    gbps = machine.inter_node_gbps
+    offer = Offer(
+        provider="owned",
+        instance=machine.name,
+        region="",
+        device=device,
+        accelerator=machine.device,
+        accel_count=machine.count // machine.nodes,
+        accel_memory_bytes=None,
+        vcpus=None,
+        memory_bytes=None,
+        disk_bytes=None,
+        link=machine.link,
+        inter_node_bytes_per_s=None if gbps is None else gbps * 1e9 / 8,
+        price_usd_h=machine.usd_per_h,
+        spot_price_usd_h=None,
+        as_of="",
+        source="its owner",
+    )
+    return Quote(offer=offer, market=OWNED, usd_per_h=machine.usd_per_h)

@@ -1,0 +1,189 @@
+"""What the search and its checker share: the words they use, and no way of working.
+
+The checker derives candidates, bounds and values with code of its own; that both fill these
+types is all they have in common.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rigwise.facts.device import Device
+from rigwise.machine.machine import Machine
+from rigwise.workload.case import Case, Parallel
+from rigwise.workload.job import Job
+from rigwise.workload.lower import Recipe
+
+Array = NDArray[np.float64]
+
+#: A state by the names of the choices made: family, device class, site. The empty one is the root.
+State = tuple[str, ...]
+
+#: Ways in which leaves can be ruled out unseen, in the order in which they are tried.
+REASONS = ("memory", "deadline", "budget", "bound")
+
+
+class FleetEstimate(Protocol):
+    """What the search needs of an estimate: arrays over machines, nan where one cannot compute the format."""
+
+    step_p10_s: Array
+    step_p50_s: Array
+    step_p90_s: Array
+    memory_p50_bytes: Array
+    memory_capacity_bytes: Array
+    fit_probability: Array
+    energy_p50_j: Array
+
+
+class Physics(Protocol):
+    """The estimator, as a module or an object: ``rigwise.estimate.fleet``, or a toy in a test."""
+
+    def estimate_fleet(self, case: Case, recipe: Recipe, machines: Sequence[Machine]) -> FleetEstimate:
+        """One recipe on many machines."""
+
+    def least_work(self, case: Case, dtype: str) -> Any:
+        """What one step cannot do without in a number format."""
+
+    def least_step_s(self, work: Any, device: Device, count: int) -> float:
+        """Lower bound of the time of that work, nan where the device lacks the format."""
+
+    def least_memory_bytes(self, case: Case, recipe_dtype: str, count: int, zero_allowed: int = 3) -> float:
+        """Lower bound of the memory of one device."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quantiles:
+    """A tenth of outcomes lies below ``p10``, half below ``p50``, a tenth above ``p90``."""
+
+    p10: float
+    p50: float
+    p90: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """One way to do the job. Field by field as ``rigwise plan --json`` prints it.
+
+    Attributes:
+        rank: 1 is the best; 0 outside a ranking.
+        kind: ``rent`` or ``own``.
+        provider, instance, region, market: The offer; ``market`` is on-demand, spot or owned.
+        device: Catalogue id; of several possible variants the slowest.
+        variants: All of them, where the provider does not say which.
+        count, nodes: Devices that work, over all nodes; whole instances that are rented.
+        idle: Devices that are rented and have nothing to do.
+        usd_per_h: Price of all instances together.
+        dtype, layout, mode, micro_batch, accumulation, recompute, parallel: How each step is computed.
+        time_s, cost_usd, energy_j: Of the whole job.
+        cost_terms: What the median cost is made of.
+        memory_bytes, memory_capacity_bytes, fit_probability: Of the fullest device.
+        price_date: Day of the price, empty for owned machines.
+        p_best: Probability of being the best of the plans shown.
+        expected_regret_usd: How much cheaper the cheapest of them would be on average, in hindsight.
+        why: Sentences.
+    """
+
+    rank: int = 0
+    kind: str
+    provider: str
+    instance: str
+    region: str
+    market: str
+    device: str
+    variants: tuple[str, ...] = ()
+    count: int
+    nodes: int
+    idle: int = 0
+    usd_per_h: float
+    dtype: str
+    layout: str
+    mode: str
+    micro_batch: int
+    accumulation: int
+    recompute: str
+    parallel: Parallel
+    time_s: Quantiles
+    cost_usd: Quantiles
+    cost_terms: Mapping[str, float]
+    energy_j: float | None
+    memory_bytes: float
+    memory_capacity_bytes: float
+    fit_probability: float
+    price_date: str
+    p_best: float = 0.0
+    expected_regret_usd: float = 0.0
+    why: tuple[str, ...] = ()
+
+    @property
+    def place(self) -> str:
+        """Where it is, in words."""
+        region = f" {self.region}" if self.region else ""
+        return f"{self.provider} {self.instance}{region}".strip()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CoverEntry:
+    """One part of the candidate tree and what became of it.
+
+    Attributes:
+        state: Names of the choices made.
+        verdict: ``estimated``, or one of ``REASONS``.
+        number: Best value found (None if no leaf is feasible), or the bound that rules the part out.
+    """
+
+    state: State
+    verdict: str
+    number: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Certificate:
+    """Why the first plan is the best one: what was estimated, and what rules out everything else.
+
+    Attributes:
+        objective: ``cost``, ``time`` or ``energy``, at the median.
+        best: Its value: dollars, seconds or joules.
+        lower_bound: No candidate has a smaller value.
+        gap_frac: ``best / lower_bound - 1``.
+        candidates: Leaves in all; ``estimated`` and the counts of ``pruned`` add up to it.
+        expanded: States that were expanded.
+        wall_s: Time of the search.
+        method: ``astar`` or ``exhaustive``.
+        reasons: What each verdict means here, with the figures it rests on.
+        cover: Every candidate once.
+    """
+
+    objective: str
+    best: float
+    lower_bound: float
+    gap_frac: float
+    candidates: int
+    expanded: int
+    estimated: int
+    pruned: Mapping[str, int]
+    wall_s: float
+    method: str
+    reasons: Mapping[str, str] = field(default_factory=dict)
+    cover: tuple[CoverEntry, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanResult:
+    """The answer to a job. ``plans[0]`` is the best; ``frontier`` runs from the cheapest to the fastest."""
+
+    job: Job
+    today: str
+    assumed: tuple[str, ...]
+    plans: tuple[Plan, ...]
+    certificate: Certificate
+    cheapest: Plan
+    fastest: Plan
+    frontier: tuple[Plan, ...]
+    excluded: Mapping[str, int]
+    fallbacks: tuple[Plan, ...]
+    advice: tuple[str, ...]

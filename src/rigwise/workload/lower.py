@@ -1,0 +1,139 @@
+"""From a captured graph to the operators that one micro-batch of a case really runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+from rigwise.graph.graph import Model, Parameter
+from rigwise.graph.op import Op, Phase
+from rigwise.graph.passes.adapter import adapt, adapted_elements, adapter_parameters
+from rigwise.graph.passes.attention import expand_attention
+from rigwise.graph.passes.fuse import fuse
+from rigwise.graph.passes.optimizer import optimizer_ops
+from rigwise.graph.passes.precision import Precision, lower, precision_of
+from rigwise.graph.passes.recompute import recompute
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """What a plan may change about the work without changing its result.
+
+    Attributes:
+        dtype: As in ``Case``.
+        layout: nchw or nhwc.
+        mode: eager or compiled.
+        micro_batch: Samples of one forward pass of one replica.
+        recompute: none, selective or full.
+        zero: ZeRO stage.
+    """
+
+    dtype: str
+    layout: str = "nchw"
+    mode: str = "eager"
+    micro_batch: int = 1
+    recompute: str = "none"
+    zero: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lowering:
+    """Everything that shapes the operators, apart from sizes and the device.
+
+    Attributes:
+        task, dtype, mode, recompute, method, lora_rank, optimizer: As in ``Case``.
+        attention: ``flash`` (whole) or ``math`` (unfused).
+        best_format: Format in which int8 and int4 weights are multiplied.
+    """
+
+    task: str
+    dtype: str
+    mode: str = "eager"
+    recompute: str = "none"
+    method: str = "full"
+    lora_rank: int = 16
+    optimizer: str = "none"
+    attention: str = "flash"
+    best_format: str = "bf16"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """The operators of one step and the parameters behind them.
+
+    Attributes:
+        step_ops: Forward and backward of one micro-batch.
+        update_ops: The optimizer step, once for each global batch.
+        precision: Formats of weights, activations and arithmetic.
+        trained: Parameters that get gradients and optimizer state.
+        frozen_elements: Parameters that do not, in the weight format.
+        packed_elements: Frozen parameters held in 4 bits (QLoRA).
+    """
+
+    step_ops: tuple[Op, ...]
+    update_ops: tuple[Op, ...]
+    precision: Precision
+    trained: tuple[Parameter, ...]
+    frozen_elements: float
+    packed_elements: float
+
+    @property
+    def trained_elements(self) -> float:
+        """Elements of all trained parameters."""
+        return float(sum(p.elements for p in self.trained))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Question:
+    """Carries a model, which has no hash, into the cache: a model is known by identity."""
+
+    model: Model
+    lowering: Lowering
+
+    def __hash__(self) -> int:
+        return hash((id(self.model), self.lowering))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Question) and self.model is other.model and self.lowering == other.lowering
+
+
+def lower_model(model: Model, lowering: Lowering) -> Work:
+    """The work of ``model`` under ``lowering``; equal questions are answered from a cache."""
+    return _lowered(_Question(model, lowering))
+
+
+@lru_cache(maxsize=256)
+def _lowered(question: _Question) -> Work:
+    return _lower(question.model, question.lowering)
+
+
+def _lower(model: Model, lowering: Lowering) -> Work:
+    ops = model.graph(lowering.task).ops
+    training = lowering.task == "train"
+    precision = precision_of(lowering.dtype, lowering.best_format)
+    trained = tuple(p for p in model.parameters if p.trainable) if training else ()
+    packed = 0.0
+    if training and lowering.method != "full":
+        trained = adapter_parameters(ops, lowering.lora_rank)
+        quantised = lowering.method == "qlora"
+        packed = float(adapted_elements(ops)) if quantised else 0.0
+        ops = adapt(ops, lowering.lora_rank, quantised=quantised)
+    if lowering.attention == "math":
+        ops = expand_attention(ops)
+    ops = lower(ops, precision)
+    if lowering.mode == "compiled":
+        ops = fuse(ops)
+    ops = recompute(ops, lowering.recompute)
+    full = lowering.method == "full"
+    frozen = 0 if training and full else model.parameter_count
+    frozen += sum(p.elements for p in model.parameters if not p.trainable) if training and full else 0
+    unscale = lowering.dtype == "amp-fp16"
+    update = optimizer_ops(trained, lowering.optimizer, precision.storage, unscale=unscale) if training else ()
+    return Work(
+        step_ops=tuple(op for op in ops if op.phase is not Phase.OPTIMIZER),
+        update_ops=update,
+        precision=precision,
+        trained=trained,
+        frozen_elements=frozen - packed,
+        packed_elements=packed,
+    )

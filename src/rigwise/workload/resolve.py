@@ -1,0 +1,78 @@
+"""A case with every default filled in and named."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from rigwise.errors import UnsupportedError
+from rigwise.graph.graph import Model
+from rigwise.workload.case import Case, check, with_data_parallel
+
+#: Language models above this many parameters are run in 16 bits unless a case says otherwise.
+LARGE_MODEL_PARAMETERS = 1e9
+DEFAULT_SEQUENCE = 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resolved:
+    """A case without open ends.
+
+    Attributes:
+        case: Every field that has a usual form holds it.
+        sizes: Symbol sizes of one micro-batch of one replica.
+        assumed: What was filled in, in words.
+    """
+
+    case: Case
+    sizes: dict[str, int]
+    assumed: tuple[str, ...]
+
+
+def resolve(case: Case, model: Model) -> Resolved:
+    """Fill in what the case leaves open.
+
+    Raises:
+        InvalidInputError: The case contradicts itself.
+        UnsupportedError: It names a size that the model does not have.
+    """
+    check(case)
+    symbols = model.graph(case.task).symbols
+    assumed: list[str] = list(model.card.assumed)
+    filled: dict[str, Any] = {}
+    for name, symbol, usual in (
+        ("seq", "s", symbols.get("s") if not model.card.causal else DEFAULT_SEQUENCE),
+        ("context", "c", DEFAULT_SEQUENCE),
+        ("image_size", "p", symbols.get("p")),
+    ):
+        given = getattr(case, name)
+        if symbol in symbols and given is None:
+            filled[name] = usual
+            assumed.append(f"{name.replace('_', ' ')} {usual}")
+        elif symbol not in symbols and given is not None and not _belongs_elsewhere(model, symbol):
+            raise UnsupportedError(
+                f"{model.name} has no {name.replace('_', ' ')} in its {case.task} graph", hint=_axes(symbols)
+            )
+    if case.dtype is None:
+        large = model.parameter_count > LARGE_MODEL_PARAMETERS and model.card.causal
+        filled["dtype"] = "bf16" if large else "fp32"
+        assumed.append(f"dtype {filled['dtype']}")
+    if case.optimizer is None:
+        filled["optimizer"] = "adamw" if case.task == "train" else "none"
+        if case.task == "train":
+            assumed.append("optimizer adamw")
+    full = with_data_parallel(replace(case, **filled))
+    micro = full.parallel.micro_batch or 1
+    by_symbol = {"b": micro, "s": full.seq, "c": full.context, "p": full.image_size}
+    sizes = {symbol: int(value) for symbol in symbols if (value := by_symbol.get(symbol)) is not None}
+    return Resolved(case=full, sizes=sizes, assumed=tuple(assumed))
+
+
+def _belongs_elsewhere(model: Model, symbol: str) -> bool:
+    """Whether another task of the model has this axis: ``seq`` may stand beside ``context``."""
+    return any(symbol in graph.symbols for graph in model.graphs.values())
+
+
+def _axes(symbols: object) -> str:
+    words = {"b": "batch", "s": "seq", "c": "context", "p": "image_size"}
+    return "it varies with: " + ", ".join(words[s] for s in symbols if s in words)  # type: ignore[attr-defined]

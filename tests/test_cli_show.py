@@ -1,0 +1,166 @@
+"""``rigwise show`` and the sums behind it, on a model small enough to count by hand."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rigwise.errors import InvalidInputError, UnsupportedError
+from rigwise.graph.dim import parse_size
+from rigwise.graph.graph import Card, Graph, Model, Parameter
+from rigwise.graph.op import Kind, Op, Phase, Role, Tensor
+from rigwise.graph.rwg import write_model
+from rigwise.graph.summary import Cost, summarise
+
+B, P, HALF = parse_size("b"), parse_size("p"), parse_size("(p-3)//2")
+LAYERS = 4
+
+
+def stem() -> Model:
+    """A convolution with kernel 5 and stride 2, four layers nobody knows, and its weight gradient."""
+    image, weight = Tensor((B, 3, P, P), role=Role.INPUT), Tensor((64, 3, 5, 5), role=Role.PARAMETER)
+    features = Tensor((B, 64, HALF, HALF), producer=0, saved=True)
+    conv = {"kind": Kind.CONV, "module": "stem", "attrs": {"stride": (2, 2), "groups": 1}}
+    forward = (
+        Op(name="aten.convolution", phase=Phase.FORWARD, inputs=(image, weight), outputs=(features,), **conv),
+        Op(
+            name="vendor.twist",
+            kind=Kind.UNKNOWN,
+            phase=Phase.FORWARD,
+            inputs=(features,),
+            outputs=(Tensor((B, 64), producer=1),),
+            module="layers.*",
+            repeat=LAYERS,
+        ),
+    )
+    gradient = Tensor((64, 3, 5, 5), role=Role.GRADIENT, producer=2)
+    backward = Op(
+        name="rigwise.conv_wgrad", phase=Phase.BACKWARD, inputs=(features, image), outputs=(gradient,), **conv
+    )
+    return Model(
+        name="stem",
+        card=Card(title="A stem", assumed=("equal twists",)),
+        parameters=(
+            Parameter(name="weight", shape=(64, 3, 5, 5)),
+            Parameter(name="bias", shape=(64,), trainable=False),
+        ),
+        graphs={
+            "train": Graph(ops=(*forward, backward), symbols={"b": 2, "p": 65}),
+            "infer": Graph(ops=forward, symbols={"b": 2, "p": 65}),
+        },
+    )
+
+
+def test_a_summary_is_the_sum_that_a_hand_makes() -> None:
+    batch, image = 8, 65
+    side = (image - 5) // 2 + 1
+    summary = summarise(stem(), "train", {"b": batch, "p": image})
+    macs = batch * side**2 * 64 * 3 * 5**2
+    features = 4 * batch * 64 * side**2
+    assert summary.by_kind["conv"].macs == 2 * macs
+    assert summary.total.flops == 4 * macs
+    assert summary.by_phase["forward"].macs == summary.by_phase["backward"].macs == macs
+    assert summary.total.saved_bytes == features
+    assert summary.by_layer["layers.*"].read_bytes == LAYERS * features
+    assert summary.by_layer["layers.*"].write_bytes == LAYERS * 4 * batch * 64
+    assert summary.by_op["vendor.twist"].calls == LAYERS
+    assert summary.unknown_ops == ("vendor.twist",)
+    assert (summary.parameters, summary.trainable_parameters) == (64 * 75 + 64, 64 * 75)
+
+
+@pytest.mark.parametrize("part", ["by_phase", "by_kind", "by_layer", "by_op"])
+def test_every_breakdown_adds_up_to_the_whole(part: str) -> None:
+    summary = summarise(stem(), "train", {"b": 3, "p": 65})
+    parts = sum(getattr(summary, part).values(), Cost())
+    assert asdict(parts) == pytest.approx(asdict(summary.total))
+
+
+def test_an_image_smaller_than_the_kernel_is_too_small() -> None:
+    assert summarise(stem(), "infer", {"b": 1, "p": 5}).total.macs == 64 * 75
+    with pytest.raises(InvalidInputError, match="batch 1, image_size 4 is too small for stem"):
+        summarise(stem(), "infer", {"b": 1, "p": 4})
+
+
+def test_a_task_without_a_graph_is_unsupported() -> None:
+    with pytest.raises(UnsupportedError, match="stem has no decode graph"):
+        summarise(stem(), "decode", {"b": 1})
+
+
+# The command
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write_model(tmp_path / "stem.rwg", stem())
+    return tmp_path
+
+
+def rigwise(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "rigwise", *arguments],
+        cwd=folder,
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+        env={**os.environ, "COLUMNS": "80", "NO_COLOR": "1"},
+    )
+
+
+def test_json_is_one_document_with_the_totals(folder: Path) -> None:
+    done = rigwise(folder, "show", "stem.rwg", "--batch", "8", "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    document: dict[str, Any] = json.loads(done.stdout)
+    assert document["schema"] == "rigwise.show/1"
+    assert document["sizes"] == {"batch": 8, "image_size": 65}
+    assert document["total"]["flops"] == 2 * document["total"]["macs"] == sum(r["flops"] for r in document["rows"])
+    assert document["total"]["bytes"] == document["total"]["read_bytes"] + document["total"]["write_bytes"]
+    assert set(document["phases"]) == {"forward", "backward"}
+    assert [row["name"] for row in document["rows"]] == ["conv", "unknown"]
+    assert document["unknown_ops"] == ["vendor.twist"]
+    assert document["assumed"] == ["equal twists"]
+
+
+def test_rows_can_be_layers_or_operators_and_few(folder: Path) -> None:
+    done = rigwise(folder, "show", "stem.rwg", "--by", "layer", "--limit", "1", "--json")
+    assert [row["name"] for row in json.loads(done.stdout)["rows"]] == ["stem"]
+    done = rigwise(folder, "show", "stem.rwg", "--by", "op", "--limit", "1")
+    assert "1 of 3 rows" in done.stdout
+
+
+def test_the_page_fits_a_terminal_and_names_what_is_unknown(folder: Path) -> None:
+    done = rigwise(folder, "show", "stem.rwg")
+    assert max(len(line) for line in done.stdout.splitlines()) <= 80
+    assert "unknown     vendor.twist (counted as memory traffic)" in done.stdout
+    assert "\x1b" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("stem.rwg", "--batch", "0"), "batch is 0"),
+        (("stem.rwg", "--batch", "-8"), "batch is -8"),
+        (("stem.rwg", "--batch", "many"), "--batch"),
+        (("stem.rwg", "--image-size", "0"), "image_size is 0"),
+        (("stem.rwg", "--image-size", "4"), "too small for stem"),
+        (("stem.rwg", "--seq", "8"), "stem has no seq"),
+        (("stem.rwg", "--task", "decode"), "stem has no decode graph"),
+        (("stem.rwg", "--task", "sleep"), "'sleep'"),
+        (("stem.rwg", "--limit", "0"), "--limit"),
+        (("absent.rwg",), "there is no file absent.rwg"),
+        ((".",), "holds no config.json"),
+        (("",), "no model ''"),
+        ((), "MODEL"),
+    ],
+)
+def test_a_bad_question_is_one_line_and_exit_2(folder: Path, arguments: tuple[str, ...], expected: str) -> None:
+    done = rigwise(folder, "show", *arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.count("\n") == 1
+    assert expected in done.stderr
