@@ -41,12 +41,20 @@ Hopper = 0.80
 Blackwell = 0.72
 "Blackwell Ultra" = 0.72
 
+[gemm.matrix_frac_of_class]
+geforce = 0.95                  # rate halved for 32-bit accumulation: easily fed
+
 [conv]
-nhwc_frac = 0.85                # of what a gemm of the same shape reaches
-nchw_frac = 0.85
+nhwc_frac = 0.95                # of what a gemm of the same shape reaches
+nchw_frac = 0.95
 nchw_extra_passes = 1.0         # input and output rewritten around matrix-unit kernels
 depthwise_frac = 0.45           # of the memory rate
 winograd_gain = 1.5             # 3x3 stride 1 on vector units: fewer multiplies than counted
+
+[cpu]                           # in the place of the fractions above
+gemm_frac = 0.45
+conv_frac = 0.24
+memory_frac = 0.70
 
 [attention]
 flash_frac = 0.60               # of the matrix peak
@@ -58,14 +66,16 @@ cache_gain = 1.10               # operands that fit the last-level cache
 cache_fill_frac = 0.6           # share of it that still counts as fitting
 [memory.frac_of_kind]
 HBM = 0.90
+GDDR6X = 0.92
+GDDR7 = 0.92
 GDDR = 0.82
 LPDDR = 0.80
 DDR = 0.75
 SRAM = 0.50
 [memory.passes_of_kind]         # arrays moved for each array counted
-norm = 1.25
+norm = 1.05
 softmax = 1.15
-norm_backward = 1.35
+norm_backward = 1.15
 softmax_backward = 1.3
 elementwise = 1.0
 reduce = 1.1
@@ -96,6 +106,8 @@ least_clock_frac = 0.15
 static_frac = 0.20              # of the board limit, drawn whenever the device is busy
 [power.memory_j_per_byte]
 HBM = 35e-12
+GDDR6X = 60e-12
+GDDR7 = 50e-12
 GDDR = 60e-12
 LPDDR = 40e-12
 DDR = 60e-12
@@ -146,6 +158,7 @@ memory = 0.06                   # of ln(memory)
 [sources]
 gemm = "{NEUSIGHT}; matrix_frac: {AICONF}"
 conv = "{PRIOR}; checked against {TIMM}"
+cpu = "{PRIOR}; checked against timm on a Core i9-10940X (Apache-2.0)"
 attention = "{AICONF}"
 memory = "{NEUSIGHT}"
 launch = "{PRIOR}; order of magnitude from dispatch of torch 2.x"

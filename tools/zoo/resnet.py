@@ -78,9 +78,7 @@ class ResNet(nn.Module):
 
     def __init__(self, depths: tuple[int, ...], *, deep: bool, **options: object) -> None:
         super().__init__()
-        self.stem = nn.Sequential(
-            *conv_norm(3, 64, 7, 2), nn.ReLU(inplace=True), nn.MaxPool2d(3, stride=2, padding=1)
-        )
+        self.stem = nn.Sequential(*conv_norm(3, 64, 7, 2), nn.ReLU(inplace=True), nn.MaxPool2d(3, stride=2, padding=1))
         stages, inputs = [], 64
         for stage, depth in enumerate(depths):
             width, blocks = 64 * 2**stage, []

@@ -85,7 +85,9 @@ _OPTIONS: tuple[tuple[str, Any, Any, str], ...] = (
 def case_options(function: F) -> F:
     """Add the flags of a case to a command."""
     for flag, kind, default, words in reversed(_OPTIONS):
-        function = click.option(flag, type=kind, default=default, help=words, show_default=default is not None)(function)
+        function = click.option(flag, type=kind, default=default, help=words, show_default=default is not None)(
+            function
+        )
     return function
 
 

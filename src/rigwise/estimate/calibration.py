@@ -34,7 +34,7 @@ class Calibration:
         name: Stem of the file.
         torch: Framework version the constants describe.
         devices, architectures: What the measurements behind them were made on.
-        gemm, conv, attention, memory, launch, power, collective, memory_terms, interval:
+        gemm, conv, cpu, attention, memory, launch, power, collective, memory_terms, interval:
             Tables of constants; units are in the names.
         sources: Where each table comes from.
     """
@@ -45,6 +45,7 @@ class Calibration:
     architectures: frozenset[str]
     gemm: Constants
     conv: Constants
+    cpu: Constants
     attention: Constants
     memory: Constants
     launch: Constants
@@ -55,7 +56,7 @@ class Calibration:
     sources: Mapping[str, str]
 
 
-_TABLES = ("gemm", "conv", "attention", "memory", "launch", "power", "collective", "memory_terms", "interval")
+_TABLES = ("gemm", "conv", "cpu", "attention", "memory", "launch", "power", "collective", "memory_terms", "interval")
 
 
 @cache

@@ -13,7 +13,7 @@ from rigwise.facts.device import RATES_OF_FORMAT, Device
 from rigwise.workload.table import FORMATS, Array
 
 #: Device memory by technology, for constants that depend on nothing finer.
-_KINDS_OF_MEMORY = ("HBM", "GDDR", "LPDDR", "DDR", "SRAM")
+_KINDS_OF_MEMORY = ("HBM", "GDDR6X", "GDDR7", "GDDR", "LPDDR", "DDR", "SRAM")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +24,8 @@ class DeviceColumns:
         devices: The devices themselves.
         peak_flops_per_s: Dense peak by number format ``[devices, formats]``; nan: cannot.
         is_matrix: Whether a matrix unit gives that peak ``[devices, formats]``.
-        matrix_frac: What share of a matrix peak its gemm kernels reach.
+        matrix_frac, vector_frac: What share of a matrix or vector peak gemm kernels reach.
+        conv_frac: What of that convolutions reach, beyond what layouts cost.
         units, bytes_per_s, l2_bytes, tdp_w: Of the device; tdp_w is inf where unknown.
         memory_frac, memory_j_per_byte: By memory technology.
         node_scale: Energy of one operation against the 12 nm of the calibration.
@@ -35,6 +36,8 @@ class DeviceColumns:
     peak_flops_per_s: Array
     is_matrix: NDArray[np.bool_]
     matrix_frac: Array
+    vector_frac: Array
+    conv_frac: Array
     units: Array
     bytes_per_s: Array
     l2_bytes: Array
@@ -46,10 +49,10 @@ class DeviceColumns:
 
 
 def memory_family(device: Device) -> str:
-    """HBM, GDDR, LPDDR, DDR or SRAM, from the marketing word for its memory.
+    """HBM, GDDR6X, GDDR7, GDDR, LPDDR, DDR or SRAM, from the marketing word for its memory.
 
-    >>> memory_family(Device(id="x", name="X", vendor="v", kind="gpu", architecture="a", memory_kind="GDDR6X"))
-    'GDDR'
+    >>> memory_family(Device(id="x", name="X", vendor="v", kind="gpu", architecture="a", memory_kind="HBM3e"))
+    'HBM'
     """
     kind = device.memory_kind.upper()
     return next((family for family in _KINDS_OF_MEMORY if family in kind), "DDR")
@@ -63,7 +66,6 @@ def columns(
     families = [memory_family(d) for d in devices]
     power = calibration.power
     node = power.node_nm_of_architecture
-    by_architecture = calibration.gemm.matrix_frac_of_architecture
 
     def column(values: Sequence[float]) -> Array:
         return np.array(values, dtype=np.float64)[:, None, None]
@@ -72,12 +74,18 @@ def columns(
         devices=tuple(devices),
         peak_flops_per_s=np.array([[_peak(d, f) for f in FORMATS] for d in devices]),
         is_matrix=np.array([[_has_matrix_unit(d, f) for f in FORMATS] for d in devices]),
-        matrix_frac=column([by_architecture.get(d.architecture, calibration.gemm.matrix_frac) for d in devices]),
+        matrix_frac=column([_matrix_frac(d, calibration) for d in devices]),
         units=column([float(d.units or 64) for d in devices]),
         bytes_per_s=column([d.memory_bytes_per_s or np.nan for d in devices]),
         l2_bytes=column([d.l2_bytes or 0.0 for d in devices]),
         tdp_w=column([min(d.tdp_w or np.inf, cap or np.inf) for d, cap in zip(devices, limits, strict=True)]),
-        memory_frac=column([calibration.memory.frac_of_kind[f] for f in families]),
+        memory_frac=column([_memory_frac(d, f, calibration) for d, f in zip(devices, families, strict=True)]),
+        vector_frac=column(
+            [calibration.cpu.gemm_frac if d.kind == "cpu" else calibration.gemm.vector_frac for d in devices]
+        ),
+        conv_frac=column(
+            [calibration.cpu.conv_frac / calibration.cpu.gemm_frac if d.kind == "cpu" else 1.0 for d in devices]
+        ),
         memory_j_per_byte=column([power.memory_j_per_byte[f] for f in families]),
         node_scale=column([(node.get(d.architecture, 7) / 12.0) ** power.node_exponent for d in devices]),
         is_cpu=np.array([d.kind == "cpu" for d in devices])[:, None, None],
@@ -92,3 +100,16 @@ def _has_matrix_unit(device: Device, number_format: str) -> bool:
     """Whether the best rate of the format comes from a matrix unit."""
     rates = (rate for rate in RATES_OF_FORMAT[number_format] if rate in device.peak_flops_per_s)
     return "_acc" in next(rates, "")
+
+
+def _matrix_frac(device: Device, calibration: Calibration) -> float:
+    """By product line where that decides, else by architecture."""
+    gemm = calibration.gemm
+    if device.kind == "cpu":
+        return float(calibration.cpu.gemm_frac)
+    by_class = gemm.matrix_frac_of_class.get(device.matrix_class)
+    return float(by_class or gemm.matrix_frac_of_architecture.get(device.architecture, gemm.matrix_frac))
+
+
+def _memory_frac(device: Device, family: str, calibration: Calibration) -> float:
+    return float(calibration.cpu.memory_frac if device.kind == "cpu" else calibration.memory.frac_of_kind[family])

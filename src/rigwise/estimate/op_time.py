@@ -49,7 +49,7 @@ def op_times(table: OpTable, device: DeviceColumns, calibration: Calibration, la
             compute[:, rows], memory[:, rows] = law(table, rows, device, calibration, layout)
     rows = table.of_kind(Kind.PAIRWISE)
     if rows.any():
-        compute[:, rows] = table.flops[None, rows] / (_peaks(table, rows, device) * calibration.gemm.vector_frac)
+        compute[:, rows] = table.flops[None, rows] / (_peaks(table, rows, device) * device.vector_frac)
     return _finish(table, device, calibration, compute, memory)
 
 
@@ -113,10 +113,11 @@ def _products(
     """Gemm and convolution as implicit gemm; thin groups of a convolution only stream."""
     gemm, conv = calibration.gemm, calibration.conv
     peak, is_matrix = _peaks(table, rows, device), _matrix(table, rows, device)
-    frac = np.where(is_matrix, device.matrix_frac, gemm.vector_frac)
+    frac = np.where(is_matrix, device.matrix_frac, device.vector_frac)
     is_conv = table.of_kind(Kind.CONV)[rows][None, :, None]
-    frac = frac * np.where(is_conv, conv.nhwc_frac if layout == "nhwc" else conv.nchw_frac, 1.0)
-    gain = np.where(~is_matrix & _winograd(table, rows)[None, :, None], conv.winograd_gain, 1.0)
+    frac = frac * np.where(is_conv, device.conv_frac * (conv.nhwc_frac if layout == "nhwc" else conv.nchw_frac), 1.0)
+    transforms = ~is_matrix & ~device.is_cpu & _winograd(table, rows)[None, :, None]
+    gain = np.where(transforms, conv.winograd_gain, 1.0)
     moved = (table.read_bytes + table.write_bytes)[rows][None]
     extra = conv.nchw_extra_passes if layout == "nchw" else 0.0
     moved = moved * (1.0 + extra * (is_conv & is_matrix))

@@ -116,7 +116,8 @@ def step_times(step: StepWork, machines: Sequence[Machine], calibration: Calibra
     case = step.case
     limits = [m.power_limit_w or case.power_limit_w for m in machines]
     device = columns([m.device for m in machines], calibration, limits)
-    times = op_times(step.table, device, calibration, case.layout)
+    layout = "nhwc" if case.mode == "compiled" else case.layout  # a compiler picks the layout itself
+    times = op_times(step.table, device, calibration, layout)
     bubble = bubble_factor(case.parallel, step.micro_steps)
     scale = step.micro_steps / case.parallel.pipeline * bubble
     phases, launch_s = {}, np.zeros(len(machines))

@@ -210,9 +210,7 @@ def cpu_fields(name: str, row: CpuRow, file: CpuFile, sources: Mapping[str, Sour
     basis |= {key: str(value) for key, value in family.basis.items()}
     if row.memory_gbs is None and row.memory_channels and row.memory_mts:
         plain["memory_bytes_per_s"] = row.memory_channels * row.memory_mts * 1e6 * 8
-        basis["memory_bytes_per_s"] = str(
-            _worst(Basis.DERIVED, row.basis.get("memory_channels", Basis.PUBLISHED))
-        )
+        basis["memory_bytes_per_s"] = str(_worst(Basis.DERIVED, row.basis.get("memory_channels", Basis.PUBLISHED)))
     plain["basis"] = {key: value for key, value in basis.items() if key == "" or value != basis[""]}
     plain["source"] = cite(row.source, sources, where)
     return plain

@@ -99,7 +99,9 @@ class Device:
         ...        peak_flops_per_s={"fp32": 1e13}).peak("fp16")
         10000000000000.0
         """
-        peaks = [self.peak_flops_per_s[rate] for rate in RATES_OF_FORMAT[number_format] if rate in self.peak_flops_per_s]
+        peaks = [
+            self.peak_flops_per_s[rate] for rate in RATES_OF_FORMAT[number_format] if rate in self.peak_flops_per_s
+        ]
         if peaks:
             return max(peaks) if number_format == "fp16" else peaks[0]
         known = ", ".join(f for f in RATES_OF_FORMAT if self.computes(f))

@@ -205,10 +205,11 @@ def _pixels(image: Tensor, sizes: Sizes) -> Any:
 
 
 def _recurrent(op: Op, sizes: Sizes) -> GemmShape:
-    """A cell unrolled by the library: gates x hidden rows against input and hidden state."""
-    x, weight = op.inputs[:2]
+    """A layer over all its steps: gates x hidden rows against input and hidden state."""
+    weight, hidden = op.outputs[:2] if op.name.endswith("_wgrad") else op.inputs[1:3]
+    x = op.inputs[0]
     steps = _product(x, range(len(x.shape) - 1), sizes)
-    return GemmShape(batch=1, m=steps, n=_at(weight, 0, sizes), k=_at(weight, 1, sizes))
+    return GemmShape(batch=1, m=steps, n=_at(weight, 0, sizes), k=_at(weight, 1, sizes) + _at(hidden, 1, sizes))
 
 
 _GEMM_SHAPES: Mapping[str, Callable[[Op, Sizes], GemmShape]] = {
@@ -221,6 +222,8 @@ _GEMM_SHAPES: Mapping[str, Callable[[Op, Sizes], GemmShape]] = {
     "rigwise.conv_dgrad": _conv_dgrad,
     "rigwise.conv_wgrad": _conv_wgrad,
     "rigwise.recurrent": _recurrent,
+    "rigwise.recurrent_dgrad": _recurrent,
+    "rigwise.recurrent_wgrad": _recurrent,
 }
 
 
@@ -268,6 +271,18 @@ def _zeroed_then_scattered(op: Op, sizes: Sizes) -> Traffic:
     return 2 * grad + rest, _sum_bytes(op.outputs, sizes) + grad
 
 
+def _statistics_first(op: Op, sizes: Sizes) -> Traffic:
+    """Batch statistics are known only after the whole batch was read, so it is read twice.
+
+    In inference, recognised by its empty statistics, the running ones are used and once is enough.
+    """
+    read, written = _each_operand_once(op, sizes)
+    backward = "backward" in op.name
+    if not backward and len(op.outputs) > 1 and 0 in op.outputs[1].shape:
+        return read, written
+    return read + _sum_bytes(op.inputs[: 2 if backward else 1], sizes), written
+
+
 def _indices(op: Op) -> tuple[Tensor, ...]:
     return tuple(t for t in op.inputs if t.dtype in ("int64", "int32"))
 
@@ -292,6 +307,11 @@ _TRAFFIC: Mapping[str, Callable[[Op, Sizes], Traffic]] = {
          "aten.index_copy", "aten.index_copy_", "aten.scatter", "aten.scatter_", "aten.scatter_add",
          "aten.scatter_add_", "aten.scatter_reduce", "aten.scatter_reduce_"),
         _rows_scattered,
+    ),
+    **dict.fromkeys(
+        ("aten.native_batch_norm", "aten.native_batch_norm_backward", "aten.cudnn_batch_norm",
+         "aten.cudnn_batch_norm_backward"),
+        _statistics_first,
     ),
     **dict.fromkeys(
         ("aten.embedding_dense_backward", "aten.max_pool2d_with_indices_backward", "aten.select_backward",

@@ -161,17 +161,16 @@ _OWN: Mapping[str, Kind] = {
     "rigwise.conv_wgrad": Kind.CONV,
     "rigwise.attention": Kind.ATTENTION,
     "rigwise.attention_backward": Kind.ATTENTION,
-    "rigwise.rnn": Kind.RNN,
-    "rigwise.rnn_backward": Kind.RNN,
-    "rigwise.scan": Kind.SCAN,
-    "rigwise.scan_backward": Kind.SCAN,
+    "rigwise.recurrent": Kind.RNN,
+    "rigwise.recurrent_dgrad": Kind.RNN,
+    "rigwise.recurrent_wgrad": Kind.RNN,
     "rigwise.lennard_jones": Kind.PAIRWISE,
 }
 
 #: Every operator with a known family, by its full name.
-KINDS: Mapping[str, Kind] = {
-    f"aten.{name}": kind for kind, names in _ATEN.items() for name in names.split()
-} | dict(_OWN)
+KINDS: Mapping[str, Kind] = {f"aten.{name}": kind for kind, names in _ATEN.items() for name in names.split()} | dict(
+    _OWN
+)
 
 _COLLECTIVE_PREFIXES = ("_c10d_functional.", "c10d_functional.", "c10d.")
 

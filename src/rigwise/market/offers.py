@@ -60,9 +60,7 @@ class Selection:
     excluded: Mapping[str, int]
 
 
-def select(
-    offers: Iterable[Offer], rules: Rules, today: date, unfit: Callable[[str], str] = lambda _: ""
-) -> Selection:
+def select(offers: Iterable[Offer], rules: Rules, today: date, unfit: Callable[[str], str] = lambda _: "") -> Selection:
     """Sort the quotes of a catalogue into usable and not.
 
     Args:
@@ -105,7 +103,9 @@ def _check_names(kind: str, asked: tuple[str, ...], known: set[str]) -> None:
     for name in asked:
         if name not in known:
             close = near_matches(name, sorted(known - {""}))
-            raise UnknownNameError(f"no offer has the {kind} {name!r}", hint=close or f"rigwise offers lists every {kind}")
+            raise UnknownNameError(
+                f"no offer has the {kind} {name!r}", hint=close or f"rigwise offers lists every {kind}"
+            )
 
 
 def _oldest_day(today: date, max_age_s: float) -> str:

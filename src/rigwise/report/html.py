@@ -20,34 +20,31 @@ def tag(name: str, /, *children: str | None, **attributes: str | None) -> Markup
     >>> tag("p", "a < b", tag("b", "!"), class_="note")
     '<p class="note">a &lt; b<b>!</b></p>'
     """
-    named = "".join(
+    written = "".join(
         f' {key.rstrip("_").replace("_", "-")}="{escape(value)}"'
         for key, value in attributes.items()
         if value is not None
     )
     if name in _VOID:
-        return Markup(f"<{name}{named}>")
-    return Markup(f"<{name}{named}>{join(*children)}</{name}>")
+        return Markup(f"<{name}{written}>")
+    content = "".join(part if isinstance(part, Markup) else escape(part) for part in children if part is not None)
+    return Markup(f"<{name}{written}>{content}</{name}>")
 
 
-def join(*parts: str | None, by: str = "") -> Markup:
-    """Parts one after the other, escaped where they are plain text.
-
-    >>> join("R&D", Markup("<br>"), None)
-    'R&amp;D<br>'
-    """
-    return Markup(by.join(part if isinstance(part, Markup) else escape(part) for part in parts if part is not None))
-
-
-def table(columns: dict[str, str], rows: list[list[str | None]]) -> Markup:
-    """A table that scrolls sideways on a narrow screen.
+def table(columns: dict[str, str], rows: list[list[str]]) -> Markup:
+    """A table that may scroll sideways; each cell also carries its heading, for narrow screens.
 
     Args:
-        columns: Heading -> class of its cells (``"number"`` aligns to the right, ``""`` is text).
+        columns: Heading -> class of its cells, ``""`` for none.
         rows: One list of cells for each row, in the order of the columns.
     """
-    kinds = [kind or None for kind in columns.values()]
-    head = join(*(tag("th", name, class_=kind, scope="col") for name, kind in zip(columns, kinds, strict=True)))
-    body = [join(*(tag("td", cell or "", class_=k) for cell, k in zip(row, kinds, strict=True))) for row in rows]
-    grid = tag("table", tag("thead", tag("tr", head)), tag("tbody", *(tag("tr", row) for row in body)))
+    heads = [tag("th", name, class_=kind or None, scope="col") for name, kind in columns.items()]
+    cells = [
+        [
+            tag("td", text, class_=kind or None, data_label=name)
+            for text, (name, kind) in zip(row, columns.items(), strict=True)
+        ]
+        for row in rows
+    ]
+    grid = tag("table", tag("thead", tag("tr", *heads)), tag("tbody", *(tag("tr", *row) for row in cells)))
     return tag("div", grid, class_="scroll", tabindex="0")

@@ -8,7 +8,7 @@ from typing import Any
 
 from rigwise import __version__
 from rigwise.report import plots
-from rigwise.report.html import Markup, join, table, tag
+from rigwise.report.html import Markup, table, tag
 from rigwise.units import format_count, format_fraction, format_seconds, format_usd
 
 Document = Mapping[str, Any]
@@ -164,16 +164,16 @@ def _plans(plans: list[Document]) -> Markup | None:
         return None
     columns = {"#": "number", "what": "keep", "where": "", "how": "", "time": "number", "cost": "number"}
     columns |= {"energy": "number", "best with": "number", "price of": "keep"}
-    rows: list[list[str | None]] = [_plan_row(plan) for plan in plans]
+    rows: list[list[str]] = [_plan_row(plan) for plan in plans]
     note = tag(
         "p",
-        "Time and cost are medians; the last columns give the chance that a plan is the best, and the date of its price.",
+        "Time and cost are medians. The last columns: the chance that the plan is the best, the date of its price.",
         class_="soft",
     )
     return tag("section", tag("h2", "The best plans"), note, table(columns, rows), class_="plans")
 
 
-def _plan_row(plan: Document) -> list[str | None]:
+def _plan_row(plan: Document) -> list[str]:
     energy_j, p_best = plan.get("energy_j"), plan.get("p_best")
     energy_j = energy_j["p50"] if isinstance(energy_j, Mapping) else energy_j
     return [
@@ -193,7 +193,7 @@ def _certificate(document: Document) -> Markup:
     certificate = document["certificate"]
     show = format_usd if certificate["objective"] == "cost" else format_seconds
     show = show if certificate["objective"] in ("cost", "time") else format_count
-    rows: list[list[str | None]] = [
+    rows: list[list[str]] = [
         ["objective", certificate["objective"]],
         ["best found", show(certificate["best"])],
         ["lower bound", show(certificate["lower_bound"])],

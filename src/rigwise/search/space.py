@@ -10,13 +10,15 @@ offer of an equal machine takes the same time for more money, so it cannot push 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rigwise.facts.device import Device
+from rigwise.facts.offer import Offer
 from rigwise.machine.machine import Machine
 from rigwise.market.offers import OWNED, SPOT, Quote
 from rigwise.market.spot import ASSUMED, time_factor
@@ -24,7 +26,7 @@ from rigwise.search.types import Array, site_name
 from rigwise.workload.choices import Family, Task, recipes, usable_devices
 from rigwise.workload.lower import Recipe
 
-#: Instances that one job may span. Only where the row states the network between them.
+#: Instances that one job may span, where the row states the network between them.
 NODES = (1, 2, 4, 8)
 
 
@@ -33,7 +35,7 @@ class Site:
     """Equal machines at different prices.
 
     Attributes:
-        device_class: The offer's device field, a catalogue id or several.
+        device_class: The offers' device field: a catalogue id, or several.
         name: What tells it from other sites of its class.
         variants: The devices it may have; ``machine`` has the slowest.
         machine: What is estimated.
@@ -70,6 +72,19 @@ class Space:
         return recipes(family, task.case.batch, count, task.case.task == "train", task.recomputes)
 
 
+class _Shape(NamedTuple):
+    """What makes two quotes the same machine."""
+
+    device_class: str
+    have: int
+    used: int
+    nodes: int
+    link: str
+    inter_node_bytes_per_s: float | None
+    limit_s: float
+    owner: str
+
+
 def build_space(task: Task, quotes: Sequence[Quote], device: Callable[[str], Device]) -> Space:
     """Group quotes into sites.
 
@@ -78,92 +93,68 @@ def build_space(task: Task, quotes: Sequence[Quote], device: Callable[[str], Dev
         quotes: Usable prices, owned machines among them.
         device: Looks a catalogue id up.
     """
-    groups: dict[tuple[object, ...], list[int]] = {}
+    alike: dict[tuple[object, ...], list[int]] = {}
     for index, quote in enumerate(quotes):
-        offer = quote.offer
-        owner = offer.instance if quote.market == OWNED else ""
-        limit_s = min(offer.session_cap_s or np.inf, offer.weekly_quota_s or np.inf)
-        key = (offer.device, offer.accel_count, offer.link, offer.inter_node_bytes_per_s, limit_s, owner)
-        groups.setdefault(key, []).append(index)
+        offer, owned = quote.offer, quote.market == OWNED
+        key = (offer.device, offer.accel_count, offer.link, offer.inter_node_bytes_per_s, limit_s(offer), owned)
+        alike.setdefault((*key, offer.instance) if owned else key, []).append(index)
     nodes_of = {machine.name: machine.nodes for machine in task.job.owned}
-    sites: dict[tuple[str, str], Site] = {}
-    for members in groups.values():
-        first = quotes[members[0]]
-        owned_nodes = nodes_of[first.offer.instance] if first.market == OWNED else None
-        variants = tuple(device(name) for name in first.offer.devices)
-        for nodes in _node_counts(first, owned_nodes):
-            site = _site(task, quotes, members, variants, nodes)
-            if site is not None:
-                _merge(sites, site, task.job.top)
-    return Space(task=task, quotes=tuple(quotes), sites=tuple(sites.values()))
+    members: dict[_Shape, list[int]] = {}
+    for indices in alike.values():
+        for shape in _shapes(task.case.batch, quotes[indices[0]], nodes_of):
+            members.setdefault(shape, []).extend(indices)
+    sites = (_site(shape, indices, quotes, device, task.job.top) for shape, indices in members.items())
+    return Space(task=task, quotes=tuple(quotes), sites=tuple(sites))
 
 
-def _node_counts(quote: Quote, owned_nodes: int | None) -> tuple[int, ...]:
-    """A cluster needs a network that somebody stated, and a session that does not end on its own."""
-    if owned_nodes is not None:
-        return (owned_nodes,)
+def limit_s(offer: Offer) -> float:
+    """Longest time that a job may take on the offer: one session, within one week's quota."""
+    return min(offer.session_cap_s or np.inf, offer.weekly_quota_s or np.inf)
+
+
+def _shapes(batch: int, quote: Quote, nodes_of: dict[str, int]) -> Iterator[_Shape]:
+    """The machines that can be made of a quote: one instance, or several that are known to be joined."""
     offer = quote.offer
-    joinable = offer.inter_node_bytes_per_s is not None and offer.session_cap_s is None
-    return NODES if joinable else (1,)
+    owner = offer.instance if quote.market == OWNED else ""
+    have, limit = offer.accel_count or 0, limit_s(offer)
+    joinable = offer.inter_node_bytes_per_s is not None and limit == np.inf
+    for nodes in (nodes_of[owner],) if owner else NODES if joinable else (1,):
+        used = usable_devices(batch, have, nodes)
+        if used:
+            link = offer.link if used > 1 else ""
+            network = offer.inter_node_bytes_per_s if nodes > 1 else None
+            yield _Shape(offer.device, have, used, nodes, link, network, limit, owner)
 
 
 def _site(
-    task: Task, quotes: Sequence[Quote], members: Sequence[int], variants: tuple[Device, ...], nodes: int
-) -> Site | None:
-    first = quotes[members[0]]
-    offer = first.offer
-    have = offer.accel_count or 0
-    used = usable_devices(task.case.batch, have, nodes)
-    if used == 0:
-        return None
+    shape: _Shape, members: Sequence[int], quotes: Sequence[Quote], device: Callable[[str], Device], top: int
+) -> Site:
+    variants = tuple(device(name) for name in shape.device_class.split("|"))
     machine = Machine(
         device=slowest(variants),
-        count=used * nodes,
-        nodes=nodes,
-        link=offer.link if used > 1 else "",
-        inter_node_bytes_per_s=offer.inter_node_bytes_per_s if nodes > 1 else None,
+        count=shape.used * shape.nodes,
+        nodes=shape.nodes,
+        link=shape.link,
+        inter_node_bytes_per_s=shape.inter_node_bytes_per_s,
     )
-    limit_s = min(offer.session_cap_s or np.inf, offer.weekly_quota_s or np.inf)
-    owner = offer.instance if first.market == OWNED else ""
-    spot_factor = time_factor(ASSUMED, nodes)
-    usd_per_h = np.array([quotes[i].usd_per_h for i in members]) * (1 if owner else nodes)
+    rented_nodes = 1 if shape.owner else shape.nodes
+    usd_per_h = np.array([quotes[i].usd_per_h for i in members]) * rented_nodes
+    spot_factor = time_factor(ASSUMED, shape.nodes)
     factor = np.array([spot_factor if quotes[i].market == SPOT else 1.0 for i in members])
+    quote = np.array(members)
+    order = np.lexsort((quote, usd_per_h * factor))
+    kept = order[np.sort(np.concatenate([np.flatnonzero(factor[order] == f)[:top] for f in np.unique(factor)]))]
     return Site(
-        device_class=offer.device,
-        name=site_name(machine, have, limit_s, owner),
+        device_class=shape.device_class,
+        name=site_name(machine, shape.have, shape.limit_s, shape.owner),
         variants=variants,
         machine=machine,
-        idle=(have - used) * nodes,
-        limit_s=limit_s,
-        usd_per_h=usd_per_h,
-        time_factor=factor,
-        quote=np.array(members),
+        idle=(shape.have - shape.used) * shape.nodes,
+        limit_s=shape.limit_s,
+        usd_per_h=usd_per_h[kept],
+        time_factor=factor[kept],
+        quote=quote[kept],
         prices=len(members),
-    )
-
-
-def _merge(sites: dict[tuple[str, str], Site], site: Site, top: int) -> None:
-    """Add a site, or its prices to the equal one, and keep the cheapest of each market."""
-    key = (site.device_class, site.name)
-    other = sites.get(key)
-    parts = [site] if other is None else [other, site]
-    usd_per_h, factor, quote = (
-        np.concatenate([getattr(part, name) for part in parts]) for name in ("usd_per_h", "time_factor", "quote")
-    )
-    order = np.lexsort((quote, usd_per_h * factor))
-    kept = np.sort(np.concatenate([np.flatnonzero(factor[order] == f)[:top] for f in np.unique(factor)]))
-    chosen = order[kept]
-    sites[key] = Site(
-        device_class=site.device_class,
-        name=site.name,
-        variants=site.variants,
-        machine=site.machine,
-        idle=site.idle,
-        limit_s=site.limit_s,
-        usd_per_h=usd_per_h[chosen],
-        time_factor=factor[chosen],
-        quote=quote[chosen],
-        prices=sum(part.prices for part in parts),
     )
 
 

@@ -187,3 +187,19 @@ class PlanResult:
     excluded: Mapping[str, int]
     fallbacks: tuple[Plan, ...]
     advice: tuple[str, ...]
+
+
+def site_name(machine: Machine, have: int, limit_s: float, owner: str) -> str:
+    """What tells equal machines of one device class apart in a state: a label, and no more.
+
+    >>> site_name(Machine(device=None, count=16, nodes=2, link="nvlink", inter_node_bytes_per_s=5e10), 8, np.inf, "")
+    '2 x 8 nvlink 50GB/s'
+    """
+    used = machine.devices_per_node
+    parts = [f"{machine.nodes} x {used}", f"of {have}" if have > used else "", machine.link]
+    if machine.inter_node_bytes_per_s is not None:
+        parts.append(f"{machine.inter_node_bytes_per_s / 1e9:.12g}GB/s")
+    if limit_s != np.inf:
+        parts.append(f"up to {limit_s / 3600:.12g}h")
+    parts.append(f"owned {owner}" if owner else "")
+    return " ".join(part for part in parts if part)

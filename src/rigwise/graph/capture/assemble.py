@@ -3,21 +3,88 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
-from itertools import count
-from typing import Any
+from dataclasses import dataclass, field, replace
 
 import torch
 
-from rigwise.errors import CaptureError
+from rigwise.errors import CaptureError, RigwiseError
+from rigwise.graph.capture.faults import as_capture_error
 from rigwise.graph.capture.fold import fold, fold_parameters
 from rigwise.graph.capture.stacks import DEPTH, Stack, cut_short, find_stacks
-from rigwise.graph.capture.subject import SAMPLES, Subject
+from rigwise.graph.capture.subject import ROUND_SIDES, SAMPLES, Subject
 from rigwise.graph.capture.symbolic import UndecidedError, align, difference, evaluate
 from rigwise.graph.capture.trace import trace
+from rigwise.graph.dim import SYMBOLS
 from rigwise.graph.graph import Graph, Model
 
 _MAX_SAMPLES = 6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Attempt:
+    """Which symbols to leave free, and what it means for the model if that is what works."""
+
+    free: Mapping[str, tuple[int, ...]]
+    note: str = ""
+
+
+@dataclass(slots=True)
+class _Capture:
+    """One subject on its way to a model."""
+
+    subject: Subject
+    stacks: Sequence[Stack]
+    notes: list[str] = field(default_factory=list)
+
+    def trace(self, task: str, sizes: Mapping[str, int], depth: int) -> Graph:
+        """One pass with the stacks cut to ``depth``, at reference sizes where none are given."""
+        with cut_short(self.subject.module, self.stacks, depth):
+            graph = trace(self.subject, task, {**self.subject.symbols[task], **sizes})
+        return replace(graph, symbols=dict(sizes))
+
+    def task(self, task: str) -> Graph:
+        """The folded symbolic graph of one task."""
+        reference = self.subject.symbols[task]
+        try:
+            check = self.trace(task, reference, DEPTH + 1)
+        except Exception as error:
+            raise as_capture_error(error, f"{self.subject.name} ({task})") from error
+        fault: RigwiseError | None = None
+        for attempt in _attempts(self.subject, task):
+            try:
+                graph = self._solved(task, attempt, check)
+            except Exception as error:
+                fault = fault or as_capture_error(error, f"{self.subject.name} ({task}) at other sizes")
+                continue
+            if attempt.note and attempt.note not in self.notes:
+                self.notes.append(attempt.note)
+            return graph
+        assert fault is not None
+        raise fault
+
+    def _solved(self, task: str, attempt: _Attempt, check: Graph) -> Graph:
+        """The graph with these symbols free, proven on the trace ``check``."""
+        graph = self._aligned(task, attempt)
+        sizes = {symbol: check.symbols[symbol] for symbol in attempt.free}
+        one_more = {stack.path: 1 for stack in self.stacks}
+        found = difference(evaluate(fold(graph, one_more), sizes), fold(check))
+        if found:
+            raise CaptureError(f"the symbolic graph of {self.subject.name} ({task}) does not predict it: {found}")
+        whole = fold(graph, {stack.path: stack.equal - DEPTH for stack in self.stacks})
+        return replace(whole, symbols=sizes)
+
+    def _aligned(self, task: str, attempt: _Attempt) -> Graph:
+        traces: list[Graph] = []
+        undecided: UndecidedError | None = None
+        for index in range(_MAX_SAMPLES):
+            sizes = {symbol: samples[index] for symbol, samples in attempt.free.items()}
+            traces.append(self.trace(task, sizes, DEPTH))
+            try:
+                if len(traces) > 1:
+                    return align(traces)
+            except UndecidedError as error:
+                undecided = error
+        raise CaptureError(f"the sizes of {self.subject.name} ({task}) are no polynomials: {undecided}")
 
 
 def capture(subject: Subject, *, whole: bool = False) -> Model:
@@ -25,21 +92,20 @@ def capture(subject: Subject, *, whole: bool = False) -> Model:
 
     Args:
         subject: Built inside ``fake_tensors()``, which must still be open.
-        whole: Trace all layers even where stacks could be cut short.
+        whole: Trace all layers even where stacks of equal layers could be cut short.
 
     Raises:
-        CaptureError: The model runs other operators at other sizes, or its sizes are no polynomials.
+        CaptureError: The model fails, runs other operators at another batch, or its sizes are no polynomials.
     """
     module = subject.module
-    stacks = [] if whole else find_stacks(module)
-    graphs, assumed = {}, list(subject.card.assumed)
-    for task in subject.symbols:
-        graphs[task], notes = _capture_task(subject, task, stacks)
-        assumed.extend(note for note in notes if note not in assumed)
+    work = _Capture(subject, [] if whole else find_stacks(module))
+    trains = any(parameter.requires_grad for parameter in module.parameters())
+    tasks = [task for task in subject.symbols if trains or task != "train"]
+    graphs = {task: work.task(task) for task in tasks}
     parameters = [(name, tuple(p.shape), p.requires_grad) for name, p in module.named_parameters()]
     return Model(
         name=subject.name,
-        card=replace(subject.card, assumed=tuple(assumed)),
+        card=replace(subject.card, assumed=(*subject.card.assumed, *work.notes)),
         parameters=fold_parameters(parameters),
         graphs=graphs,
         buffer_bytes=float(sum(b.numel() * b.element_size() for b in module.buffers())),
@@ -47,47 +113,22 @@ def capture(subject: Subject, *, whole: bool = False) -> Model:
     )
 
 
-def _capture_task(subject: Subject, task: str, stacks: Sequence[Stack]) -> tuple[Graph, list[str]]:
-    reference = dict(subject.symbols[task])
-    with cut_short(subject.module, stacks, DEPTH + 1):
-        check = trace(subject, task, reference)
-    grown = {stack.path: stack.equal - DEPTH for stack in stacks}
-    graph = _solve(subject, task, stacks, check)
-    predicted = evaluate(fold(graph, {path: 1 for path in grown}), reference) if stacks else evaluate(graph, reference)
-    fault = difference(predicted, fold(check) if stacks else check)
-    if fault:
-        raise CaptureError(f"the symbolic graph of {subject.name} ({task}) does not predict a fresh trace: {fault}")
-    folded = fold(graph, grown)
-    return replace(folded, symbols=reference), []
-
-
-def _solve(subject: Subject, task: str, stacks: Sequence[Stack], check: Graph) -> Graph:
-    traces: list[Graph] = []
-    for sizes in _sample_sizes(subject, task):
-        with cut_short(subject.module, stacks, DEPTH):
-            traces.append(trace(subject, task, sizes))
-        if len(traces) < 2:
-            continue
-        try:
-            graph = align(traces)
-        except UndecidedError as undecided:
-            if len(traces) == _MAX_SAMPLES:
-                raise CaptureError(f"the sizes of {subject.name} are no polynomials: {undecided}") from None
-            continue
-        return graph
-    raise CaptureError(f"{subject.name} could not be traced at two sizes")
-
-
-def _sample_sizes(subject: Subject, task: str) -> Iterator[dict[str, int]]:
-    samples = {**SAMPLES, **subject.samples}
-    for index in range(_MAX_SAMPLES):
-        yield {symbol: samples[symbol][index] for symbol in subject.symbols[task]}
+def _attempts(subject: Subject, task: str) -> Iterator[_Attempt]:
+    """All symbols free first; then images of round sides; then all but the batch fixed."""
+    reference = subject.symbols[task]
+    free = {symbol: subject.samples.get(symbol, SAMPLES[symbol]) for symbol in reference}
+    yield _Attempt(free=free)
+    if "p" in free and "p" not in subject.samples:
+        yield _Attempt(free={**free, "p": ROUND_SIDES}, note="image sides are multiples of 64")
+    others = [symbol for symbol in free if symbol != "b"]
+    fixed = ", ".join(f"{SYMBOLS[symbol].partition(':')[0]} fixed at {reference[symbol]}" for symbol in others)
+    if others and len(others) < len(free):
+        yield _Attempt(free={"b": free["b"]}, note=fixed)
 
 
 def _versions() -> dict[str, str]:
+    import sys
+
     versions = {"torch": torch.__version__.partition("+")[0]}
-    try:
-        import transformers
-    except ImportError:
-        return versions
-    return versions | {"transformers": transformers.__version__}
+    transformers = sys.modules.get("transformers")
+    return versions | {"transformers": transformers.__version__} if transformers else versions

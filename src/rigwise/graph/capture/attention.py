@@ -25,9 +25,7 @@ _LIBRARY.define(
 
 
 @torch.library.register_fake("rigwise::attention", lib=_LIBRARY)
-def _attention_shapes(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *_: Any
-) -> tuple[torch.Tensor, torch.Tensor]:
+def _attention_shapes(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *_: Any) -> tuple[torch.Tensor, torch.Tensor]:
     batch, heads, rows, _d = q.shape
     # Fused kernels write [batch, rows, heads, depth], so that joining the heads afterwards is a view.
     out = q.new_empty(batch, rows, heads, v.shape[-1]).transpose(1, 2)
@@ -102,7 +100,6 @@ def interface(module: Any, query: Any, key: Any, value: Any, attention_mask: Any
     return out.transpose(1, 2).contiguous(), None
 
 
-
 class WholeAttention(TorchFunctionMode):
     """Inside this context ``F.scaled_dot_product_attention`` is one operator, whoever calls it."""
 
@@ -120,7 +117,7 @@ class WholeAttention(TorchFunctionMode):
         """Swap attention and recurrent layers, leave all else."""
         if func is self._original:
             return _scaled_dot_product(*args, **(kwargs or {}))
-        cell = recurrent.CELLS.get(getattr(func, "__name__", ""))
-        if cell is not None and len(args) == recurrent.UNPACKED_ARGUMENTS:
-            return recurrent.run(cell, *args)
+        gates = recurrent.GATES.get(getattr(func, "__name__", ""))
+        if gates is not None and len(args) == recurrent.UNPACKED_ARGUMENTS:
+            return recurrent.run(gates, *args)
         return func(*args, **(kwargs or {}))

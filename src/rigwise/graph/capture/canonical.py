@@ -43,8 +43,9 @@ KEPT_ARGUMENTS: Mapping[str, tuple[str, ...]] = {
     "aten.topk": ("k", "dim"),
     "rigwise.attention": _FLAGS,
     "rigwise.attention_backward": _FLAGS,
-    "rigwise.rnn": ("gates", "layers"),
-    "rigwise.rnn_backward": ("gates", "layers"),
+    "rigwise.recurrent": ("gates",),
+    "rigwise.recurrent_dgrad": ("gates",),
+    "rigwise.recurrent_wgrad": ("gates",),
 }
 
 #: Operands of these keep their logical shape; others are read as stored, an expanded axis once.

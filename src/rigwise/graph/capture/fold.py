@@ -196,9 +196,7 @@ def _moved(op: Op, new_index: Sequence[int]) -> Op:
     return replace(op, inputs=tuple(map(moved, op.inputs)), outputs=tuple(map(moved, op.outputs)))
 
 
-def _folded(
-    ops: Sequence[Op], block: _Block, new_index: Sequence[int], grown: Mapping[str, int]
-) -> Iterator[Op]:
+def _folded(ops: Sequence[Op], block: _Block, new_index: Sequence[int], grown: Mapping[str, int]) -> Iterator[Op]:
     """One layer of a block: wired as its second repetition, which reads from the first."""
     paths = [
         _common_path([ops[block.start + offset + r * block.period].module for r in range(block.repeat)])

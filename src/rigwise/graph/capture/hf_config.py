@@ -7,15 +7,15 @@ installed transformers knows. Sizes are checked before anything is built.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 
 from rigwise.errors import CaptureError, InvalidInputError, near_matches
 from rigwise.graph.capture import attention
+from rigwise.graph.capture.hf_inputs import with_inputs
 from rigwise.graph.capture.subject import Subject
-from rigwise.graph.graph import Card
 
 _ATTENTION = "rigwise"
 
@@ -24,10 +24,6 @@ _MAX_SIZE = 2**24
 
 #: Sizes that a transformer cannot be built without, by the name transformers gives them inside.
 _NEEDED = ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
-
-_REFERENCE_BATCH = 8
-_REFERENCE_TOKENS = 1024
-_SMALL = {"b": (2, 3, 5, 7, 11, 13)}
 
 
 def subject(config: Mapping[str, Any], *, name: str, where: str) -> Subject:
@@ -55,7 +51,7 @@ def subject(config: Mapping[str, Any], *, name: str, where: str) -> Subject:
     transformers.AttentionInterface.register(_ATTENTION, attention.interface)
     model_class = _model_class(config, model_type, where)
     module, settings = _build(config, known[model_type], model_class, where)
-    return _with_inputs(module, settings, name)
+    return with_inputs(module, settings, name=name, where=where)
 
 
 def _check_sizes(config: Mapping[str, Any], config_class: Any, where: str) -> None:
@@ -117,7 +113,9 @@ def _model_class(config: Mapping[str, Any], model_type: str, where: str) -> Any:
 
 
 #: Encoders that also have a causal head, which is not their usual one.
-_ENCODERS = frozenset("bert roberta xlm-roberta electra camembert data2vec-text ernie rembert roformer big_bird".split())
+_ENCODERS = frozenset(
+    "bert roberta xlm-roberta electra camembert data2vec-text ernie rembert roformer big_bird".split()
+)
 
 
 def _build(config: Mapping[str, Any], config_class: Any, model_class: Any, where: str) -> tuple[Any, Any]:
@@ -143,80 +141,3 @@ def _build(config: Mapping[str, Any], config_class: Any, model_class: Any, where
 def _line(error: BaseException) -> str:
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text[:300]}" if text else type(error).__name__
-
-
-# Inputs by what the model takes.
-
-
-def _with_inputs(module: Any, config: Any, name: str) -> Subject:
-    main = getattr(module, "main_input_name", "input_ids")
-    if main == "input_ids" and not getattr(config, "is_encoder_decoder", False):
-        return _text(module, config, name)
-    raise CaptureError(f"{name}: not yet")
-
-
-def _text(module: Any, config: Any, name: str) -> Subject:
-    causal = type(module).__name__.endswith(("ForCausalLM", "LMHeadModel"))
-    forward = inspect.signature(module.forward).parameters
-    limit = _position_limit(config)
-    tokens = min(_REFERENCE_TOKENS, limit or _REFERENCE_TOKENS)
-    layers = getattr(config, "num_hidden_layers", 0)
-
-    def inputs(task: str, sizes: Mapping[str, int]) -> dict[str, Any]:
-        ids = torch.zeros(sizes["b"], sizes.get("s", 1), dtype=torch.long)
-        arguments: dict[str, Any] = {"input_ids": ids}
-        if task == "train" and "labels" in forward:
-            arguments["labels"] = _labels(module, ids)
-        if "use_cache" in forward:
-            arguments["use_cache"] = task in ("prefill", "decode")
-        if task in ("prefill", "decode"):
-            from rigwise.graph.capture.kv_cache import KeyValueCache
-
-            arguments["past_key_values"] = KeyValueCache(layers, sizes.get("c", 0))
-        if task == "prefill" and "logits_to_keep" in forward:
-            arguments["logits_to_keep"] = 1
-        return arguments
-
-    symbols: dict[str, dict[str, int]] = {
-        task: {"b": _REFERENCE_BATCH, "s": tokens} for task in ("train", "infer")
-    }
-    if causal and "past_key_values" in forward:
-        symbols["prefill"] = {"b": _REFERENCE_BATCH, "s": tokens}
-        symbols["decode"] = {"b": _REFERENCE_BATCH, "c": tokens - 1 if limit else tokens}
-    assumed = (f"at most {limit} tokens: learned positions",) if limit else ()
-    card = Card(title=name, family=config.model_type, causal=causal, assumed=assumed, reference_batch=_REFERENCE_BATCH)
-    return Subject(name=name, module=module, inputs=inputs, loss=_loss, symbols=symbols, card=card)
-
-
-def _labels(module: Any, ids: Any) -> Any:
-    sequence = type(module).__name__.endswith(("ForSequenceClassification", "ForMultipleChoice"))
-    return torch.zeros(ids.shape[:1] if sequence else ids.shape, dtype=torch.long)
-
-
-#: Model types whose positions are a table of weights.
-_LEARNED_POSITIONS = frozenset("gpt2 opt bert roberta distilbert electra xlm-roberta biogpt gptj codegen gpt_neo".split())
-
-
-def _position_limit(config: Any) -> int | None:
-    if config.model_type not in _LEARNED_POSITIONS:
-        return None
-    return getattr(config, "max_position_embeddings", None)
-
-
-def _loss(output: Any, _arguments: Any) -> Any:
-    loss = getattr(output, "loss", None)
-    return loss if loss is not None else mean_square(output)
-
-
-def mean_square(output: Any) -> Any:
-    """A stand-in loss that every output takes part in: the mean of its squares."""
-    from rigwise.graph.capture.trace import _tensors
-
-    values = output if isinstance(output, Mapping | list | tuple) else [output]
-    terms = [t.pow(2).mean() for t in _tensors(values) if t.is_floating_point() and t.requires_grad]
-    if not terms:
-        raise CaptureError("the model returns nothing that a loss can be made of")
-    return sum(terms[1:], start=terms[0])
-
-
-Builder = Callable[[Any, Any, str], Subject]

@@ -14,7 +14,14 @@ SAMPLES = {
     "b": (2, 3, 5, 7, 11, 13),
     "s": (61, 83, 109, 131, 151, 173),
     "c": (67, 89, 113, 137, 157, 179),
+    "p": (257, 295, 340, 390, 450, 500),
 }
+
+#: For networks that only take sides that can be halved many times.
+ROUND_SIDES = (256, 320, 448, 512, 576, 640)
+
+#: Sizes of the trace that checks the others; also what a graph says of its symbols.
+REFERENCE_BATCH, REFERENCE_TOKENS = 8, 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -69,9 +69,7 @@ def evaluate(graph: Graph, sizes: Mapping[str, int]) -> Graph:
     def fixed(tensor: Tensor) -> Tensor:
         return replace(tensor, shape=tuple(size_at(size, sizes) for size in tensor.shape))
 
-    ops = (
-        replace(op, inputs=tuple(map(fixed, op.inputs)), outputs=tuple(map(fixed, op.outputs))) for op in graph.ops
-    )
+    ops = (replace(op, inputs=tuple(map(fixed, op.inputs)), outputs=tuple(map(fixed, op.outputs))) for op in graph.ops)
     return Graph(ops=tuple(ops), symbols=dict(sizes))
 
 
@@ -124,8 +122,8 @@ class _Solver:
         for pair in combinations(plain, 2):
             self._add(pair)
         for atom in plain:
-            if atom.symbol != "b":
-                self._add((atom, atom))
+            self._add((atom, atom))
+            if atom.symbol != "b" and "b" in symbols:
                 self._add((Atom("b"), atom, atom))
         if "p" in symbols:
             self.add_atom(Atom("p"))
@@ -173,9 +171,7 @@ class _Solver:
         for chosen in combinations(self.monomials, count):
             coefficients = _solve([list(row) for row in zip(*chosen, strict=True)], values)
             if coefficients is not None and all(coefficients):
-                yield polynomial(
-                    {self.monomials[m]: c for m, c in zip(chosen, coefficients, strict=True)}
-                )
+                yield polynomial({self.monomials[m]: c for m, c in zip(chosen, coefficients, strict=True)})
 
     def _divided_side(self, values: tuple[int, ...]) -> Size | None:
         """A side of an image divided by a view or a slice: rounded down, or else up."""

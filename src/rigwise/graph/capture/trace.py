@@ -19,6 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from rigwise.graph.capture.attention import WholeAttention
 from rigwise.graph.capture.canonical import FREE, LOGICAL, Call, canonical
+from rigwise.graph.capture.loss import tensors_of
 from rigwise.graph.capture.subject import Subject
 from rigwise.graph.graph import Graph
 from rigwise.graph.kinds import kind_of
@@ -74,7 +75,7 @@ class Recorder(TorchDispatchMode):
             self._mark(parameter, Role.PARAMETER)
         for buffer in module.buffers():
             self._mark(buffer, Role.BUFFER)
-        for leaf in _tensors(arguments):
+        for leaf in tensors_of(arguments):
             self._mark(leaf, Role.INPUT)
 
     def mark_cache(self, tensor: torch.Tensor) -> None:
@@ -118,7 +119,7 @@ class Recorder(TorchDispatchMode):
 
     def _record(self, func: Any, name: str, args: Any, kwargs: Any, result: Any) -> None:
         arguments = _named(func, args, kwargs)
-        inputs = _tensors(list(arguments.values()))
+        inputs = tensors_of(list(arguments.values()))
         outputs = _results(result)
         written = _written(func, arguments)
         real = [t for t in outputs if t is not None]
@@ -242,17 +243,7 @@ def _written(func: Any, arguments: Mapping[str, Any]) -> list[Any]:
     if not func._schema.is_mutable:
         return []
     info = {a.name: a.alias_info for a in func._schema.arguments}
-    return _tensors([v for k, v in arguments.items() if info[k] is not None and info[k].is_write])
-
-
-def _tensors(tree: Any) -> list[Any]:
-    if isinstance(tree, torch.Tensor):
-        return [tree]
-    if isinstance(tree, Mapping):
-        tree = tree.values()
-    elif not isinstance(tree, list | tuple):
-        return []
-    return [t for branch in tree for t in _tensors(branch)]
+    return tensors_of([v for k, v in arguments.items() if info[k] is not None and info[k].is_write])
 
 
 def _results(tree: Any) -> list[Any]:

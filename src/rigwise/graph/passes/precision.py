@@ -116,12 +116,15 @@ def _wants(op: Op, precision: Precision) -> str:
 
 
 def _result_dtypes(ops: Sequence[Op], precision: Precision) -> list[str]:
-    """Format of each operator's results, found by following the data twice around each block."""
-    result = ["float32"] * len(ops)
+    """Format of each operator's results, found by following the data twice around each block.
+
+    What comes round from the previous repetition is unknown ("") the first time and left out.
+    """
+    result = [""] * len(ops)
     for _ in range(2):
         for index, op in enumerate(ops):
             wanted = _wants(op, precision)
-            given = {result[t.producer] for t in op.inputs if t.producer is not None and t.is_floating}
+            given = {result[t.producer] for t in op.inputs if t.producer is not None and t.is_floating} - {""}
             widest = "float32" if not given or "float32" in given else precision.autocast
             result[index] = wanted or widest
     return result

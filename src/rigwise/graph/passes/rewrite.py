@@ -41,7 +41,8 @@ def rewrite(ops: Sequence[Op], expand: Callable[[int, Op], Sequence[Op]]) -> tup
         return replace(tensor, producer=final(tensor.producer))
 
     def relinked(group: Iterable[Op], start: int) -> Iterable[Op]:
-        for op in group:
-            yield replace(op, inputs=tuple(relink(t, start) for t in op.inputs))
+        for place, op in enumerate(group, start):
+            inputs = tuple(relink(t, start) for t in op.inputs)
+            yield replace(op, inputs=inputs, outputs=tuple(replace(t, producer=place) for t in op.outputs))
 
     return tuple(op for group, start in zip(replacements, starts, strict=True) for op in relinked(group, start))

@@ -1,0 +1,187 @@
+"""What a transformers model is fed, by what it takes: text, images, both, or speech.
+
+Values do not matter, only shapes: token 0 everywhere, no padding. Text lengths are the symbol ``s``,
+an image side the symbol ``p`` where the model accepts other sides than its own.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from rigwise.errors import CaptureError, InvalidInputError
+from rigwise.graph.capture.loss import own_loss
+from rigwise.graph.capture.subject import REFERENCE_BATCH, REFERENCE_TOKENS, Subject
+from rigwise.graph.graph import Card
+
+#: Model types whose positions are a table of weights, and how many rows of it are not positions.
+_LEARNED_POSITIONS = {
+    **dict.fromkeys("gpt2 opt bert distilbert electra gptj codegen gpt_neo biogpt albert whisper clip".split(), 0),
+    **dict.fromkeys("roberta xlm-roberta camembert".split(), 2),
+}
+
+_CAUSAL = ("ForCausalLM", "LMHeadModel")
+_ONE_LABEL = ("ForSequenceClassification", "ForImageClassification", "ForAudioClassification")
+
+Inputs = Callable[[str, Mapping[str, int]], dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Taker:
+    """A built model and what its ``forward`` takes."""
+
+    module: Any
+    config: Any
+    name: str
+    where: str
+
+    @property
+    def takes(self) -> frozenset[str]:
+        return frozenset(inspect.signature(self.module.forward).parameters)
+
+    @property
+    def head(self) -> str:
+        return type(self.module).__name__
+
+    def setting(self, key: str) -> int:
+        """A size of the configuration that the inputs need."""
+        value = getattr(self.config, key, None)
+        if isinstance(value, list | tuple) and len(set(value)) == 1:
+            value = value[0]
+        if not isinstance(value, int) or value < 1:
+            raise InvalidInputError(f"{self.where}: {key} is {value!r}", hint="it must be a whole number above 0")
+        return value
+
+    def labels(self, task: str, ids: Any) -> dict[str, Any]:
+        """Labels for a head that computes its own loss."""
+        if task != "train" or "labels" not in self.takes:
+            return {}
+        shape = ids.shape[:1] if self.head.endswith(_ONE_LABEL) else ids.shape
+        return {"labels": torch.zeros(shape, dtype=torch.long)}
+
+    def subject(self, inputs: Inputs, symbols: Mapping[str, Mapping[str, int]], *assumed: str) -> Subject:
+        """The finished subject."""
+        causal = self.head.endswith(_CAUSAL)
+        title = f"{self.head} from {self.where}"
+        card = Card(title=title, family=self.config.model_type, source=self.where, causal=causal, assumed=assumed)
+        return Subject(name=self.name, module=self.module, inputs=inputs, loss=own_loss, symbols=symbols, card=card)
+
+
+def with_inputs(module: Any, config: Any, *, name: str, where: str) -> Subject:
+    """The subject of a built transformers model.
+
+    Raises:
+        CaptureError: It takes something else than text, images or speech.
+    """
+    taker = _Taker(module=module, config=config, name=name, where=where)
+    takes = taker.takes
+    if {"input_ids", "pixel_values"} <= takes and hasattr(config, "vision_config"):
+        return _image_and_text(taker)
+    if "input_features" in takes and getattr(config, "is_encoder_decoder", False):
+        return _speech(taker)
+    if "pixel_values" in takes and "input_ids" not in takes:
+        return _image(taker)
+    if "input_ids" in takes and getattr(config, "is_encoder_decoder", False):
+        return _text_to_text(taker)
+    if "input_ids" in takes:
+        return _text(taker)
+    raise CaptureError(
+        f"{where}: what {taker.head} takes ({', '.join(sorted(takes)[:4])}, ...) is not known here",
+        hint="give it as package.module:factory with example inputs",
+    )
+
+
+def _text(taker: _Taker) -> Subject:
+    takes, config = taker.takes, taker.config
+    limit = _position_limit(config)
+    tokens = min(REFERENCE_TOKENS, limit or REFERENCE_TOKENS)
+    cached = taker.head.endswith(_CAUSAL) and "past_key_values" in takes
+
+    def inputs(task: str, sizes: Mapping[str, int]) -> dict[str, Any]:
+        ids = torch.zeros(sizes["b"], sizes.get("s", 1), dtype=torch.long)
+        arguments = {"input_ids": ids, **taker.labels(task, ids)}
+        if "use_cache" in takes:
+            arguments["use_cache"] = task in ("prefill", "decode")
+        if task in ("prefill", "decode"):
+            from rigwise.graph.capture.kv_cache import KeyValueCache
+
+            arguments["past_key_values"] = KeyValueCache(config.num_hidden_layers, sizes.get("c", 0))
+        if task == "prefill" and "logits_to_keep" in takes:
+            arguments["logits_to_keep"] = 1
+        return arguments
+
+    symbols = {task: {"b": REFERENCE_BATCH, "s": tokens} for task in ("train", "infer")}
+    if cached:
+        symbols["prefill"] = {"b": REFERENCE_BATCH, "s": tokens}
+        symbols["decode"] = {"b": REFERENCE_BATCH, "c": tokens - 1 if limit else tokens}
+    return taker.subject(inputs, symbols, *_limit_note(limit))
+
+
+def _text_to_text(taker: _Taker) -> Subject:
+    def inputs(task: str, sizes: Mapping[str, int]) -> dict[str, Any]:
+        ids = torch.zeros(sizes["b"], sizes["s"], dtype=torch.long)
+        arguments = {"input_ids": ids, "use_cache": False, **taker.labels(task, ids)}
+        return arguments if "labels" in arguments else arguments | {"decoder_input_ids": ids}
+
+    limit = _position_limit(taker.config)
+    tokens = min(512, limit or 512)
+    symbols = {task: {"b": REFERENCE_BATCH, "s": tokens} for task in ("train", "infer")}
+    return taker.subject(inputs, symbols, "encoder and decoder both run s tokens", *_limit_note(limit))
+
+
+def _image(taker: _Taker) -> Subject:
+    config = taker.config
+    channels = int(getattr(config, "num_channels", 3))
+    side = taker.setting("image_size") if getattr(config, "image_size", None) is not None else 224
+
+    def inputs(task: str, sizes: Mapping[str, int]) -> dict[str, Any]:
+        pixels = torch.empty(sizes["b"], channels, sizes["p"], sizes["p"])
+        return {"pixel_values": pixels, **taker.labels(task, pixels)}
+
+    return taker.subject(inputs, {task: {"b": REFERENCE_BATCH, "p": side} for task in ("train", "infer")})
+
+
+def _image_and_text(taker: _Taker) -> Subject:
+    vision, text = taker.config.vision_config, taker.config.text_config
+    side, tokens = int(vision.image_size), int(text.max_position_embeddings)
+
+    def inputs(task: str, sizes: Mapping[str, int]) -> dict[str, Any]:
+        arguments = {
+            "input_ids": torch.zeros(sizes["b"], tokens, dtype=torch.long),
+            "pixel_values": torch.empty(sizes["b"], vision.num_channels, sizes["p"], sizes["p"]),
+        }
+        if task == "train" and "return_loss" in taker.takes:
+            arguments["return_loss"] = True
+        return arguments
+
+    symbols = {task: {"b": REFERENCE_BATCH, "p": side} for task in ("train", "infer")}
+    return taker.subject(inputs, symbols, f"one text of {tokens} tokens for every image")
+
+
+def _speech(taker: _Taker) -> Subject:
+    frames = 2 * taker.setting("max_source_positions")
+    bins, limit = taker.setting("num_mel_bins"), taker.setting("max_target_positions")
+
+    def inputs(task: str, sizes: Mapping[str, int]) -> dict[str, Any]:
+        ids = torch.zeros(sizes["b"], sizes["s"], dtype=torch.long)
+        features = torch.empty(sizes["b"], bins, frames)
+        arguments = {"input_features": features, "use_cache": False, **taker.labels(task, ids)}
+        return arguments if "labels" in arguments else arguments | {"decoder_input_ids": ids}
+
+    symbols = {task: {"b": REFERENCE_BATCH, "s": min(128, limit)} for task in ("train", "infer")}
+    return taker.subject(inputs, symbols, f"the encoder hears {frames} frames, the decoder writes s tokens")
+
+
+def _position_limit(config: Any) -> int | None:
+    if config.model_type not in _LEARNED_POSITIONS:
+        return None
+    rows = getattr(config, "max_position_embeddings", None)
+    return None if rows is None else int(rows) - _LEARNED_POSITIONS[config.model_type]
+
+
+def _limit_note(limit: int | None) -> tuple[str, ...]:
+    return () if limit is None else (f"at most {limit} tokens, as positions are learned",)

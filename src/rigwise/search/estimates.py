@@ -1,0 +1,142 @@
+"""Estimates of recipes on machines, each computed once.
+
+One call to the estimator serves one recipe on many machines, so a machine that is asked for
+brings along those that the search is likely to ask for next. Tables hold nan until then.
+
+Recompute repeats part of the forward pass and changes nothing else. So a recipe with
+recompute is slower than the same one without, and is estimated only where that one does not fit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rigwise.machine.machine import Machine
+from rigwise.search.space import Space
+from rigwise.search.types import Array, Physics
+from rigwise.workload.choices import Family
+from rigwise.workload.lower import Recipe
+
+Indices = NDArray[np.int64]
+Mask = NDArray[np.bool_]
+
+_COLUMNS = (
+    "step_p10_s",
+    "step_p50_s",
+    "step_p90_s",
+    "memory_p50_bytes",
+    "memory_capacity_bytes",
+    "fit_probability",
+    "energy_p50_j",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """All recipes of a family.
+
+    Attributes:
+        recipes: One for each row.
+        plain: Row of the same recipe without recompute ``[recipes]``.
+        valid: Whether a machine's devices can share the work so ``[recipes, machines]``.
+        known: What has been estimated ``[recipes, machines]``.
+        columns: Estimates by the names of ``FleetEstimate`` ``[recipes, machines]``.
+    """
+
+    recipes: tuple[Recipe, ...]
+    plain: Indices
+    valid: Mask
+    known: Mask
+    columns: dict[str, Array]
+
+    def fits(self, fit: float) -> Mask:
+        """Where an estimate is known and fits with at least this probability ``[recipes, machines]``."""
+        return np.asarray(self.columns["fit_probability"] >= fit)
+
+
+class Estimates:
+    """Estimates of the recipes of a space on its machines, filled in on demand."""
+
+    def __init__(self, space: Space, physics: Physics, fit: float) -> None:
+        self._space, self._physics, self._fit = space, physics, fit
+        index: dict[tuple[object, ...], int] = {}
+        machines: list[Machine] = []
+        for site in space.sites:
+            if _identity(site.machine) not in index:
+                index[_identity(site.machine)] = len(machines)
+                machines.append(site.machine)
+        self.machines = tuple(machines)
+        self.machine_of_site = np.array([index[_identity(site.machine)] for site in space.sites], dtype=np.int64)
+        self._tables: dict[Family, Table] = {}
+        self.calls = 0
+
+    def table(self, family: Family) -> Table:
+        """The table of a family, as far as it is filled in."""
+        if family not in self._tables:
+            self._tables[family] = self._empty_table(family)
+        return self._tables[family]
+
+    def rows(self, family: Family, site: int, company: Mask) -> Indices:
+        """Rows of ``table`` that are worth looking at on a site; they are filled in now.
+
+        Args:
+            family: Which table.
+            site: Index of the site.
+            company: Machines to estimate along ``[machines]``.
+        """
+        table, machine = self.table(family), int(self.machine_of_site[site])
+        rows = np.flatnonzero(table.valid[:, machine])
+        plain = rows[table.plain[rows] == rows]
+        self._fill(table, plain, machine, company)
+        tight = rows[~table.fits(self._fit)[table.plain[rows], machine]]
+        self._fill(table, tight, machine, company)
+        return np.union1d(plain, tight)
+
+    def fill(self, family: Family) -> Table:
+        """The whole table of a family."""
+        table = self.table(family)
+        for row in range(len(table.recipes)):
+            self._estimate(table, row, table.valid[row] & ~table.known[row])
+        return table
+
+    def _fill(self, table: Table, rows: Indices, machine: int, company: Mask) -> None:
+        for row in rows[~table.known[rows, machine]]:
+            wanted = table.valid[row] & ~table.known[row] & company
+            plain = table.plain[row]
+            if plain != row:
+                wanted &= table.known[plain] & ~table.fits(self._fit)[plain]
+            wanted[machine] = True
+            self._estimate(table, int(row), wanted)
+
+    def _estimate(self, table: Table, row: int, wanted: Mask) -> None:
+        where = np.flatnonzero(wanted)
+        if not where.size:
+            return
+        machines = [self.machines[i] for i in where]
+        estimate = self._physics.estimate_fleet(self._space.task.case, table.recipes[row], machines)
+        for name, column in table.columns.items():
+            column[row, where] = getattr(estimate, name)
+        table.known[row, where] = True
+        self.calls += 1
+
+    def _empty_table(self, family: Family) -> Table:
+        counts = sorted({machine.count for machine in self.machines})
+        of_count = {count: self._space.recipes(family, count) for count in counts}
+        recipes = tuple(dict.fromkeys(recipe for count in counts for recipe in of_count[count]))
+        row_of = {recipe: row for row, recipe in enumerate(recipes)}
+        usable = {count: np.isin(np.arange(len(recipes)), [row_of[r] for r in of_count[count]]) for count in counts}
+        shape = (len(recipes), len(self.machines))
+        return Table(
+            recipes=recipes,
+            plain=np.array([row_of[replace(recipe, recompute="none")] for recipe in recipes], dtype=np.int64),
+            valid=np.stack([usable[machine.count] for machine in self.machines], axis=1),
+            known=np.zeros(shape, dtype=np.bool_),
+            columns={name: np.full(shape, np.nan) for name in _COLUMNS},
+        )
+
+
+def _identity(machine: Machine) -> tuple[object, ...]:
+    return (machine.device.id, machine.count, machine.nodes, machine.link, machine.inter_node_bytes_per_s)

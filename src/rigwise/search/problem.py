@@ -1,0 +1,156 @@
+"""The planning problem as A* sees it: states, choices, bounds, and blocks of recipes at prices."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from heapq import nsmallest
+from typing import NamedTuple
+
+import numpy as np
+
+from rigwise.market.money import rental_usd
+from rigwise.search.astar import Child
+from rigwise.search.bounds import Z90, Goal, Least, SiteBounds, judge
+from rigwise.search.estimates import Estimates, Indices, Mask, Table
+from rigwise.search.space import Space
+from rigwise.search.types import REASONS, Array, State
+from rigwise.workload.choices import Family
+
+
+class Leaf(NamedTuple):
+    """A complete choice: a recipe (row of the family's table) on a site at a price.
+
+    ``time_s`` and ``cost_usd`` are at the goal's quantile of the objective.
+    """
+
+    family: Family
+    site: int
+    row: int
+    quote: int
+    time_s: float
+    cost_usd: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What recipes take at prices; arrays ``[recipes, prices]``, infinite value where a limit is not kept."""
+
+    value: Array
+    time_s: Array
+    cost_usd: Array
+
+
+def quantile_s(p50_s: Array, p90_s: Array, z: float) -> Array:
+    """An upper quantile of a lognormal time.
+
+    >>> float(quantile_s(np.array(10.0), np.array(20.0), Z90))
+    20.0
+    """
+    return np.asarray(p50_s * (p90_s / p50_s) ** (z / Z90))
+
+
+class PlanProblem:
+    """One goal on a space. Several problems share one set of estimates.
+
+    Attributes:
+        sites: What the bounds say, by number format.
+        leaves: Best allowed leaf of every block that was estimated at each of its prices.
+    """
+
+    def __init__(self, space: Space, floor: Least, estimates: Estimates, goal: Goal) -> None:
+        self.space, self.estimates, self.goal = space, estimates, goal
+        self.sites = {dtype: judge(space, floor, goal, dtype) for dtype in floor.time_s}
+        self.leaves: list[Leaf] = []
+        self._classes: dict[str, list[int]] = {}
+        for index, site in enumerate(space.sites):
+            self._classes.setdefault(site.device_class, []).append(index)
+        self._family = {str(family): family for family in space.task.families}
+        self._site = {(site.device_class, site.name): i for i, site in enumerate(space.sites)}
+        self._machine_bound = {dtype: self._by_machine(sites) for dtype, sites in self.sites.items()}
+        self._values: dict[tuple[int, int], float] = {}
+
+    # What A* asks
+
+    def expand(self, state: State) -> Sequence[Child[State]] | None:
+        """The next choice: family, then device class, then site; a site is a block."""
+        if not state:
+            every = range(len(self.space.sites))
+            return self._children((((str(family),), every) for family in self.space.task.families), state)
+        if len(state) == 1:
+            return self._children((((*state, name), sites) for name, sites in self._classes.items()), state)
+        if len(state) == 2:
+            members = self._classes[state[1]]
+            return self._children((((*state, self.space.sites[i].name), [i]) for i in members), state)
+        return None
+
+    def estimate(self, block: State) -> Sequence[tuple[float, Leaf]]:
+        """The best recipe of a site at each price, if any keeps the limits."""
+        family, site = self._family[block[0]], self._site[block[1], block[2]]
+        rows = self.estimates.rows(family, site, self._promising(family.dtype))
+        table = self.estimates.table(family)
+        found = outcome(self.space, self.goal, table, rows, site, int(self.estimates.machine_of_site[site]))
+        leaves = []
+        for price, row in enumerate(np.argmin(found.value, axis=0)):
+            value = float(found.value[row, price])
+            if value == np.inf:
+                continue
+            quote = int(self.space.sites[site].quote[price])
+            time_s, cost_usd = float(found.time_s[row, price]), float(found.cost_usd[row, price])
+            leaves.append((value, Leaf(family, site, int(rows[row]), quote, time_s, cost_usd)))
+            self._values[site, quote] = min(value, self._values.get((site, quote), np.inf))
+        self.leaves += [leaf for _, leaf in leaves]
+        return sorted(leaves, key=lambda pair: (pair[0], pair[1].cost_usd, pair[1].time_s))
+
+    # Bounds of partial choices
+
+    def _children(self, parts: object, state: State) -> list[Child[State]]:
+        children: list[Child[State]] = []
+        for child, members in parts:  # type: ignore[attr-defined]
+            bounds = self.sites[self._family[child[0]].dtype]
+            inside = np.fromiter(members, dtype=np.int64)
+            inside = inside[bounds.candidate[inside]]
+            verdicts = set(bounds.verdict[inside].tolist())
+            if not verdicts:
+                continue
+            if -1 in verdicts:
+                free = inside[bounds.verdict[inside] == -1]
+                children.append(Child(child, float(bounds.number[free].min())))
+            elif len(verdicts) == 1:
+                children.append(Child(child, float(bounds.number[inside].min()), REASONS[verdicts.pop()]))
+            else:  # ruled out for several reasons: each part for its own
+                children.extend(self.expand(child) or ())
+        return children
+
+    # Which machines to estimate along
+
+    def _by_machine(self, sites: SiteBounds) -> Array:
+        bound = np.full(len(self.estimates.machines), np.inf)
+        free = sites.candidate & (sites.verdict == -1)
+        np.minimum.at(bound, self.estimates.machine_of_site[free], sites.number[free])
+        return bound
+
+    def _promising(self, dtype: str) -> Mask:
+        """Machines that may still be better than the plans that were asked for."""
+        top = self.space.task.job.top
+        known = nsmallest(top, self._values.values())
+        cutoff = known[-1] if len(known) == top else np.inf
+        return np.asarray(self._machine_bound[dtype] < cutoff)
+
+
+def outcome(space: Space, goal: Goal, table: Table, rows: Indices, site: int, machine: int) -> Outcome:
+    """Time, cost and value of recipes on one site at all its kept prices."""
+    here, steps = space.sites[site], space.task.steps
+    p50_s, p90_s = (steps * table.columns[name][rows, machine] for name in ("step_p50_s", "step_p90_s"))
+    fit = table.columns["fit_probability"][rows, machine]
+    factor, usd_per_h = here.time_factor, here.usd_per_h
+
+    def at(z: float) -> Array:
+        return np.asarray(quantile_s(p50_s, p90_s, z)[:, None] * factor)
+
+    time_s, late_s = at(goal.value_z), at(goal.limit_z)
+    cost, dear = rental_usd(usd_per_h, time_s), rental_usd(usd_per_h, late_s)
+    allowed = (fit >= goal.fit)[:, None] & (late_s <= min(goal.deadline_s, here.limit_s)) & (dear <= goal.budget_usd)
+    energy = (steps * table.columns["energy_p50_j"][rows, machine])[:, None] * factor
+    value = {"time": time_s, "cost": cost, "energy": energy}[goal.objective]
+    return Outcome(value=np.where(allowed & ~np.isnan(value), value, np.inf), time_s=time_s, cost_usd=cost)

@@ -1,0 +1,91 @@
+"""Values are frozen, and a float says its unit in its name."""
+
+import ast
+import re
+
+import pytest
+
+UNITS = (
+    "bytes_per_s_each_way", "bytes_per_s_both_ways", "flops_per_s", "bytes_per_s", "per_s", "usd_per_h", "usd_h",
+    "bytes", "flops", "macs", "hz", "usd", "frac", "s", "w", "j", "kg", "m",
+)  # fmt: skip
+HAS_UNIT = re.compile(rf"(^|_)({'|'.join(UNITS)})$")
+
+#: Float fields without a unit, each with the reason.
+WITHOUT_UNIT = {
+    ("facts/cpu.py", "fp32_flop_per_cycle_per_core"): "the unit is spelled out",
+    ("facts/cpu.py", "amx_bf16_flop_per_cycle_per_core"): "the unit is spelled out",
+    ("facts/cpu.py", "pcie_generation"): "a version number",
+    ("facts/device.py", "slots"): "a count that may be a half",
+    ("facts/part.py", "slots"): "a count that may be a half",
+    ("facts/offer.py", "vcpus"): "a count that may be a fraction",
+    ("search/types.py", "p10"): "a quantile of whatever the field that holds it names",
+    ("search/types.py", "p50"): "a quantile of whatever the field that holds it names",
+    ("search/types.py", "p90"): "a quantile of whatever the field that holds it names",
+    ("search/types.py", "fit_probability"): "a probability",
+    ("search/types.py", "p_best"): "a probability",
+    ("search/types.py", "best"): "in the unit of the objective",
+    ("search/types.py", "lower_bound"): "in the unit of the objective",
+    ("search/types.py", "number"): "in the unit of the objective",
+}
+
+
+def dataclass_decorator(node: ast.ClassDef) -> ast.expr | None:
+    for decorator in node.decorator_list:
+        name = decorator.func if isinstance(decorator, ast.Call) else decorator
+        if ast.unparse(name).rpartition(".")[2] == "dataclass":
+            return decorator
+    return None
+
+
+def is_frozen(decorator: ast.expr) -> bool:
+    return isinstance(decorator, ast.Call) and any(
+        keyword.arg == "frozen" and ast.unparse(keyword.value) == "True" for keyword in decorator.keywords
+    )
+
+
+def float_fields(node: ast.ClassDef) -> list[str]:
+    """Names of the fields whose annotation holds a float, a mapping to floats included."""
+    fields = [line for line in node.body if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name)]
+    return [line.target.id for line in fields if re.search(r"\bfloat\b", ast.unparse(line.annotation))]
+
+
+def test_every_dataclass_is_frozen(modules) -> None:
+    thawed = [
+        f"{module.path}: {node.name}"
+        for module in modules
+        for node in module.classes()
+        if (decorator := dataclass_decorator(node)) is not None and not is_frozen(decorator)
+    ]
+    assert thawed == []
+
+
+def test_every_float_field_names_its_unit(modules) -> None:
+    silent = [
+        (module.path, name)
+        for module in modules
+        for node in module.classes()
+        if dataclass_decorator(node) is not None
+        for name in float_fields(node)
+        if not HAS_UNIT.search(name)
+    ]
+    assert sorted(set(silent) - set(WITHOUT_UNIT)) == []
+
+
+def test_the_exceptions_are_still_needed(modules) -> None:
+    known = {(module.path, name) for module in modules for node in module.classes() for name in float_fields(node)}
+    assert sorted(set(WITHOUT_UNIT) - known) == []
+
+
+@pytest.mark.parametrize(
+    ("code", "frozen", "floats"),
+    [
+        ("@dataclass\nclass A:\n  x: float", False, ["x"]),
+        ("@dataclass(frozen=True)\nclass A:\n  x_s: float | None\n  n: int", True, ["x_s"]),
+    ],
+)
+def test_the_checks_see_a_fault(code: str, frozen: bool, floats: list[str]) -> None:
+    node = ast.parse(code).body[0]
+    assert is_frozen(dataclass_decorator(node)) == frozen
+    assert float_fields(node) == floats
+    assert bool(HAS_UNIT.search(floats[0])) == frozen
