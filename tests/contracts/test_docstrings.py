@@ -6,7 +6,9 @@ import re
 import pytest
 
 #: Modules whose public functions are formulas.
-FORMULAS = re.compile(r"^(graph/count\.py|estimate/(?!__init__).*\.py|search/bounds\.py|market/(money|spot|break_even)\.py)$")
+FORMULAS = re.compile(
+    r"^(graph/count\.py|estimate/(?!__init__).*\.py|search/bounds\.py|market/(money|spot|break_even)\.py)$"
+)
 
 #: Modules among those that compute nothing of their own, and what they do instead.
 NO_FORMULA = {
@@ -21,7 +23,10 @@ def unsourced(module) -> list[str]:
     if "Source:" in (ast.get_docstring(module.tree) or ""):
         return []
     owners = {
-        id(function): node for node in module.classes() for function in node.body if isinstance(function, ast.FunctionDef)
+        id(function): node
+        for node in module.classes()
+        for function in node.body
+        if isinstance(function, ast.FunctionDef)
     }
     nested = {id(inner) for f in module.functions() for inner in ast.walk(f) if inner is not f}
     return [

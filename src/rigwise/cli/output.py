@@ -49,7 +49,7 @@ def print_table(
     """A table that keeps to the width of the terminal.
 
     Args:
-        columns: Headings.
+        columns: Headings; the first column and columns of numbers are never cut.
         rows: Cells as text, one sequence for each row.
         right: Headings of columns of numbers, aligned to the right.
         title: A line above the table.

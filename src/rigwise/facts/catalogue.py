@@ -125,3 +125,18 @@ def parts() -> tuple[Part, ...]:
     """Every PC part and price point."""
     table = _compiled()["parts"]
     return tuple(Part(**dict(zip(table["columns"], row, strict=True))) for row in table["rows"])
+
+
+def cited(source: str) -> tuple[str, ...]:
+    """Each citation of a row in full: title and edition of the source, then what was taken from it.
+
+    >>> cited("epoch launch price")[0]
+    'Epoch AI, Machine Learning Hardware (2026-04): launch price'
+    """
+    titles = _compiled()["sources"]
+    full = []
+    for text in filter(None, source.split("; ")):
+        name, _, detail = text.partition(" ")
+        title = f"{titles[name]['title']} ({titles[name]['date']})" if name in titles else name
+        full.append(f"{title}: {detail}" if detail else title)
+    return tuple(full)

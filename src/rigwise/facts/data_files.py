@@ -156,6 +156,9 @@ def compile_catalogue(data: Path) -> str:
     _check_devices_of(parts, {**devices, **cpus}, "parts.csv")
     document = {
         "schema": COMPILED_SCHEMA,
+        "sources": {
+            name: {"title": row.title, "date": row.date, "licence": row.licence} for name, row in sources.items()
+        },
         "devices": devices,
         "cpus": cpus,
         "offers": _columns_and_rows(offers),

@@ -12,7 +12,7 @@ Several answers are an error that lists them; none is an error with near matches
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from rigwise.errors import AmbiguousNameError, UnknownNameError, near_matches
@@ -22,6 +22,8 @@ NOISE = frozenset(
     "nvidia amd intel apple google aws geforce radeon tesla instinct corporation generation graphics "
     "gpu accelerator processor cpu one of two four per r tm".split()
 )
+#: Words that make another model of the same number; a name without them means the plain one.
+OTHER_MODEL = frozenset("ti super mobile d gre xt xtx".split())
 _LINK_WITH_GENERATION = re.compile(r"^(sxm|oam)\d$")
 _MEMORY = re.compile(r"^\d+gb$")
 _PREFIXES = ("rtx", "gtx", "rx", "arc")
@@ -86,7 +88,9 @@ class Names:
         if prefixed:
             return tuple(prefixed)
         asked = set(words(text))
-        return tuple(i for i, known in self.vocabulary.items() if asked <= known)
+        found = [i for i, known in self.vocabulary.items() if asked <= known]
+        plain = [i for i in found if not (self.vocabulary[i] - asked) & OTHER_MODEL]
+        return tuple(plain or found)
 
     def resolve(self, text: str) -> str:
         """The one id that ``text`` means.
@@ -125,8 +129,3 @@ def merged(what: str, tables: Iterable[Names]) -> Names:
             exact.setdefault(name, []).extend(ids)
         vocabulary |= table.vocabulary
     return Names(what, exact, vocabulary)
-
-
-def ambiguous_names(table: Names) -> Mapping[str, list[str]]:
-    """Squashed names that stand for several ids."""
-    return {name: ids for name, ids in table.exact.items() if len(ids) > 1}

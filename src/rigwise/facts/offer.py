@@ -14,14 +14,16 @@ class Offer:
         device: Catalogue id; several ids joined by ``|`` where the provider does not say which
             variant it is (``h100-pcie-80gb|h100-sxm5-80gb``); empty where we know no such device.
         accelerator: The name the source used.
-        accel_count: Accelerators of one instance; None where the source left it blank.
+        accel_count: Accelerators of one instance, below 1 for a share of one; None where the source
+            left it blank.
         accel_memory_bytes, vcpus, memory_bytes, disk_bytes: Of one accelerator; of the instance.
         link: ``nvlink``, ``pcie`` or ``""`` (unknown) between the accelerators.
         inter_node_bytes_per_s: Network of one instance, None where unknown.
         price_usd_h, spot_price_usd_h: Per hour of the whole instance; None where not offered.
         session_cap_s, weekly_quota_s: Limits of free tiers.
-        as_of: Date of the price, ``YYYY-MM-DD``, the latest it can be when the source gives a span.
-        flags: Names of the faults ``lint`` found in the row.
+        as_of: Date of the price, ``YYYY-MM-DD``, the latest it can be when the source gives a span;
+            empty where it gives none, which counts as old.
+        flags: Names of the faults ``lint`` finds in the row, filled in by who asks for them.
         source: Where the row was read.
     """
 
@@ -30,7 +32,7 @@ class Offer:
     region: str
     device: str
     accelerator: str
-    accel_count: int | None
+    accel_count: float | None
     accel_memory_bytes: float | None
     vcpus: float | None
     memory_bytes: float | None

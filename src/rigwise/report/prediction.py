@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import log10
 
+from rigwise.estimate.compare import Answer
 from rigwise.estimate.predict import Prediction
 from rigwise.units import (
     format_bytes,
@@ -131,3 +133,35 @@ def _assumption_lines(p: Prediction) -> list[str]:
     if p.unknown_ops:
         lines.append("counted as memory traffic only: " + ", ".join(p.unknown_ops))
     return lines
+
+
+COMPARE_COLUMNS = ("device", "step time", "80 % in", "samples/s", "memory", "binds")
+COMPARE_RIGHT = ("step time", "80 % in", "samples/s", "memory", "binds")
+
+
+def compare_rows(answers: Sequence[Answer]) -> list[list[str]]:
+    """One row for each device that can do the work; ``!`` marks memory that does not fit."""
+    rows = []
+    for p in (answer.prediction for answer in answers):
+        if p is None:
+            continue
+        time, binds = p.step_time_s, max(p.binds, key=lambda name: p.binds[name])
+        below, above = 1 - time["p10"] / time["p50"], time["p90"] / time["p50"] - 1
+        rows.append(
+            [
+                p.device.id,
+                format_seconds(time["p50"]),
+                f"-{below * 100:.0f}/+{above * 100:.0f}%",
+                format_count(p.throughput_per_s),
+                format_bytes(p.peak_memory_bytes["p50"]) + ("" if p.fits else " !"),
+                f"{binds} {p.binds[binds] * 100:.0f}%",
+            ]
+        )
+    return rows
+
+
+def compare_notes(answers: Sequence[Answer]) -> list[str]:
+    """Why some devices are not in the table, and which do not hold the model."""
+    notes = [str(answer.error) for answer in answers if answer.error]
+    small = [a.prediction.device.id for a in answers if a.prediction and not a.prediction.fits]
+    return notes + ([f"! does not fit the memory of {', '.join(small)}"] if small else [])

@@ -81,7 +81,7 @@ def least(space: Space, physics: Physics) -> Least:
     task = space.task
     time_s, memory_bytes = {}, {}
     for dtype in dict.fromkeys(family.dtype for family in task.families):
-        work = physics.least_work(task.case, dtype)
+        work = physics.least_work(task.case, dtype, task.model)
         step_s: dict[tuple[str, int], float] = {}
         held_bytes: dict[int, float] = {}
         for site in space.sites:
@@ -90,7 +90,7 @@ def least(space: Space, physics: Physics) -> Least:
                 if (device.id, count) not in step_s:
                     step_s[device.id, count] = physics.least_step_s(work, device, count)
             if count not in held_bytes:
-                held_bytes[count] = physics.least_memory_bytes(task.case, dtype, count)
+                held_bytes[count] = physics.least_memory_bytes(task.case, dtype, count, task.model)
         time_s[dtype] = np.array(
             [
                 np.nan

@@ -115,8 +115,8 @@ class Estimates:
         where = np.flatnonzero(wanted)
         if not where.size:
             return
-        machines = [self.machines[i] for i in where]
-        estimate = self._physics.estimate_fleet(self._space.task.case, table.recipes[row], machines)
+        task, machines = self._space.task, [self.machines[i] for i in where]
+        estimate = self._physics.estimate_fleet(task.case, table.recipes[row], machines, task.model)
         for name, column in table.columns.items():
             column[row, where] = getattr(estimate, name)
         table.known[row, where] = True

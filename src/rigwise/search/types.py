@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rigwise.facts.device import Device
+from rigwise.graph.graph import Model
 from rigwise.machine.machine import Machine
 from rigwise.workload.case import Case, Parallel
 from rigwise.workload.job import Job
@@ -43,17 +44,19 @@ class FleetEstimate(Protocol):
 class Physics(Protocol):
     """The estimator, as a module or an object: ``rigwise.estimate.fleet``, or a toy in a test."""
 
-    def estimate_fleet(self, case: Case, recipe: Recipe, machines: Sequence[Machine]) -> FleetEstimate:
+    def estimate_fleet(
+        self, case: Case, recipe: Recipe, machines: Sequence[Machine], model: Model | None = None
+    ) -> FleetEstimate:
         """One recipe on many machines."""
 
-    def least_work(self, case: Case, dtype: str) -> Any:
+    def least_work(self, case: Case, dtype: str, model: Model | None = None) -> Any:
         """What one step cannot do without in a number format."""
 
-    def least_step_s(self, work: Any, device: Device, count: int) -> float:
+    def least_step_s(self, least: Any, device: Device, count: int = 1) -> float:
         """Lower bound of the time of that work, nan where the device lacks the format."""
 
-    def least_memory_bytes(self, case: Case, recipe_dtype: str, count: int, zero_allowed: int = 3) -> float:
-        """Lower bound of the memory of one device."""
+    def least_memory_bytes(self, case: Case, dtype: str, count: int, model: Model | None = None) -> float:
+        """Lower bound of the memory of one device of ``count``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -41,6 +41,7 @@ class Task:
 
     Attributes:
         job: As it was asked.
+        model: Its model.
         case: The step, with batch and sizes filled in.
         steps: How many of them.
         families, recomputes: What a plan may choose from.
@@ -48,6 +49,7 @@ class Task:
     """
 
     job: Job
+    model: Model
     case: Case
     steps: int
     families: tuple[Family, ...]
@@ -74,19 +76,24 @@ def settle(job: Job, model: Model) -> Task:
     batch = job.batch or model.card.reference_batch
     resolved = resolve(replace(job.case(), batch=batch, dtype=dtypes[0]), model)
     symbols = model.graph(job.task).symbols
-    layouts = ("nhwc", "nchw") if "p" in symbols else ("nchw",)
     return Task(
         job=job,
+        model=model,
         case=resolved.case,
         steps=_steps(job, resolved.case, has_sequence="s" in symbols),
-        families=tuple(
-            Family(dtype=dtype, layout=layout, mode=mode)
-            for dtype in dtypes
-            for layout in layouts
-            for mode in ("compiled", "eager")
-        ),
+        families=tuple(family for dtype in dtypes for family in _families(dtype, is_image="p" in symbols)),
         recomputes=("none", "selective", "full") if job.task == "train" else ("none",),
         assumed=(*assumed, *resolved.assumed),
+    )
+
+
+def _families(dtype: str, *, is_image: bool) -> tuple[Family, ...]:
+    """Layouts and modes of a number format. A compiler picks the layout itself, so it is asked for once."""
+    usual = "nhwc" if is_image else "nchw"
+    eager = ("nhwc", "nchw") if is_image else ("nchw",)
+    return (
+        Family(dtype=dtype, layout=usual, mode="compiled"),
+        *(Family(dtype=dtype, layout=layout, mode="eager") for layout in eager),
     )
 
 

@@ -66,14 +66,19 @@ class _Capture:
         """The graph with these symbols free, proven on the trace ``check``."""
         graph = self._aligned(task, attempt)
         sizes = {symbol: check.symbols[symbol] for symbol in attempt.free}
-        one_more = {stack.path: 1 for stack in self.stacks}
-        found = difference(evaluate(fold(graph, one_more), sizes), fold(check))
+        if self.stacks:
+            one_more = {stack.path: 1 for stack in self.stacks}
+            found = difference(evaluate(fold(graph, one_more), sizes), fold(check))
+        else:
+            found = difference(evaluate(graph, sizes), check)
         if found:
             raise CaptureError(f"the symbolic graph of {self.subject.name} ({task}) does not predict it: {found}")
         whole = fold(graph, {stack.path: stack.equal - DEPTH for stack in self.stacks})
         return replace(whole, symbols=sizes)
 
     def _aligned(self, task: str, attempt: _Attempt) -> Graph:
+        if not attempt.free:
+            return self.trace(task, {}, DEPTH)
         traces: list[Graph] = []
         undecided: UndecidedError | None = None
         for index in range(_MAX_SAMPLES):
@@ -101,7 +106,15 @@ def capture(subject: Subject, *, whole: bool = False) -> Model:
     work = _Capture(subject, [] if whole else find_stacks(module))
     trains = any(parameter.requires_grad for parameter in module.parameters())
     tasks = [task for task in subject.symbols if trains or task != "train"]
-    graphs = {task: work.task(task) for task in tasks}
+    graphs = {}
+    for task in tasks:
+        try:
+            graphs[task] = work.task(task)
+        except CaptureError:
+            if not work.stacks:
+                raise
+            work.stacks = []  # its layers are not as equal as they look
+            graphs[task] = work.task(task)
     parameters = [(name, tuple(p.shape), p.requires_grad) for name, p in module.named_parameters()]
     return Model(
         name=subject.name,

@@ -48,7 +48,6 @@ def subject(config: Mapping[str, Any], *, name: str, where: str) -> Subject:
             hint=near_matches(str(model_type), known.keys()) or "models that bring their own code are not run",
         )
     _check_sizes(config, known[model_type], where)
-    transformers.AttentionInterface.register(_ATTENTION, attention.interface)
     model_class = _model_class(config, model_type, where)
     module, settings = _build(config, known[model_type], model_class, where)
     return with_inputs(module, settings, name=name, where=where)
@@ -126,8 +125,7 @@ def _build(config: Mapping[str, Any], config_class: Any, model_class: Any, where
     torch.set_default_dtype(torch.float32)
     try:
         built = config_class.from_dict(settings)
-        if "ALL_ATTENTION_FUNCTIONS" in vars(inspect.getmodule(model_class) or object()):
-            built._attn_implementation = _ATTENTION
+        use_whole_attention(model_class, built)
         module = model_class(built)
     except (InvalidInputError, CaptureError):
         raise
@@ -136,6 +134,15 @@ def _build(config: Mapping[str, Any], config_class: Any, model_class: Any, where
     finally:
         torch.set_default_dtype(before)
     return module, built
+
+
+def use_whole_attention(model_class: Any, config: Any) -> None:
+    """Have a model call ``attention.interface``, if its class looks attention functions up."""
+    import transformers
+
+    transformers.AttentionInterface.register(_ATTENTION, attention.interface)
+    if hasattr(inspect.getmodule(model_class), "ALL_ATTENTION_FUNCTIONS"):
+        config._attn_implementation = _ATTENTION
 
 
 def _line(error: BaseException) -> str:

@@ -1,0 +1,39 @@
+"""``rigwise compare``: one model on several devices, side by side."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from rigwise.cli.case_options import case_from, case_options
+from rigwise.cli.output import answer_options, print_json, print_table
+from rigwise.errors import InvalidInputError
+
+
+@click.command("compare")
+@click.argument("model")
+@click.option("--device", "names", multiple=True, help="A device; give the flag several times, or a,b,c.")
+@case_options
+@answer_options
+def command(model: str, names: tuple[str, ...], as_json: bool, quiet: bool, **flags: Any) -> int:
+    """Step time, throughput, memory and energy of MODEL on several devices, quickest first.
+
+    For example: rigwise compare llama-3.1-8b --device l40s,h100-sxm5-80gb --task decode --batch 8
+    """
+    del quiet
+    devices = [name.strip() for text in names for name in text.split(",") if name.strip()]
+    if len(devices) < 2:
+        raise InvalidInputError("compare needs at least two devices", hint="--device t4 --device l4, or --device t4,l4")
+    from rigwise.estimate.compare import compare, compare_document
+
+    answers = compare([case_from(model, device, flags) for device in devices])
+    if as_json:
+        print_json(compare_document(answers))
+    else:
+        from rigwise.report.prediction import COMPARE_COLUMNS, COMPARE_RIGHT, compare_notes, compare_rows
+
+        print_table(COMPARE_COLUMNS, compare_rows(answers), right=COMPARE_RIGHT)
+        for note in compare_notes(answers):
+            print(note)
+    return 1 if all(not answer.prediction for answer in answers) else 0

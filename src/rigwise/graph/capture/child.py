@@ -1,0 +1,83 @@
+"""The process in which capture happens: ``python -P -m rigwise.graph.capture.child``.
+
+PyTorch can abort the whole process on fake tensors, and a factory is the user's own code, which may
+crash, loop or print. So capture runs apart: a request comes as JSON on standard input, the reply goes as
+JSON to what was standard output; prints of the model's code go to standard error.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from rigwise.errors import CaptureError, MissingExtraError, RigwiseError
+from rigwise.graph.graph import Model
+
+
+def main() -> None:
+    """Answer one request."""
+    reply = os.dup(1)
+    os.dup2(2, 1)
+    request = json.load(sys.stdin)
+    _limit_memory(request["memory_bytes"])
+    try:
+        answer = {"model": base64.b64encode(_captured(request)).decode()}
+    except RigwiseError as error:
+        answer = {"error": error.as_dict()}
+    except MemoryError:
+        gib = request["memory_bytes"] / 2**30
+        answer = {"error": CaptureError(f"{request['name']} needs over {gib:.0f} GiB to be captured").as_dict()}
+    with os.fdopen(reply, "w", encoding="utf-8") as stream:
+        json.dump(answer, stream)
+
+
+def _captured(request: Mapping[str, Any]) -> bytes:
+    """The content of the ``.rwg`` file."""
+    from rigwise.graph.rwg import to_bytes
+
+    try:
+        return to_bytes(_model(request))
+    except (RigwiseError, MemoryError):
+        raise
+    except ImportError as error:
+        if error.name in ("torch", "transformers"):
+            raise MissingExtraError(error.name, "torch") from None
+        raise CaptureError(f"{request['name']}: {error}", hint="the installation of PyTorch is incomplete") from error
+    except (SystemExit, KeyboardInterrupt) as error:
+        raise CaptureError(f"{request['name']}: the model's code stopped Python ({type(error).__name__})") from error
+    except Exception as error:
+        from rigwise.graph.capture.faults import as_capture_error
+
+        raise as_capture_error(error, request["name"]) from error
+
+
+def _model(request: Mapping[str, Any]) -> Model:
+    from rigwise.graph.capture.assemble import capture
+    from rigwise.graph.capture.fake import fake_tensors
+
+    if request["kind"] == "factory":
+        from rigwise.graph.capture import factory
+
+        with fake_tensors():
+            found = factory.find_factory(request["spec"])
+            return capture(factory.subject(found, spec=request["spec"], name=request["name"]))
+    with fake_tensors():
+        from rigwise.graph.capture import hf_config
+
+        return capture(hf_config.subject(request["config"], name=request["name"], where=request["where"]))
+
+
+def _limit_memory(limit_bytes: int) -> None:
+    with contextlib.suppress(ImportError, ValueError, OSError):  # not on Windows; not above a hard limit
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_AS, (limit_bytes, limit_bytes))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,157 @@
+"""Capture a model in a child process. Needs no PyTorch in this one."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import importlib.util
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rigwise import errors
+from rigwise.errors import CaptureError, InvalidInputError, MissingExtraError
+from rigwise.graph.graph import Model
+from rigwise.graph.rwg import from_bytes
+
+_SPEC = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+
+#: No network, no device, no advice on the console.
+_ENVIRONMENT = {
+    "HF_HUB_OFFLINE": "1",
+    "TRANSFORMERS_OFFLINE": "1",
+    "TRANSFORMERS_VERBOSITY": "error",
+    "CUDA_VISIBLE_DEVICES": "",
+    "OMP_NUM_THREADS": "1",
+    "PYTHONIOENCODING": "utf-8",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What a capture may use before it is stopped.
+
+    Attributes:
+        time_s: Wall time.
+        memory_bytes: Address space, where the system can limit it; PyTorch alone maps a few GB.
+    """
+
+    time_s: float = 600.0
+    memory_bytes: int = 24 * 2**30
+
+
+def capture_hf(config: Mapping[str, Any], where: str, *, limits: Limits | None = None) -> Model:
+    """The model that a Hugging Face configuration describes.
+
+    Args:
+        config: Content of a ``config.json``.
+        where: Its path, for messages and the model's name.
+        limits: When to give up.
+
+    Raises:
+        MissingExtraError: PyTorch or transformers is not installed.
+        InvalidInputError: A size is missing or impossible.
+        CaptureError: The architecture is unknown, or could not be traced.
+    """
+    _need("torch", "transformers")
+    path = Path(where)
+    name = path.parent.name if path.name == "config.json" and path.parent.name else path.stem
+    request = {"kind": "hf", "config": dict(config), "where": where, "name": name or "model"}
+    return _in_child(request, limits or Limits())
+
+
+def capture_factory(spec: str, *, limits: Limits | None = None) -> Model:
+    """The model that ``package.module:factory`` returns. This runs the user's code.
+
+    Raises:
+        MissingExtraError: PyTorch is not installed.
+        InvalidInputError: There is no such module or function.
+        CaptureError: The code failed, crashed, took too long, or returned something else than a model.
+    """
+    if not _SPEC.fullmatch(spec):
+        raise InvalidInputError(f"{spec!r} is not of the form package.module:factory")
+    _need("torch")
+    return _in_child({"kind": "factory", "spec": spec, "name": spec.partition(":")[2]}, limits or Limits())
+
+
+def _need(*packages: str) -> None:
+    for package in packages:
+        if importlib.util.find_spec(package) is None:
+            raise MissingExtraError(package, "torch")
+
+
+def _in_child(request: dict[str, Any], limits: Limits) -> Model:
+    what = request.get("spec") or request["where"]
+    text = json.dumps(request | {"memory_bytes": limits.memory_bytes})
+    with tempfile.TemporaryFile() as log:
+        child = subprocess.Popen(
+            [sys.executable, "-P", "-m", "rigwise.graph.capture.child"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            env=os.environ | _ENVIRONMENT,
+            start_new_session=os.name == "posix",
+        )
+        try:
+            reply, _ = child.communicate(text.encode(), timeout=limits.time_s)
+        except subprocess.TimeoutExpired:
+            raise CaptureError(
+                f"capturing {what} took over {limits.time_s:g} s and was stopped",
+                hint="does its forward pass end on its own?",
+            ) from None
+        finally:
+            _stop(child)
+        return _model(reply, what, child.returncode, _last_line(log))
+
+
+def _stop(child: subprocess.Popen[bytes]) -> None:
+    """End the child and whatever it started; nothing happens if all have ended."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        if os.name == "posix":
+            os.killpg(child.pid, signal.SIGKILL)
+        else:
+            child.kill()
+    child.wait()
+    for stream in (child.stdin, child.stdout):
+        if stream is not None:
+            with contextlib.suppress(OSError):
+                stream.close()
+
+
+def _model(reply: bytes, what: str, status: int, last_line: str) -> Model:
+    try:
+        answer = json.loads(reply)
+    except ValueError:
+        died = _signal_name(-status) if status < 0 else f"exit status {status}"
+        said = f": {last_line}" if last_line else ""
+        raise CaptureError(f"capturing {what} ended Python with {died}{said}") from None
+    if "error" not in answer:
+        return from_bytes(base64.b64decode(answer["model"]), what)
+    fault = answer["error"]
+    if fault["type"] == "MissingExtraError":
+        raise MissingExtraError(fault["message"].removeprefix("this needs ").partition(",")[0], "torch")
+    kind = getattr(errors, fault["type"], CaptureError)
+    raise kind(fault["message"], hint=fault["hint"])
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _last_line(log: Any) -> str:
+    """The last thing the child said, for a crash that left no other word."""
+    end = log.seek(0, os.SEEK_END)
+    log.seek(max(0, end - 4000))
+    lines = log.read().decode("utf-8", "replace").split("\n")
+    return next((" ".join(line.split())[:200] for line in reversed(lines) if line.strip()), "")

@@ -1,0 +1,74 @@
+"""Exhaustive search: every recipe on every machine at every kept price, a line of NumPy for each recipe.
+
+It needs no bounds and no argument, so it is what A* is tested against; and where the estimator
+answers for all machines as quickly as for one, it is also quicker.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from rigwise.market.money import rental_usd
+from rigwise.search.bounds import Goal
+from rigwise.search.estimates import Estimates, Table
+from rigwise.search.problem import Leaf, quantile_s
+from rigwise.search.space import Space
+from rigwise.search.types import Array
+from rigwise.workload.choices import Family
+
+
+def exhaustive(space: Space, estimates: Estimates, goal: Goal) -> list[tuple[float, Leaf]]:
+    """The best allowed recipe of every family on every site at every kept price, best first."""
+    site = np.repeat(np.arange(len(space.sites)), [len(s.quote) for s in space.sites])
+    prices = _Prices(space, site)
+    found: list[tuple[float, Leaf]] = []
+    for family in space.task.families:
+        found.extend(_of_family(family, estimates, goal, prices))
+    return sorted(found, key=lambda pair: (pair[0], pair[1].cost_usd, pair[1].time_s))
+
+
+class _Prices:
+    """All kept prices of all sites in a row ``[prices]``."""
+
+    def __init__(self, space: Space, site: np.ndarray) -> None:
+        self.site = site
+        self.quote = np.concatenate([s.quote for s in space.sites])
+        self.usd_per_h: Array = np.concatenate([s.usd_per_h for s in space.sites])
+        self.factor: Array = np.concatenate([s.time_factor for s in space.sites])
+        self.limit_s: Array = np.array([s.limit_s for s in space.sites])[site]
+        self.steps = space.task.steps
+
+
+def _of_family(family: Family, estimates: Estimates, goal: Goal, prices: _Prices) -> Iterator[tuple[float, Leaf]]:
+    table = estimates.fill(family)
+    machine = estimates.machine_of_site[prices.site]
+    best = np.full(len(prices.site), np.inf)
+    best_row = np.full(len(prices.site), -1)
+    time_s, cost_usd = np.full_like(best, np.inf), np.full_like(best, np.inf)
+    for row in range(len(table.recipes)):
+        value, row_time_s, row_cost_usd = _values(table, row, machine, goal, prices)
+        better = value < best
+        for target, source in ((best, value), (time_s, row_time_s), (cost_usd, row_cost_usd)):
+            target[better] = source[better]
+        best_row[better] = row
+    for i in np.flatnonzero(best_row >= 0):
+        leaf = Leaf(
+            family, int(prices.site[i]), int(best_row[i]), int(prices.quote[i]), float(time_s[i]), float(cost_usd[i])
+        )
+        yield float(best[i]), leaf
+
+
+def _values(table: Table, row: int, machine: np.ndarray, goal: Goal, prices: _Prices) -> tuple[Array, Array, Array]:
+    """Value (infinite where not allowed), time and cost of one recipe ``[prices]``."""
+    column = {name: values[row, machine] for name, values in table.columns.items()}
+    p50_s, p90_s = prices.steps * column["step_p50_s"], prices.steps * column["step_p90_s"]
+    time_s = quantile_s(p50_s, p90_s, goal.value_z) * prices.factor
+    late_s = quantile_s(p50_s, p90_s, goal.limit_z) * prices.factor
+    cost, dear = rental_usd(prices.usd_per_h, time_s), rental_usd(prices.usd_per_h, late_s)
+    allowed = (column["fit_probability"] >= goal.fit) & (late_s <= np.minimum(goal.deadline_s, prices.limit_s))
+    allowed &= dear <= goal.budget_usd
+    energy = prices.steps * column["energy_p50_j"] * prices.factor
+    value = {"time": time_s, "cost": cost, "energy": energy}[goal.objective]
+    return np.where(allowed & ~np.isnan(value), value, np.inf), time_s, cost

@@ -1,0 +1,170 @@
+"""What must hold for every estimate, whatever the constants are."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rigwise.errors import RigwiseError
+from rigwise.estimate.calibration import load_calibration
+from rigwise.estimate.collective import (
+    Network,
+    all_reduce_s,
+    crossover_bytes,
+    ring_all_reduce_s,
+    tree_all_reduce_s,
+)
+from rigwise.estimate.columns import columns
+from rigwise.estimate.op_time import op_times
+from rigwise.estimate.predict import machine_of, predict, work_of
+from rigwise.estimate.roofline import compute_s, memory_s
+from rigwise.estimate.step import step_times
+from rigwise.facts.catalogue import device, devices
+from rigwise.graph.load import load_model
+from rigwise.workload.case import Case, Parallel
+from rigwise.workload.resolve import resolve
+from rigwise.workload.table import FORMATS
+
+WHOLE = [d for d in devices() if not d.missing()]
+CASES = [
+    {"model": "resnet50", "task": "train", "dtype": "amp-fp16", "optimizer": "momentum"},
+    {"model": "resnet50", "task": "infer", "mode": "compiled"},
+    {"model": "bert-base", "task": "train"},
+    {"model": "gpt2", "task": "decode", "dtype": "fp16"},
+    {"model": "llama-3.1-8b", "task": "train", "method": "lora", "dtype": "fp16", "recompute": "full"},
+    {"model": "llama-3.1-8b", "task": "prefill", "dtype": "int8"},
+]
+
+
+def answer(fields, device_id, batch):
+    case = Case(device=device_id, batch=batch, **fields)
+    try:
+        return predict(case, load_model(case.model))
+    except RigwiseError:
+        return None
+
+
+@settings(max_examples=150, deadline=None)
+@given(fields=st.sampled_from(CASES), where=st.sampled_from(WHOLE), batch=st.integers(1, 512))
+def test_an_estimate_is_ordered_finite_and_above_its_bound(fields, where, batch):
+    p = answer(fields, where.id, batch)
+    if p is None:
+        return
+    time = p.step_time_s
+    assert 0 < p.bound_s <= time["p10"] <= time["p50"] <= time["p90"] < np.inf
+    assert p.peak_memory_bytes["p10"] <= p.peak_memory_bytes["p50"] <= p.peak_memory_bytes["p90"]
+    assert sum(p.memory_terms.values()) == pytest.approx(p.peak_memory_bytes["p50"])
+    assert sum(p.binds.values()) == pytest.approx(1)
+    assert 0 <= p.fit_probability <= 1
+    assert p.fits == (p.fit_probability >= 0.5)
+    assert p.energy_j is None or p.energy_j["p50"] <= (where.tdp_w or 0) * time["p50"] * 1.0001
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    fields=st.sampled_from(CASES),
+    where=st.sampled_from(WHOLE),
+    quantity=st.sampled_from(["memory_bytes_per_s", "tdp_w"]),
+    factor=st.floats(1.01, 4.0),
+)
+def test_a_better_device_is_never_slower(fields, where, quantity, factor):
+    if getattr(where, quantity) is None:
+        return
+    model = load_model(fields["model"])
+    better = replace(where, **{quantity: getattr(where, quantity) * factor})
+    resolved = resolve(Case(device=where.id, batch=8, **fields), model)
+    try:
+        machines = [machine_of(resolved.case, d) for d in (where, better)]
+        times = step_times(work_of(model, resolved, where), machines, load_calibration())
+    except RigwiseError:
+        return
+    assert times.total_s[1] <= times.total_s[0] * (1 + 1e-9)
+
+
+@settings(max_examples=60, deadline=None)
+@given(fields=st.sampled_from(CASES), where=st.sampled_from(WHOLE), batch=st.integers(1, 64))
+def test_no_operator_is_quicker_than_its_arithmetic_at_peak(fields, where, batch):
+    """The memory roof may be beaten from cache, the compute roof only by Winograd's transform."""
+    model = load_model(fields["model"])
+    resolved = resolve(Case(device=where.id, batch=batch, **fields), model)
+    try:
+        table = work_of(model, resolved, where).table
+    except RigwiseError:
+        return
+    calibration = load_calibration()
+    times = op_times(table, columns([where], calibration), calibration, "nhwc")
+    for row, op in enumerate(table.ops):
+        if table.flops[row, 0] and op.kind != "conv":
+            floor = compute_s(table.flops[row, 0], where.peak(FORMATS[table.number_format[row]]))
+            assert times.total_s[0, row, 0] >= floor
+    uncached = table.read_bytes + table.write_bytes > (where.l2_bytes or 0)
+    floor = memory_s(table.read_bytes + table.write_bytes, where.memory_bytes_per_s)
+    assert (times.total_s[0][uncached] >= floor[uncached] * (1 - 1e-12)).all()
+
+
+def test_a_larger_batch_takes_longer_but_less_for_each_sample():
+    h100 = "h100-sxm5-80gb"
+    times = [answer(CASES[0], h100, batch).step_time_s["p50"] for batch in (1, 8, 64, 512)]
+    assert times == sorted(times)
+    assert times[3] / 512 < times[0]
+
+
+@given(message=st.floats(1, 1e12), n=st.integers(2, 1024), rate=st.floats(1e8, 1e12))
+def test_ring_and_tree_cross_where_they_should(message, n, rate):
+    ring_latency, tree_latency = 3e-6, 4.5e-6
+    crossing = crossover_bytes(n, rate, ring_latency, tree_latency)
+    ring, tree = ring_all_reduce_s(message, n, rate, ring_latency), tree_all_reduce_s(message, n, rate, tree_latency)
+    if message > crossing * 1.001:
+        assert ring <= tree
+    elif message < crossing * 0.999:
+        assert tree <= ring
+
+
+@given(message=st.floats(1, 1e11), per_node=st.integers(1, 8), nodes=st.integers(1, 64))
+def test_all_reduce_moves_at_least_its_message(message, per_node, nodes):
+    network = Network(
+        per_node=per_node, nodes=nodes, intra_bytes_per_s=3e11, inter_bytes_per_s=2e10,
+        intra_latency_s=3e-6, tree_latency_s=4e-6, inter_latency_s=1e-5,
+    )  # fmt: skip
+    time = all_reduce_s(message, network)
+    assert time >= (message / 3e11 if per_node > 1 else 0)
+    assert time >= (message / 2e10 if nodes > 1 else 0)
+
+
+def test_more_devices_cost_communication():
+    fields = {"model": "bert-base", "task": "train", "batch": 64, "device": "t4"}
+    alone = predict(Case(**{**fields, "batch": 16}))
+    four = predict(Case(**fields, count=4))
+    assert four.exposed_comm_s > 0
+    assert four.step_time_s["p50"] > alone.step_time_s["p50"]
+    assert four.throughput_per_s > alone.throughput_per_s
+
+
+def test_zero_stages_divide_what_they_say():
+    def terms(zero):
+        case = Case(model="gpt2", device="a100-sxm4-80gb", count=8, batch=8, parallel=Parallel(zero=zero))
+        return predict(case).memory_terms
+
+    whole = [terms(zero) for zero in (0, 1, 2, 3)]
+    assert whole[0]["optimizer"] == pytest.approx(8 * whole[1]["optimizer"])
+    assert whole[1]["gradients"] == pytest.approx(8 * whole[2]["gradients"])
+    assert whole[2]["weights"] == pytest.approx(8 * whole[3]["weights"])
+
+
+def test_lora_trains_little_and_recompute_trades_memory_for_work():
+    base = {"model": "llama-3.1-8b", "device": "h100-sxm5-80gb", "batch": 4, "seq": 2048}
+    full, lora = predict(Case(**base)), predict(Case(**base, method="lora"))
+    qlora, again = predict(Case(**base, method="qlora")), predict(Case(**base, recompute="full"))
+    assert lora.memory_terms.get("optimizer", 0) < 0.02 * full.memory_terms["optimizer"]
+    assert qlora.memory_terms["weights"] < 0.4 * lora.memory_terms["weights"]
+    assert lora.flops < 0.8 * full.flops
+    assert again.flops == pytest.approx(full.flops * 4 / 3, rel=0.06)
+    assert again.memory_terms.get("activations", 0) < 0.2 * full.memory_terms.get("activations", 1e12)
+    assert again.mfu < 1
+
+
+def test_device_lookup_of_these_tests_is_not_empty():
+    assert len(WHOLE) > 200
+    assert device("t4").tdp_w == 70
