@@ -146,7 +146,7 @@ def test_the_page_fits_a_terminal_and_names_what_is_unknown(folder: Path) -> Non
     [
         (("stem.rwg", "--batch", "0"), "batch is 0"),
         (("stem.rwg", "--batch", "-8"), "batch is -8"),
-        (("stem.rwg", "--batch", "many"), "--batch"),
+        (("stem.rwg", "--batch", "many"), "'many'"),
         (("stem.rwg", "--image-size", "0"), "image_size is 0"),
         (("stem.rwg", "--image-size", "4"), "too small for stem"),
         (("stem.rwg", "--seq", "8"), "stem has no seq"),

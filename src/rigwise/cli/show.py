@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from rigwise.cli.case_options import Count
 from rigwise.cli.output import answer_options, print_json, print_table
 from rigwise.units import format_bytes, format_count, format_fraction
 
@@ -18,10 +19,10 @@ _ROWS_ON_SCREEN = 20
 @click.command()
 @click.argument("model")
 @click.option("--task", type=click.Choice(["train", "infer", "prefill", "decode"]), default="train", show_default=True)
-@click.option("--batch", type=int, default=1, show_default=True, help="Samples or sequences of one step.")
-@click.option("--seq", type=int, help="New tokens of each sequence.  [default: 1024, or the model's own]")
-@click.option("--context", type=int, help="Tokens in the cache, for decode.  [default: 1024]")
-@click.option("--image-size", type=int, help="Height and width in pixels.  [default: the model's own]")
+@click.option("--batch", type=Count(), default=1, show_default=True, help="Samples or sequences of one step.")
+@click.option("--seq", type=Count(), help="New tokens of each sequence.  [default: 1024, or the model's own]")
+@click.option("--context", type=Count(), help="Tokens in the cache, for decode.  [default: 1024]")
+@click.option("--image-size", type=Count(), help="Height and width in pixels.  [default: the model's own]")
 @click.option("--by", type=click.Choice(["kind", "layer", "op"]), default="kind", show_default=True)
 @click.option(
     "--limit", type=click.IntRange(min=1), help=f"Rows to show.  [default: {_ROWS_ON_SCREEN}; all with --json]"
@@ -116,20 +117,25 @@ def _print_totals(summary: Summary, assumed: tuple[str, ...]) -> None:
 
 
 def _print_rows(total: Cost, by: str, rows: list[tuple[str, Cost]], limit: int) -> None:
-    right = ["calls", "FLOPs", "share", "bytes", "share", "FLOP/B", "saved"]
-    cells = [
-        (
-            name or "(model)",
-            f"{cost.calls:,}",
-            format_count(cost.flops) if cost.flops else "-",
-            format_fraction(cost.flops / total.flops) if total.flops and cost.flops else "-",
-            format_bytes(cost.bytes),
-            format_fraction(cost.bytes / total.bytes) if total.bytes else "-",
-            f"{cost.flops_per_byte:.1f}" if cost.flops else "-",
-            format_bytes(cost.saved_bytes) if cost.saved_bytes else "-",
-        )
-        for name, cost in rows[:limit]
-    ]
-    print_table([by, *right], cells, right=right)
+    table = [{by: _tail(name), **_cells(cost, total)} for name, cost in rows[:limit]]
+    columns = [c for c in table[0] if by == "kind" or c not in ("calls", "FLOP/B")] if table else [by]
+    print_table([c.strip() for c in columns], [[row[c] for c in columns] for row in table], right=columns[1:])
     if len(rows) > limit:
         click.echo(f"{limit} of {len(rows)} rows; --limit {len(rows)} shows all")
+
+
+def _tail(path: str, width: int = 36) -> str:
+    """The end of a module path, which tells layers apart better than its beginning."""
+    return path if len(path) <= width else "…" + path[1 - width :]
+
+
+def _cells(cost: Cost, total: Cost) -> dict[str, str]:
+    return {
+        "calls": f"{cost.calls:,}",
+        "FLOPs": format_count(cost.flops) if cost.flops else "-",
+        "share": format_fraction(cost.flops / total.flops) if cost.flops else "-",
+        "bytes": format_bytes(cost.bytes),
+        "share ": format_fraction(cost.bytes / total.bytes) if cost.bytes else "-",
+        "FLOP/B": f"{cost.flops_per_byte:.1f}" if cost.flops else "-",
+        "saved": format_bytes(cost.saved_bytes) if cost.saved_bytes else "-",
+    }

@@ -12,6 +12,7 @@ from rigwise.errors import RigwiseError
 from rigwise.estimate import bound
 from rigwise.estimate.bound import LeastWork, least_step_s
 from rigwise.estimate.calibration import load_calibration
+from rigwise.estimate.collective import network_of
 from rigwise.estimate.interval import fit_probability, quantiles, time_spread
 from rigwise.estimate.memory import capacity_bytes, peak_memory
 from rigwise.estimate.predict import best_format_of, lowering_of
@@ -155,8 +156,14 @@ def _best_format(machine: Machine) -> str:
 
 
 def _computes(machine: Machine, step: StepWork) -> bool:
+    """Whether the device has every format of the step, and a link to its neighbours if it needs one."""
     needed = {FORMATS[f] for f in step.table.number_format[step.table.flops[:, 0] > 0]}
-    return all(machine.device.computes(f) for f in needed)
+    if not all(machine.device.computes(f) for f in needed):
+        return False
+    try:
+        return machine.count == 1 or bool(network_of(machine, load_calibration().collective))
+    except RigwiseError:
+        return False
 
 
 def _estimate(step: StepWork, machines: Sequence[Machine]) -> Array:

@@ -54,8 +54,8 @@ def blend(compute_s: Any, memory_s: Any, exponent: float) -> Any:
     5.0
     """
     larger = np.maximum(compute_s, memory_s)
-    smaller = np.minimum(compute_s, memory_s)
-    return larger * (1.0 + (smaller / larger) ** exponent) ** (1.0 / exponent)
+    ratio = np.minimum(compute_s, memory_s) / np.maximum(larger, 1e-300)
+    return larger * (1.0 + ratio**exponent) ** (1.0 / exponent)
 
 
 def product_s(
@@ -70,7 +70,8 @@ def product_s(
         constants: The ``[gemm]`` table.
 
     Returns:
-        The two times of the split for which their blend is least.
+        The two times of the split for which the sum of their squares is least: it orders splits
+        as the blend does, without its powers.
 
     Source: the recipe; see the module.
     """
@@ -78,18 +79,18 @@ def product_s(
     flops_per_s, bytes_per_s, units = rates
     rows, cols = tile_sizes(m, n, constants.tile)
     tiles = batch * np.ceil(m / rows) * np.ceil(n / cols)
-    best: tuple[Any, Any, Any] | None = None
+    score = compute = memory = None
     for split in constants.splits:
         inner = np.ceil(k / split)
         waves = wave_cost(tiles * split, units, constants.wave_frac)
-        compute = waves * 2.0 * rows * cols * inner * units / flops_per_s
         partials = 8.0 * split * batch * m * n if split > 1 else 0.0
-        memory = (moved_bytes + partials) / bytes_per_s
-        total = blend(compute, memory, constants.norm_exponent)
-        if best is None:
-            best = (total, compute, memory)
-        else:
-            better = total < best[0]
-            best = tuple(np.where(better, new, old) for new, old in zip((total, compute, memory), best, strict=True))
-    assert best is not None  # constants.splits is never empty
-    return best[1], best[2]
+        this_compute = waves * (2.0 * rows * cols * units / flops_per_s) * inner
+        this_memory = (moved_bytes + partials) / bytes_per_s
+        this_score = this_compute * this_compute + this_memory * this_memory
+        if score is None:
+            score, compute, memory = this_score, this_compute, this_memory
+            continue
+        better = this_score < score
+        score = np.where(better, this_score, score)
+        compute, memory = np.where(better, this_compute, compute), np.where(better, this_memory, memory)
+    return compute, memory

@@ -17,7 +17,7 @@ from rigwise.estimate.columns import DeviceColumns
 from rigwise.estimate.gemm import blend, product_s
 from rigwise.estimate.power import clock_frac
 from rigwise.graph.op import Kind, Phase
-from rigwise.workload.table import KINDS, PHASES, Array, OpTable
+from rigwise.workload.table import FORMATS, KINDS, PHASES, Array, OpTable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,23 +54,26 @@ def op_times(table: OpTable, device: DeviceColumns, calibration: Calibration, la
 
 
 def _finish(table: OpTable, device: DeviceColumns, calibration: Calibration, compute: Array, memory: Array) -> OpTimes:
-    """Throttle the clock to the power limit, blend the two times, add the launch gap."""
-    power, launch = calibration.power, calibration.launch
+    """Throttle the clock to the power limit, blend the two times, add the launch gap.
+
+    Operators without arithmetic take their memory time; only the others need the rest.
+    """
+    launch, exponent = calibration.launch, calibration.gemm.norm_exponent
     moved = (table.read_bytes + table.write_bytes)[None]
-    exponent = calibration.gemm.norm_exponent
-    busy = np.maximum(blend(np.maximum(compute, 1e-12), np.maximum(memory, 1e-12), exponent), 1e-9)
-    j_per_flop = _energy_per_flop(table, device, calibration)
-    board = (device.tdp_w, j_per_flop, device.memory_j_per_byte)
-    heavy = table.flops.any(axis=1)
-    clock = np.ones_like(busy)
-    clock[:, heavy] = clock_frac(
-        table.flops[None, heavy], moved[:, heavy], busy[:, heavy], (board[0], j_per_flop[:, heavy], board[2]), power
-    )
-    compute = compute / clock
-    total = np.where(compute > 0, blend(np.maximum(compute, 1e-12), np.maximum(memory, 1e-12), exponent), memory)
-    gap = np.where(device.is_cpu, launch.cpu_kernel_s, launch.kernel_s) * table.launches[None, :, None]
-    energy = j_per_flop * table.flops[None] + device.memory_j_per_byte * moved
-    return OpTimes(total_s=total + gap, compute_s=compute, memory_s=memory, energy_j=energy)
+    energy = device.memory_j_per_byte * moved
+    total = memory.copy()
+    heavy = np.flatnonzero(table.flops.any(axis=1))
+    if heavy.size:
+        flops, streamed = table.flops[None, heavy], memory[:, heavy]
+        unthrottled = blend(compute[:, heavy], streamed, exponent)
+        j_per_flop = _energy_per_flop(table, heavy, device, calibration)
+        board = (device.tdp_w, j_per_flop, device.memory_j_per_byte)
+        clock = clock_frac(flops, moved[:, heavy], unthrottled, board, calibration.power)
+        compute[:, heavy] /= clock
+        total[:, heavy] = blend(compute[:, heavy], streamed, exponent)
+        energy[:, heavy] += j_per_flop * flops
+    total += np.where(device.is_cpu, launch.cpu_kernel_s, launch.kernel_s) * table.launches[None, :, None]
+    return OpTimes(total_s=total, compute_s=compute, memory_s=memory, energy_j=energy)
 
 
 def _passes(table: OpTable, calibration: Calibration) -> Array:
@@ -95,16 +98,15 @@ def _matrix(table: OpTable, rows: NDArray[np.bool_], device: DeviceColumns) -> N
     return np.asarray(device.is_matrix[:, table.number_format[rows], None])
 
 
-def _energy_per_flop(table: OpTable, device: DeviceColumns, calibration: Calibration) -> Array:
-    everything = np.ones(len(table.ops), dtype=bool)
-    is_matrix = _matrix(table, everything, device)
-    bits = {"fp8": 0.5, "int8": 0.5, "int4": 0.25, "tf32": 2.0, "fp64": 8.0, "fp32": 4.0}
-    from rigwise.workload.table import FORMATS
+#: Energy of a matrix operation against one with 16-bit inputs.
+_ENERGY_OF_FORMAT = {"fp8": 0.5, "int8": 0.5, "int4": 0.25, "tf32": 2.0, "fp64": 8.0, "fp32": 4.0}
 
-    scale = np.array([bits.get(f, 1.0) for f in FORMATS])[table.number_format][None, :, None]
-    vector = calibration.power.vector_j_per_flop
-    matrix = calibration.power.matrix_j_per_flop * scale
-    return np.asarray(np.where(is_matrix, matrix, vector) * device.node_scale)
+
+def _energy_per_flop(table: OpTable, rows: NDArray[np.int64], device: DeviceColumns, calibration: Calibration) -> Array:
+    scale = np.array([_ENERGY_OF_FORMAT.get(f, 1.0) for f in FORMATS])[table.number_format[rows]][None, :, None]
+    is_matrix = device.is_matrix[:, table.number_format[rows], None]
+    matrix_j = calibration.power.matrix_j_per_flop * scale
+    return np.asarray(np.where(is_matrix, matrix_j, calibration.power.vector_j_per_flop) * device.node_scale)
 
 
 def _products(

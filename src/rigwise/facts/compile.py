@@ -49,11 +49,10 @@ CPU_FIELDS: Mapping[str, tuple[str, float]] = {
     "memory_gbs": ("memory_bytes_per_s", GB),
     "l3_mib": ("l3_bytes", MIB),
 }
-_BEST_FIRST = list(Basis)
 
 
 def _worst(*basis: Basis) -> Basis:
-    return max(basis, key=_BEST_FIRST.index)
+    return max(basis, key=list(Basis).index)
 
 
 def derived_peaks(row: DeviceRow, family: FamilyRow) -> dict[str, float]:
@@ -113,13 +112,11 @@ def cite(source: list[str], sources: Mapping[str, SourceRow], where: str) -> str
 
 def _converted(row: Any, fields: Mapping[str, tuple[str, float]], keep: Iterable[str]) -> dict[str, Any]:
     """The keys of a row under the names and in the units of the dataclass; absent figures left out."""
-    named = {key: (key, None) for key in keep} | fields
-    plain = {}
-    for key, (name, factor) in named.items():
+    plain = {key: getattr(row, key) for key in keep}
+    for key, (name, factor) in fields.items():
         value = getattr(row, key)
-        if value is not None and value != "":
-            plain[name] = value if factor is None else value * factor
-    return plain
+        plain[name] = None if value is None else value * factor
+    return {name: value for name, value in plain.items() if value is not None and value != ""}
 
 
 def _basis_of_fields(row: DeviceRow | CpuRow, fields: Mapping[str, tuple[str, float]], where: str) -> dict[str, str]:

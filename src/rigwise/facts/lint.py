@@ -55,10 +55,10 @@ def _fraction(offer: Offer, known: Known) -> str:
 
 
 def _impossible_count(offer: Offer, known: Known) -> str:
-    """Eight is what a baseboard holds; more comes from digits of the instance's name."""
-    on_baseboard = any("sxm" in device for device in offer.devices)
-    if on_baseboard and offer.accel_count is not None and offer.accel_count > SXM_BASEBOARD:
-        return f"{offer.accel_count:g} accelerators on a baseboard of {SXM_BASEBOARD}"
+    """A computer holds one baseboard or two whole ones; 12 comes from the digits of an instance's name."""
+    count = offer.accel_count or 0
+    if any("sxm" in device for device in offer.devices) and count > SXM_BASEBOARD and count % SXM_BASEBOARD:
+        return f"{count:g} accelerators on baseboards of {SXM_BASEBOARD}"
     return ""
 
 

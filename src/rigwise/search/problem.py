@@ -56,12 +56,14 @@ class PlanProblem:
     Attributes:
         sites: What the bounds say, by number format.
         leaves: Best allowed leaf of every block that was estimated at each of its prices.
+        looked_at: Recipes that were estimated for a block; recompute excludes the others.
     """
 
     def __init__(self, space: Space, floor: Least, estimates: Estimates, goal: Goal) -> None:
         self.space, self.estimates, self.goal = space, estimates, goal
         self.sites = {dtype: judge(space, floor, goal, dtype) for dtype in floor.time_s}
         self.leaves: list[Leaf] = []
+        self.looked_at: dict[State, int] = {}
         self._classes: dict[str, list[int]] = {}
         for index, site in enumerate(space.sites):
             self._classes.setdefault(site.device_class, []).append(index)
@@ -88,6 +90,7 @@ class PlanProblem:
         """The best recipe of a site at each price, if any keeps the limits."""
         family, site = self._family[block[0]], self._site[block[1], block[2]]
         rows = self.estimates.rows(family, site, self._promising(family.dtype))
+        self.looked_at[block] = len(rows)
         table = self.estimates.table(family)
         found = outcome(self.space, self.goal, table, rows, site, int(self.estimates.machine_of_site[site]))
         leaves = []
@@ -104,12 +107,21 @@ class PlanProblem:
 
     # Bounds of partial choices
 
-    def _children(self, parts: object, state: State) -> list[Child[State]]:
+    def below(self, state: State) -> tuple[Family, Indices] | None:
+        """The family and the candidate sites below a state; None below the root, which has all families."""
+        if not state:
+            return None
+        family = self._family[state[0]]
+        if len(state) == 3:
+            members = np.array([self._site[state[1], state[2]]])
+        else:
+            members = self._classes[state[1]] if len(state) == 2 else np.arange(len(self.space.sites))
+        return family, members[self.sites[family.dtype].candidate[members]]
+
+    def _children(self, states: Iterable[State]) -> list[Child[State]]:
         children: list[Child[State]] = []
-        for child, members in parts:  # type: ignore[attr-defined]
-            bounds = self.sites[self._family[child[0]].dtype]
-            inside = np.fromiter(members, dtype=np.int64)
-            inside = inside[bounds.candidate[inside]]
+        for child in states:
+            bounds, inside = self._bounds_below(child)
             verdicts = set(bounds.verdict[inside].tolist())
             if not verdicts:
                 continue

@@ -4,12 +4,14 @@ Offers of equal machines form a *site*: same devices, same links, same limits, d
 prices. The candidate tree is family (number format, layout, mode), device class, site, and
 below a site, as one block, recipe and price.
 
-Of the prices of a site only the cheapest few are kept, as many as plans are asked for. A dearer
-offer of an equal machine takes the same time for more money, so it cannot push any of them out.
+Of the prices of a site only the cheapest region of an instance is kept, and of those only as
+many as plans are asked for. A dearer offer of an equal machine takes the same time for more
+money, so it cannot push any of them out.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -93,18 +95,27 @@ def build_space(task: Task, quotes: Sequence[Quote], device: Callable[[str], Dev
         quotes: Usable prices, owned machines among them.
         device: Looks a catalogue id up.
     """
-    alike: dict[tuple[object, ...], list[int]] = {}
+    cheapest: dict[tuple[object, ...], int] = {}
+    number: Counter[tuple[object, ...]] = Counter()
     for index, quote in enumerate(quotes):
-        offer, owned = quote.offer, quote.market == OWNED
-        key = (offer.device, offer.accel_count, offer.link, offer.inter_node_bytes_per_s, limit_s(offer), owned)
-        alike.setdefault((*key, offer.instance) if owned else key, []).append(index)
+        offer = quote.offer
+        key = (offer.provider, offer.instance, quote.market, *_machine_of(quote))
+        number[key] += 1
+        if key not in cheapest or quote.usd_per_h < quotes[cheapest[key]].usd_per_h:
+            cheapest[key] = index
     nodes_of = {machine.name: machine.nodes for machine in task.job.owned}
-    members: dict[_Shape, list[int]] = {}
-    for indices in alike.values():
-        for shape in _shapes(task.case.batch, quotes[indices[0]], nodes_of):
-            members.setdefault(shape, []).extend(indices)
-    sites = (_site(shape, indices, quotes, device, task.job.top) for shape, indices in members.items())
+    members: dict[_Shape, list[tuple[int, int]]] = {}
+    for key, index in cheapest.items():
+        for shape in _shapes(task.case.batch, quotes[index], nodes_of):
+            members.setdefault(shape, []).append((index, number[key]))
+    sites = (_site(shape, kept, quotes, device, task.job.top) for shape, kept in members.items())
     return Space(task=task, quotes=tuple(quotes), sites=tuple(sites))
+
+
+def _machine_of(quote: Quote) -> tuple[object, ...]:
+    """What two quotes must share to be prices of the same machine."""
+    offer = quote.offer
+    return (offer.device, offer.accel_count, offer.link, offer.inter_node_bytes_per_s, limit_s(offer))
 
 
 def limit_s(offer: Offer) -> float:
@@ -127,7 +138,11 @@ def _shapes(batch: int, quote: Quote, nodes_of: dict[str, int]) -> Iterator[_Sha
 
 
 def _site(
-    shape: _Shape, members: Sequence[int], quotes: Sequence[Quote], device: Callable[[str], Device], top: int
+    shape: _Shape,
+    members: Sequence[tuple[int, int]],
+    quotes: Sequence[Quote],
+    device: Callable[[str], Device],
+    top: int,
 ) -> Site:
     variants = tuple(device(name) for name in shape.device_class.split("|"))
     machine = Machine(
@@ -138,10 +153,10 @@ def _site(
         inter_node_bytes_per_s=shape.inter_node_bytes_per_s,
     )
     rented_nodes = 1 if shape.owner else shape.nodes
-    usd_per_h = np.array([quotes[i].usd_per_h for i in members]) * rented_nodes
+    usd_per_h = np.array([quotes[i].usd_per_h for i, _ in members]) * rented_nodes
     spot_factor = time_factor(ASSUMED, shape.nodes)
-    factor = np.array([spot_factor if quotes[i].market == SPOT else 1.0 for i in members])
-    quote = np.array(members)
+    factor = np.array([spot_factor if quotes[i].market == SPOT else 1.0 for i, _ in members])
+    quote = np.array([i for i, _ in members], dtype=np.int64)
     order = np.lexsort((quote, usd_per_h * factor))
     kept = order[np.sort(np.concatenate([np.flatnonzero(factor[order] == f)[:top] for f in np.unique(factor)]))]
     return Site(
@@ -154,7 +169,7 @@ def _site(
         usd_per_h=usd_per_h[kept],
         time_factor=factor[kept],
         quote=quote[kept],
-        prices=len(members),
+        prices=sum(number for _, number in members),
     )
 
 

@@ -6,14 +6,17 @@ types is all they have in common.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rigwise.facts.device import Device
+from rigwise.facts.offer import Offer
 from rigwise.graph.graph import Model
 from rigwise.machine.machine import Machine
 from rigwise.workload.case import Case, Parallel
@@ -57,6 +60,27 @@ class Physics(Protocol):
 
     def least_memory_bytes(self, case: Case, dtype: str, count: int, model: Model | None = None) -> float:
         """Lower bound of the memory of one device of ``count``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class World:
+    """Everything a plan depends on beside the job.
+
+    Attributes:
+        offers: Rows of the catalogue, faults and all.
+        device: Looks a device up by catalogue id or common name.
+        model: The job's model.
+        today: Prices are as old as this day makes them.
+        physics: The estimator.
+        clock: Seconds, for the time the search took.
+    """
+
+    offers: Sequence[Offer]
+    device: Callable[[str], Device]
+    model: Model
+    today: date
+    physics: Physics
+    clock: Callable[[], float] = time.perf_counter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,24 +1,15 @@
-"""One row for each zoo model, so that listing them does not open them all.
-
-``tools/build_zoo.py`` writes ``zoo/index.json`` beside the models with ``write_index``; a
-test holds it equal to rows made afresh from the files.
-"""
+"""The zoo as a list: one row for each model that comes captured."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
-from rigwise.edge import as_plain, write_atomically
 from rigwise.graph.count import work
 from rigwise.graph.graph import Model
-from rigwise.graph.load import zoo_folder
+from rigwise.graph.load import read_zoo, zoo_names
 from rigwise.graph.op import Phase
-from rigwise.graph.rwg import read_model
-
-INDEX_NAME = "index.json"
+from rigwise.graph.summary import WORD_OF_SYMBOL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +20,7 @@ class ZooRow:
         name, title, family, source: From the model and its card.
         parameters: Elements of all parameters.
         forward_macs: Multiply-adds of one forward pass over one sample at ``sizes``.
-        sizes: Reference sizes, batch 1: ``{"b": 1, "p": 224}``.
+        sizes: Reference sizes, batch 1: ``{"batch": 1, "image_size": 224}``.
         reference_batch: Batch that ``plan`` assumes where a job gives none.
         tasks: The graphs it has.
     """
@@ -56,21 +47,13 @@ def row_of(model: Model) -> ZooRow:
         family=model.card.family,
         parameters=model.parameter_count,
         forward_macs=float(sum(op.repeat * work(op, sizes).macs for op in graph.phase(Phase.FORWARD))),
-        sizes=sizes,
+        sizes={WORD_OF_SYMBOL[symbol]: size for symbol, size in sizes.items()},
         reference_batch=model.card.reference_batch,
         tasks=tuple(model.graphs),
         source=model.card.source,
     )
 
 
-def write_index(folder: Path) -> None:
-    """Write the index of all ``.rwg`` files in a folder into it."""
-    rows = [as_plain(row_of(read_model(file))) for file in sorted(folder.glob("*.rwg"))]
-    write_atomically(folder / INDEX_NAME, json.dumps(rows, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
-
-
-def read_index() -> tuple[ZooRow, ...]:
-    """The rows of all zoo models, by name; none before the zoo is built."""
-    file = zoo_folder().joinpath(INDEX_NAME)
-    rows = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else []
-    return tuple(ZooRow(**{**row, "tasks": tuple(row["tasks"])}) for row in rows)
+def zoo_rows() -> tuple[ZooRow, ...]:
+    """The rows of all zoo models, by name; reading one takes a few milliseconds."""
+    return tuple(row_of(read_zoo(name)) for name in zoo_names())

@@ -1,0 +1,149 @@
+"""Plans in words: from a leaf of the search to a ``Plan``, why it is good, and what to know beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from rigwise.market.money import rental_usd
+from rigwise.market.offers import OWNED, SPOT
+from rigwise.market.spot import ASSUMED, checkpoint_interval_s, time_factor
+from rigwise.search.bounds import Goal
+from rigwise.search.estimates import Estimates
+from rigwise.search.problem import Leaf
+from rigwise.search.robust import overlaps
+from rigwise.search.space import Space
+from rigwise.search.types import Plan, PlanResult, Quantiles
+from rigwise.units import format_bytes, format_count, format_fraction, format_seconds, format_usd
+from rigwise.workload.case import Parallel
+
+
+def plan_of(space: Space, estimates: Estimates, leaf: Leaf) -> Plan:
+    """The plan that a leaf stands for, with its intervals."""
+    site, quote = space.sites[leaf.site], space.quotes[leaf.quote]
+    table = estimates.table(leaf.family)
+    recipe, machine = table.recipes[leaf.row], site.machine
+    number = {n: float(column[leaf.row, estimates.machine_of_site[leaf.site]]) for n, column in table.columns.items()}
+    price = int((site.quote == leaf.quote).argmax())
+    usd_per_h, factor = float(site.usd_per_h[price]), float(site.time_factor[price])
+    step_s = [number[f"step_{q}_s"] for q in ("p10", "p50", "p90")]
+    time_s = [space.task.steps * s * factor for s in step_s]
+    cost_usd = [float(rental_usd(usd_per_h, s)) for s in time_s]
+    undisturbed_usd = cost_usd[1] / factor
+    terms = {"compute": undisturbed_usd}
+    if quote.market == SPOT:
+        terms["interruptions"] = cost_usd[1] - undisturbed_usd
+    energy_j = number["energy_p50_j"]
+    return Plan(
+        kind="own" if quote.market == OWNED else "rent",
+        provider=quote.offer.provider,
+        instance=quote.offer.instance,
+        region=quote.offer.region,
+        market=quote.market,
+        device=machine.device.id,
+        variants=tuple(d.id for d in site.variants) if len(site.variants) > 1 else (),
+        count=machine.count,
+        nodes=machine.nodes,
+        idle=site.idle,
+        usd_per_h=usd_per_h,
+        dtype=recipe.dtype,
+        layout=recipe.layout,
+        mode=recipe.mode,
+        micro_batch=recipe.micro_batch,
+        accumulation=space.task.case.batch // (machine.count * recipe.micro_batch),
+        recompute=recipe.recompute,
+        parallel=Parallel(data=machine.count, zero=recipe.zero, micro_batch=recipe.micro_batch),
+        time_s=Quantiles(p10=time_s[0], p50=time_s[1], p90=time_s[2]),
+        cost_usd=Quantiles(p10=cost_usd[0], p50=cost_usd[1], p90=cost_usd[2]),
+        cost_terms=terms,
+        energy_j=None if energy_j != energy_j else energy_j * space.task.steps * factor,
+        memory_bytes=number["memory_p50_bytes"],
+        memory_capacity_bytes=number["memory_capacity_bytes"],
+        fit_probability=number["fit_probability"],
+        price_date=quote.offer.as_of,
+    )
+
+
+def with_reasons(plans: Sequence[Plan], fastest: Plan, space: Space, goal: Goal) -> tuple[Plan, ...]:
+    """The plans with sentences that say why each is what it is."""
+    return tuple(
+        replace(plan, why=tuple(_why(plan, plans, fastest, space, goal) if plan.rank == 1 else _facts(plan, space)))
+        for plan in plans
+    )
+
+
+def _why(plan: Plan, plans: Sequence[Plan], fastest: Plan, space: Space, goal: Goal) -> list[str]:
+    sentences = _facts(plan, space)
+    if len(plans) > 1:
+        sentences.append(f"next best: {machine_words(plans[1])} at {plans[1].provider}, {_against(plans[1], plan)}")
+    if fastest.time_s.p50 < plan.time_s.p50 and goal.objective != "time":
+        sentences.append(
+            f"fastest within the limits: {machine_words(fastest)} at {fastest.provider},"
+            f" {format_seconds(fastest.time_s.p50)} for {format_usd(fastest.cost_usd.p50)}"
+        )
+    if plan.nodes == 1 and plan.count == 1 and fastest.count > 1:
+        sentences.append("one device does it in time, and several share their work at a loss")
+    return sentences
+
+
+def _facts(plan: Plan, space: Space) -> list[str]:
+    samples_per_s = space.task.samples / plan.time_s.p50
+    sentences = [
+        f"{format_count(samples_per_s)} samples/s on {machine_words(plan)} at {format_usd(plan.usd_per_h)}/h",
+        f"{plan.dtype}, {plan.mode}, micro-batch {plan.micro_batch}"
+        + (f" x {plan.accumulation} accumulated" if plan.accumulation > 1 else "")
+        + (f", {plan.recompute} recompute" if plan.recompute != "none" else "")
+        + (f", ZeRO {plan.parallel.zero}" if plan.parallel.zero else "")
+        + f": {format_bytes(plan.memory_bytes)} of {format_bytes(plan.memory_capacity_bytes)},"
+        f" fits with probability {plan.fit_probability:.2f}",
+    ]
+    if plan.variants:
+        sentences.append(f"the provider does not say which of {', '.join(plan.variants)}: estimated as {plan.device}")
+    if plan.idle:
+        sentences.append(f"{plan.idle} of {plan.idle + plan.count} devices stay idle: the batch does not divide further")
+    return sentences
+
+
+def _against(other: Plan, plan: Plan) -> str:
+    cost, time = other.cost_usd.p50, other.time_s.p50
+    more = f"{format_usd(cost)} and {format_seconds(time)}"
+    if plan.cost_usd.p50 > 0 and cost >= plan.cost_usd.p50:
+        more += f" ({format_fraction(cost / plan.cost_usd.p50 - 1)} dearer)"
+    return more
+
+
+def machine_words(plan: Plan) -> str:
+    """The devices of a plan: ``2 x 8 h100-sxm5-80gb`` over two nodes."""
+    if plan.nodes > 1:
+        return f"{plan.nodes} x {plan.count // plan.nodes} {plan.device}"
+    return f"{plan.count} x {plan.device}"
+
+
+def advice(result: PlanResult, goal: Goal, steps: int) -> tuple[str, ...]:
+    """What to know beside the plan: what was assumed, what was left out, how sure the order is."""
+    best, told = result.plans[0], []
+    if result.assumed:
+        told.append("assumed: " + "; ".join(result.assumed))
+    ties = sum(overlaps(best, plan, goal.objective) for plan in result.plans[1:])
+    if ties:
+        told.append(
+            f"{ties} of the {len(result.plans) - 1} next plans overlap with the first: it is the best of them with"
+            f" probability {best.p_best:.2f}"
+        )
+    if best.market == SPOT:
+        interval = format_seconds(checkpoint_interval_s(ASSUMED, best.nodes))
+        told.append(
+            f"spot: save a checkpoint every {interval}; interruptions every {format_seconds(ASSUMED.between_s)} of an"
+            f" instance are assumed and make the job {time_factor(ASSUMED, best.nodes):.2f} x as long;"
+            " waiting for capacity is not counted"
+        )
+    old = _number(result.excluded, "price older than")
+    if old:
+        told.append(f"{old} offers have prices too old to count; --max-price-age lets them in")
+    if best.kind == "rent" and best.price_date:
+        told.append(f"the price is of {best.price_date}: look it up before you rent")
+    return tuple(told)
+
+
+def _number(excluded: Mapping[str, int], start: str) -> int:
+    return sum(number for reason, number in excluded.items() if reason.startswith(start))
