@@ -26,7 +26,7 @@ arch: .venv/lint.installed  ## which package may import which
 	$(BIN)/lint-imports --no-logo --no-cache
 
 docs: .venv/docs.installed  ## the documentation; a broken link fails
-	$(BIN)/mkdocs build --strict --quiet --site-dir site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --site-dir site
 
 bench: .venv/test.installed  ## the figures of benchmarks/README.md
 	for file in benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python "$$file" || exit 1; done

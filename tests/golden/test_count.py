@@ -127,7 +127,9 @@ def test_fills_write_and_allocations_do_nothing():
 
 def test_force_loop_counts_flops_of_every_pair():
     atoms, neighbours, flops = 1000, 40, 23
-    forces = op("rigwise.lennard_jones", Kind.PAIRWISE, [(atoms, 3)], [(atoms, 3)], neighbours=neighbours, flops_per_pair=flops)
+    forces = op(
+        "rigwise.lennard_jones", Kind.PAIRWISE, [(atoms, 3)], [(atoms, 3)], neighbours=neighbours, flops_per_pair=flops
+    )
     assert work(forces, {}).flops == atoms * neighbours * flops
 
 

@@ -51,8 +51,13 @@ TABLE = columns.Table(
     ),
 )
 
+EXAMPLES = """\b
+Examples:
+  rigwise cpus --vendor amd --cores '>=64' --sort -bandwidth
+"""
 
-@click.command()
+
+@click.command(epilog=EXAMPLES)
 @click.argument("cpu", required=False)
 @columns.catalogue_options(TABLE)
 @answer_options
@@ -61,9 +66,6 @@ def command(*, cpu: str | None, **flags: Any) -> None:
 
     OP is >=, <=, >, <, = or !=, and for text ~ (contains). Peaks are at the clock that all
     cores hold, or the base clock.
-
-    \\b
-    rigwise cpus --vendor amd --cores '>=64' --sort -bandwidth
     """
     from rigwise.facts import catalogue
 

@@ -51,8 +51,14 @@ TABLE = columns.Table(
     ),
 )
 
+EXAMPLES = """\b
+Examples:
+  rigwise devices --vendor amd --memory '>=24GB' --sort price
+  rigwise devices "NVIDIA H100 PCIe"
+"""
 
-@click.command()
+
+@click.command(epilog=EXAMPLES)
 @click.argument("device", required=False)
 @columns.catalogue_options(TABLE)
 @click.option("--incomplete", is_flag=True, help="Only devices that lack a figure a prediction needs, and which.")
@@ -62,10 +68,6 @@ def command(*, device: str | None, incomplete: bool, **flags: Any) -> None:
 
     OP is >=, <=, >, <, = or !=, and for text ~ (contains). Memory is written as it is
     marketed: 24GB is 24 GiB. Peaks are dense and accumulate in 32 bits.
-
-    \b
-    rigwise devices --vendor amd --memory '>=24GB' --sort price
-    rigwise devices "NVIDIA H100 PCIe"
     """
     from rigwise.facts import catalogue
 

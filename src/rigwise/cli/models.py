@@ -62,4 +62,6 @@ def command(*, model: str | None, **flags: Any) -> None:
     if flags["as_json"]:
         print_json({"schema": "rigwise.models/1", "models": [row]})
         return
-    columns.print_one(TABLE, row)
+    for field in TABLE.fields:
+        if value := field.read(row):
+            click.echo(f"{field.name:<12}{field.show(value)}")

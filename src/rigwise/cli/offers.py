@@ -47,8 +47,14 @@ TABLE = columns.Table(
     ),
 )
 
+EXAMPLES = """\b
+Examples:
+  rigwise offers --device h100 --count 8 --sort price
+  rigwise offers --flags impossible-count
+"""
 
-@click.command()
+
+@click.command(epilog=EXAMPLES)
 @click.argument("action", required=False, type=click.Choice(["lint"]))
 @columns.catalogue_options(TABLE)
 @answer_options
@@ -57,10 +63,6 @@ def command(*, action: str | None, **flags: Any) -> int:
 
     OP is >=, <=, >, <, = or !=, and for text ~ (contains). Prices are as old as they say.
     `rigwise offers lint` names what is wrong with rows, and exits 1 if anything is.
-
-    \b
-    rigwise offers --device h100 --count 8 --sort price
-    rigwise offers --flags impossible-count
     """
     from rigwise.facts.catalogue import offers
 

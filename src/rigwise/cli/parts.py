@@ -37,17 +37,19 @@ TABLE = columns.Table(
     ),
 )
 
+EXAMPLES = """\b
+Examples:
+  rigwise parts --category gpu --memory '>=16GB' --sort low
+"""
 
-@click.command()
+
+@click.command(epilog=EXAMPLES)
 @columns.catalogue_options(TABLE)
 @answer_options
 def command(**flags: Any) -> None:
     """PC parts and price points: launch price, lowest and median asked price.
 
     OP is >=, <=, >, <, = or !=, and for text ~ (contains). Asked prices are as old as they say.
-
-    \b
-    rigwise parts --category gpu --memory '>=16GB' --sort low
     """
     from rigwise.facts.catalogue import parts
 

@@ -14,7 +14,7 @@ from rigwise.estimate.calibration import Calibration, load_calibration
 from rigwise.estimate.interval import fit_probability, provenance_of, quantiles, time_spread
 from rigwise.estimate.memory import capacity_bytes, peak_memory
 from rigwise.estimate.step import StepTimes, StepWork, step_times, step_work, without_recompute
-from rigwise.facts.catalogue import resolve_device
+from rigwise.facts.catalogue import cpu, resolve_device
 from rigwise.facts.device import Device
 from rigwise.graph.graph import Model
 from rigwise.graph.load import load_model
@@ -87,6 +87,10 @@ def predict(case: Case, model: Model | None = None) -> Prediction:
     Raises:
         RigwiseError: Any branch of the tree: unknown names, missing facts, impossible formats.
     """
+    if case.device == "this":
+        raise UnsupportedError(
+            "this machine is not inspected yet", hint="name its device, for example --device rtx-4090"
+        )
     model = model or load_model(case.model)
     device = resolve_device(case.device)
     resolved = resolve(case, model)
@@ -109,13 +113,14 @@ def machine_of(case: Case, device: Device) -> Machine:
             hint="rigwise devices --incomplete lists such devices",
         )
     inter = case.inter_node_gbps * GB / 8 if case.inter_node_gbps else None
+    host = cpu(case.host).id if case.host else ""
     return Machine(
         device=device,
         count=case.count,
         nodes=case.nodes,
         link=case.link or "",
         inter_node_bytes_per_s=inter,
-        host=case.host or "",
+        host=host,
         power_limit_w=case.power_limit_w,
     )
 
@@ -301,6 +306,8 @@ def _assumed(case: Case, machine: Machine, calibration: Calibration) -> list[str
     words = [f"torch {calibration.torch}" if not case.software.torch else f"constants of torch {calibration.torch}"]
     if machine.device.kind == "cpu":
         words.append(f"{(machine.device.memory_bytes or 0) / GB:.0f} GB of memory")
+    if case.host:
+        words.append(f"dispatch as quick as on the usual host: {case.host} is not told apart yet")
     if case.count > 1 and not case.link:
         words.append("the device's usual link inside a node")
     if case.nodes > 1 and not case.inter_node_gbps:

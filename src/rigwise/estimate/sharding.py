@@ -34,15 +34,16 @@ def check_supported(case: Case, table: OpTable) -> None:
 
     Raises:
         UnsupportedError: Expert or context parallelism; tensor or pipeline parallelism of a
-            model without repeated blocks.
+            model that is no stack of equal attention blocks.
     """
     parallel = case.parallel
     for name in ("expert", "context"):
         if getattr(parallel, name) > 1:
             raise UnsupportedError(f"{name} parallelism has no model yet", hint=f"set parallel.{name} to 1")
-    if (parallel.tensor > 1 or parallel.pipeline > 1) and not (table.repeat > 1).any():
+    blocks = table.of_kind(Kind.ATTENTION) & (table.repeat > 1)
+    if (parallel.tensor > 1 or parallel.pipeline > 1) and not blocks.any():
         raise UnsupportedError(
-            f"tensor and pipeline parallelism are modelled for models of equal blocks, which {case.model} is not",
+            f"tensor and pipeline parallelism are modelled for stacks of equal attention blocks, not for {case.model}",
             hint="use data parallelism",
         )
 

@@ -20,10 +20,10 @@ from rigwise.errors import AmbiguousNameError, UnknownNameError, near_matches
 #: Words that makers, drivers and clouds add and that tell no two devices apart.
 NOISE = frozenset(
     "nvidia amd intel apple google aws geforce radeon tesla instinct corporation generation graphics "
-    "gpu accelerator processor cpu one of two four per r tm".split()
+    "gpu accelerator processor cpu one of two four per r tm".split()  # noqa: SIM905
 )
 #: Words that make another model of the same number; a name without them means the plain one.
-OTHER_MODEL = frozenset("ti super mobile d gre xt xtx".split())
+OTHER_MODEL = frozenset(("ti", "super", "mobile", "d", "gre", "xt", "xtx"))
 _LINK_WITH_GENERATION = re.compile(r"^(sxm|oam)\d$")
 _MEMORY = re.compile(r"^\d+gb$")
 _PREFIXES = ("rtx", "gtx", "rx", "arc")

@@ -100,7 +100,9 @@ def _facts(plan: Plan, space: Space) -> list[str]:
     if plan.variants:
         sentences.append(f"the provider does not say which of {', '.join(plan.variants)}: estimated as {plan.device}")
     if plan.idle:
-        sentences.append(f"{plan.idle} of {plan.idle + plan.count} devices stay idle: the batch does not divide further")
+        sentences.append(
+            f"{plan.idle} of {plan.idle + plan.count} devices stay idle: the batch does not divide further"
+        )
     return sentences
 
 
@@ -119,7 +121,7 @@ def machine_words(plan: Plan) -> str:
     return f"{plan.count} x {plan.device}"
 
 
-def advice(result: PlanResult, goal: Goal, steps: int) -> tuple[str, ...]:
+def advice(result: PlanResult, goal: Goal) -> tuple[str, ...]:
     """What to know beside the plan: what was assumed, what was left out, how sure the order is."""
     best, told = result.plans[0], []
     if result.assumed:

@@ -2,27 +2,189 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import date
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
 from rigwise.edge import as_plain
-from rigwise.facts.device import Device
-from rigwise.facts.offer import Offer
-from rigwise.graph.graph import Model
-from rigwise.market.offers import Rules, Selection, owned_quote, select
+from rigwise.errors import MissingFactError, UnknownNameError
+from rigwise.market.offers import Quote, Rules, Selection, owned_quote, select
 from rigwise.search.astar import AStar
-from rigwise.search.bounds import Goal, Least, SiteBounds, least, reasons
+from rigwise.search.bounds import Goal, Least, least, reasons
 from rigwise.search.estimates import Estimates
 from rigwise.search.explain import advice, plan_of, with_reasons
 from rigwise.search.problem import Leaf, PlanProblem
 from rigwise.search.relax import infeasible, nothing_to_rent
 from rigwise.search.robust import with_odds
 from rigwise.search.space import Space, build_space
-from rigwise.search.types import REASONS, Certificate, CoverEntry, Physics, Plan, PlanResult, State, World
-from rigwise.workload.choices import Family, settle
+from rigwise.search.types import REASONS, Certificate, CoverEntry, PlanResult, State, World
+from rigwise.workload.choices import settle
 from rigwise.workload.job import Job
+
+SCHEMA = "rigwise.plan/1"
+
+
+def plan(job: Job, world: World) -> PlanResult:
+    """The best ways to do a job, with the proof that they are.
+
+    Best under the estimate, that is: at the median, among candidates that keep every limit with
+    the job's confidence.
+
+    Raises:
+        InfeasibleError: No candidate keeps the limits; says which limit to move and how far.
+        RigwiseError: The job names something unknown, or means nothing for its model.
+    """
+    started_s = world.clock()
+    task = settle(job, world.model)
+    selection = usable_offers(job, world)
+    quotes = (*owned_machines(job, world), *selection.quotes)
+    if not quotes:
+        raise nothing_to_rent(selection.excluded)
+    space = build_space(task, quotes, world.device)
+    floor, goal = least(space, world.physics), Goal.of(job)
+    estimates = Estimates(space, world.physics, goal.fit)
+    problem = PlanProblem(space, floor, estimates, goal)
+    search: AStar[State, Leaf] = AStar(problem, (), gap_frac=job.gap_frac)
+    ranked = _ranking(search, job.top)
+    if not ranked:
+        raise infeasible(space, floor, estimates, goal)
+    certificate = _certificate(problem, search, ranked[0][0], world.clock() - started_s)
+    leaves = [leaf for _, leaf in ranked]
+    ends = {name: _end(name, problem, floor, leaves) for name in ("cost", "time")}
+    cheapest, fastest = (plan_of(space, estimates, ends[name][0]) for name in ("cost", "time"))
+    front = _frontier([*problem.leaves, *(leaf for _, others in ends.values() for leaf in others)])
+    plans = [replace(plan_of(space, estimates, leaf), rank=rank) for rank, leaf in enumerate(leaves, 1)]
+    plans = list(with_reasons(with_odds(plans, job.minimize), fastest, space, goal))
+    result = PlanResult(
+        job=job,
+        today=world.today.isoformat(),
+        assumed=task.assumed,
+        plans=tuple(plans),
+        certificate=certificate,
+        cheapest=cheapest,
+        fastest=fastest,
+        frontier=tuple(plan_of(space, estimates, leaf) for leaf in front),
+        excluded=selection.excluded,
+        fallbacks=tuple(plans[1:4]),
+        advice=(),
+    )
+    return replace(result, advice=advice(result, goal))
+
+
+def usable_offers(job: Job, world: World) -> Selection:
+    """The offers that the job allows and the estimator can judge."""
+
+    def unfit(identifier: str) -> str:
+        try:
+            missing = world.device(identifier).missing()
+        except UnknownNameError:
+            return "a device that the catalogue does not have"
+        return "a device whose figures are incomplete" if missing else ""
+
+    rules = Rules(
+        providers=job.providers,
+        regions=job.regions,
+        devices=tuple(world.device(name).id for name in job.devices),
+        spot=job.spot,
+        max_age_s=job.max_price_age_s,
+    )
+    return select(world.offers, rules, world.today, unfit)
+
+
+def owned_machines(job: Job, world: World) -> tuple[Quote, ...]:
+    """The machines that already stand there, as quotes.
+
+    Raises:
+        MissingFactError: A figure that the estimate needs is not known of one of them.
+    """
+    quotes = []
+    for machine in job.owned:
+        device = world.device(machine.device)
+        if device.missing():
+            raise MissingFactError(
+                f"owned machine {machine.name!r}: no {' and no '.join(device.missing())} of {device.id}",
+                hint="rigwise devices --incomplete lists what is missing",
+            )
+        quotes.append(owned_quote(machine, device.id))
+    return tuple(quotes)
+
+
+def document(result: PlanResult) -> dict[str, Any]:
+    """The answer as ``rigwise plan --json`` prints it."""
+    return {"schema": SCHEMA, **as_plain(result)}
+
+
+def _ranking(search: AStar[State, Leaf], top: int) -> list[tuple[float, Leaf]]:
+    """The best leaf of each of the ``top`` best offers."""
+    ranked: dict[tuple[int, int], tuple[float, Leaf]] = {}
+    for value, leaf in search:
+        ranked.setdefault((leaf.site, leaf.quote), (value, leaf))
+        if len(ranked) == top:
+            break
+    return list(ranked.values())
+
+
+def _end(objective: str, problem: PlanProblem, floor: Least, ranked: Sequence[Leaf]) -> tuple[Leaf, list[Leaf]]:
+    """The cheapest or the fastest leaf, proven, and the leaves that were estimated on the way."""
+    if objective == problem.goal.objective:
+        return ranked[0], []
+    goal = replace(problem.goal, objective=objective)
+    other = PlanProblem(problem.space, floor, problem.estimates, goal)
+    _, leaf = next(AStar(other, ()))
+    return leaf, other.leaves
+
+
+def _frontier(leaves: Iterable[Leaf]) -> list[Leaf]:
+    """Leaves that no other beats in both time and cost, cheapest first.
+
+    The ends are proven; between them the leaves are those that were estimated on the way there.
+    """
+    front: list[Leaf] = []
+    for leaf in sorted(leaves, key=lambda x: (x.cost_usd, x.time_s)):
+        if not front or leaf.time_s < front[-1].time_s:
+            front.append(leaf)
+    return front
+
+
+def _certificate(problem: PlanProblem, search: AStar[State, Leaf], best: float, wall_s: float) -> Certificate:
+    covered = search.cover()
+    counts = _counts(problem, [(part.state, part.verdict) for part in covered])
+    lower_bound = min([best, *(part.number for part in covered if part.verdict == "bound")])
+    return Certificate(
+        objective=problem.goal.objective,
+        best=best,
+        lower_bound=lower_bound,
+        gap_frac=best / lower_bound - 1 if lower_bound > 0 else 0.0 if best == 0 else 1.0,
+        candidates=counts.total(),
+        expanded=search.expanded,
+        estimated=counts["estimated"],
+        pruned={reason: counts[reason] for reason in REASONS},
+        wall_s=wall_s,
+        method="astar",
+        reasons=reasons(problem.space, problem.goal, best),
+        cover=tuple(
+            CoverEntry(
+                state=part.state, verdict=part.verdict, number=None if part.number == float("inf") else part.number
+            )
+            for part in covered
+        ),
+    )
+
+
+def _counts(problem: PlanProblem, parts: Iterable[tuple[State, str]]) -> Counter[str]:
+    """Leaves by what became of them. A part that is bounded may hold sites that a limit excludes."""
+    counts: Counter[str] = Counter({"estimated": 0, **dict.fromkeys(REASONS, 0)})
+    sites = problem.space.sites
+    for state, verdict in parts:
+        family, below = problem.sites_below(state)
+        for index in below:
+            site = sites[index]
+            recipes = len(problem.space.recipes(family, site.machine.count))
+            if verdict == "estimated":
+                counts["estimated"] += problem.looked_at[state] * site.prices
+                counts["bound"] += (recipes - problem.looked_at[state]) * site.prices
+            else:
+                limit = int(problem.sites[family.dtype].verdict[index])
+                counts["bound" if limit == -1 else REASONS[limit]] += recipes * site.prices
+    return counts

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from heapq import nsmallest
 from typing import NamedTuple
@@ -32,6 +32,97 @@ class Leaf(NamedTuple):
     cost_usd: float
 
 
+class PlanProblem:
+    """One goal on a space. Several problems share one set of estimates.
+
+    Attributes:
+        sites: What the bounds say, by number format.
+        leaves: Best allowed leaf of every block that was estimated, at each of its prices.
+        looked_at: Recipes that were estimated for a block; recompute excludes the others.
+    """
+
+    def __init__(self, space: Space, floor: Least, estimates: Estimates, goal: Goal) -> None:
+        self.space, self.estimates, self.goal = space, estimates, goal
+        self.sites = {dtype: judge(space, floor, goal, dtype) for dtype in floor.time_s}
+        self.leaves: list[Leaf] = []
+        self.looked_at: dict[State, int] = {}
+        self._family = {str(family): family for family in space.task.families}
+        self._site = {(site.device_class, site.name): i for i, site in enumerate(space.sites)}
+        classes: dict[str, list[int]] = {}
+        for index, site in enumerate(space.sites):
+            classes.setdefault(site.device_class, []).append(index)
+        self._classes = {name: np.array(members) for name, members in classes.items()}
+        self._machine_bound = {dtype: self._by_machine(sites) for dtype, sites in self.sites.items()}
+        self._values: dict[tuple[int, int], float] = {}
+
+    def expand(self, state: State) -> Sequence[Child[State]] | None:
+        """The next choice: family, then device class, then site; a site is a block."""
+        if len(state) == 3:
+            return None
+        return [child for further in self._next(state) for child in self._child(further)]
+
+    def estimate(self, block: State) -> Sequence[tuple[float, Leaf]]:
+        """The best recipe of a site at each price, if any keeps the limits."""
+        family, site = self._family[block[0]], self._site[block[1], block[2]]
+        rows = self.estimates.rows(family, site, self._promising(family.dtype))
+        self.looked_at[block] = len(rows)
+        machine = int(self.estimates.machine_of_site[site])
+        found = outcome(self.space, self.goal, self.estimates.table(family), rows, (site, machine))
+        leaves = []
+        for price, row in enumerate(np.argmin(found.value, axis=0)):
+            value = float(found.value[row, price])
+            if value < np.inf:
+                quote = int(self.space.sites[site].quote[price])
+                time_s, cost_usd = float(found.time_s[row, price]), float(found.cost_usd[row, price])
+                leaves.append((value, Leaf(family, site, int(rows[row]), quote, time_s, cost_usd)))
+                self._values[site, quote] = min(value, self._values.get((site, quote), np.inf))
+        self.leaves += [leaf for _, leaf in leaves]
+        return sorted(leaves, key=lambda pair: (pair[0], pair[1].cost_usd, pair[1].time_s))
+
+    def sites_below(self, state: State) -> tuple[Family, Indices]:
+        """The family of a state, and the sites below it that can compute in its number format."""
+        family = self._family[state[0]]
+        if len(state) == 1:
+            members = np.arange(len(self.space.sites))
+        else:
+            members = self._classes[state[1]] if len(state) == 2 else np.array([self._site[state[1], state[2]]])
+        return family, members[self.sites[family.dtype].candidate[members]]
+
+    def _next(self, state: State) -> Iterable[State]:
+        if not state:
+            return ((name,) for name in self._family)
+        if len(state) == 1:
+            return ((*state, name) for name in self._classes)
+        return ((*state, self.space.sites[i].name) for i in self._classes[state[1]])
+
+    def _child(self, state: State) -> Sequence[Child[State]]:
+        """The state with its bound; its children in its place if they are ruled out for different reasons."""
+        family, inside = self.sites_below(state)
+        bounds = self.sites[family.dtype]
+        verdict, number = bounds.verdict[inside], bounds.number[inside]
+        free = verdict == -1
+        if not inside.size:
+            return ()
+        if free.any():
+            return (Child(state, float(number[free].min())),)
+        if (verdict == verdict[0]).all():
+            return (Child(state, float(number.min()), REASONS[verdict[0]]),)
+        return self.expand(state) or ()
+
+    def _by_machine(self, sites: SiteBounds) -> Array:
+        bound = np.full(len(self.estimates.machines), np.inf)
+        free = sites.candidate & (sites.verdict == -1)
+        np.minimum.at(bound, self.estimates.machine_of_site[free], sites.number[free])
+        return bound
+
+    def _promising(self, dtype: str) -> Mask:
+        """Machines that may still be better than the plans that were asked for."""
+        top = self.space.task.job.top
+        known = nsmallest(top, self._values.values())
+        cutoff = known[-1] if len(known) == top else np.inf
+        return np.asarray(self._machine_bound[dtype] < cutoff)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
     """What recipes take at prices; arrays ``[recipes, prices]``, infinite value where a limit is not kept."""
@@ -50,119 +141,16 @@ def quantile_s(p50_s: Array, p90_s: Array, z: float) -> Array:
     return np.asarray(p50_s * (p90_s / p50_s) ** (z / Z90))
 
 
-class PlanProblem:
-    """One goal on a space. Several problems share one set of estimates.
-
-    Attributes:
-        sites: What the bounds say, by number format.
-        leaves: Best allowed leaf of every block that was estimated at each of its prices.
-        looked_at: Recipes that were estimated for a block; recompute excludes the others.
-    """
-
-    def __init__(self, space: Space, floor: Least, estimates: Estimates, goal: Goal) -> None:
-        self.space, self.estimates, self.goal = space, estimates, goal
-        self.sites = {dtype: judge(space, floor, goal, dtype) for dtype in floor.time_s}
-        self.leaves: list[Leaf] = []
-        self.looked_at: dict[State, int] = {}
-        self._classes: dict[str, list[int]] = {}
-        for index, site in enumerate(space.sites):
-            self._classes.setdefault(site.device_class, []).append(index)
-        self._family = {str(family): family for family in space.task.families}
-        self._site = {(site.device_class, site.name): i for i, site in enumerate(space.sites)}
-        self._machine_bound = {dtype: self._by_machine(sites) for dtype, sites in self.sites.items()}
-        self._values: dict[tuple[int, int], float] = {}
-
-    # What A* asks
-
-    def expand(self, state: State) -> Sequence[Child[State]] | None:
-        """The next choice: family, then device class, then site; a site is a block."""
-        if not state:
-            every = range(len(self.space.sites))
-            return self._children((((str(family),), every) for family in self.space.task.families), state)
-        if len(state) == 1:
-            return self._children((((*state, name), sites) for name, sites in self._classes.items()), state)
-        if len(state) == 2:
-            members = self._classes[state[1]]
-            return self._children((((*state, self.space.sites[i].name), [i]) for i in members), state)
-        return None
-
-    def estimate(self, block: State) -> Sequence[tuple[float, Leaf]]:
-        """The best recipe of a site at each price, if any keeps the limits."""
-        family, site = self._family[block[0]], self._site[block[1], block[2]]
-        rows = self.estimates.rows(family, site, self._promising(family.dtype))
-        self.looked_at[block] = len(rows)
-        table = self.estimates.table(family)
-        found = outcome(self.space, self.goal, table, rows, site, int(self.estimates.machine_of_site[site]))
-        leaves = []
-        for price, row in enumerate(np.argmin(found.value, axis=0)):
-            value = float(found.value[row, price])
-            if value == np.inf:
-                continue
-            quote = int(self.space.sites[site].quote[price])
-            time_s, cost_usd = float(found.time_s[row, price]), float(found.cost_usd[row, price])
-            leaves.append((value, Leaf(family, site, int(rows[row]), quote, time_s, cost_usd)))
-            self._values[site, quote] = min(value, self._values.get((site, quote), np.inf))
-        self.leaves += [leaf for _, leaf in leaves]
-        return sorted(leaves, key=lambda pair: (pair[0], pair[1].cost_usd, pair[1].time_s))
-
-    # Bounds of partial choices
-
-    def below(self, state: State) -> tuple[Family, Indices] | None:
-        """The family and the candidate sites below a state; None below the root, which has all families."""
-        if not state:
-            return None
-        family = self._family[state[0]]
-        if len(state) == 3:
-            members = np.array([self._site[state[1], state[2]]])
-        else:
-            members = self._classes[state[1]] if len(state) == 2 else np.arange(len(self.space.sites))
-        return family, members[self.sites[family.dtype].candidate[members]]
-
-    def _children(self, states: Iterable[State]) -> list[Child[State]]:
-        children: list[Child[State]] = []
-        for child in states:
-            bounds, inside = self._bounds_below(child)
-            verdicts = set(bounds.verdict[inside].tolist())
-            if not verdicts:
-                continue
-            if -1 in verdicts:
-                free = inside[bounds.verdict[inside] == -1]
-                children.append(Child(child, float(bounds.number[free].min())))
-            elif len(verdicts) == 1:
-                children.append(Child(child, float(bounds.number[inside].min()), REASONS[verdicts.pop()]))
-            else:  # ruled out for several reasons: each part for its own
-                children.extend(self.expand(child) or ())
-        return children
-
-    # Which machines to estimate along
-
-    def _by_machine(self, sites: SiteBounds) -> Array:
-        bound = np.full(len(self.estimates.machines), np.inf)
-        free = sites.candidate & (sites.verdict == -1)
-        np.minimum.at(bound, self.estimates.machine_of_site[free], sites.number[free])
-        return bound
-
-    def _promising(self, dtype: str) -> Mask:
-        """Machines that may still be better than the plans that were asked for."""
-        top = self.space.task.job.top
-        known = nsmallest(top, self._values.values())
-        cutoff = known[-1] if len(known) == top else np.inf
-        return np.asarray(self._machine_bound[dtype] < cutoff)
-
-
-def outcome(space: Space, goal: Goal, table: Table, rows: Indices, site: int, machine: int) -> Outcome:
-    """Time, cost and value of recipes on one site at all its kept prices."""
-    here, steps = space.sites[site], space.task.steps
-    p50_s, p90_s = (steps * table.columns[name][rows, machine] for name in ("step_p50_s", "step_p90_s"))
-    fit = table.columns["fit_probability"][rows, machine]
-    factor, usd_per_h = here.time_factor, here.usd_per_h
-
-    def at(z: float) -> Array:
-        return np.asarray(quantile_s(p50_s, p90_s, z)[:, None] * factor)
-
-    time_s, late_s = at(goal.value_z), at(goal.limit_z)
-    cost, dear = rental_usd(usd_per_h, time_s), rental_usd(usd_per_h, late_s)
-    allowed = (fit >= goal.fit)[:, None] & (late_s <= min(goal.deadline_s, here.limit_s)) & (dear <= goal.budget_usd)
-    energy = (steps * table.columns["energy_p50_j"][rows, machine])[:, None] * factor
+def outcome(space: Space, goal: Goal, table: Table, rows: Indices, where: tuple[int, int]) -> Outcome:
+    """Time, cost and value of recipes on one (site, machine) at all its kept prices."""
+    site, steps = space.sites[where[0]], space.task.steps
+    column = {name: values[rows, where[1]] for name, values in table.columns.items()}
+    p50_s, p90_s = steps * column["step_p50_s"], steps * column["step_p90_s"]
+    time_s = quantile_s(p50_s, p90_s, goal.value_z)[:, None] * site.time_factor
+    late_s = quantile_s(p50_s, p90_s, goal.limit_z)[:, None] * site.time_factor
+    cost, dear = rental_usd(site.usd_per_h, time_s), rental_usd(site.usd_per_h, late_s)
+    allowed = (column["fit_probability"] >= goal.fit)[:, None] & (late_s <= min(goal.deadline_s, site.limit_s))
+    allowed &= dear <= goal.budget_usd
+    energy = (steps * column["energy_p50_j"])[:, None] * site.time_factor
     value = {"time": time_s, "cost": cost, "energy": energy}[goal.objective]
     return Outcome(value=np.where(allowed & ~np.isnan(value), value, np.inf), time_s=time_s, cost_usd=cost)

@@ -73,7 +73,7 @@ class _Capture:
             found = difference(evaluate(graph, sizes), check)
         if found:
             raise CaptureError(f"the symbolic graph of {self.subject.name} ({task}) does not predict it: {found}")
-        whole = fold(graph, {stack.path: stack.equal - DEPTH for stack in self.stacks})
+        whole = fold(graph, {stack.path: stack.groups - DEPTH for stack in self.stacks})
         return replace(whole, symbols=sizes)
 
     def _aligned(self, task: str, attempt: _Attempt) -> Graph:

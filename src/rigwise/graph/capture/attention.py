@@ -10,9 +10,6 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch.overrides import TorchFunctionMode
-
-from rigwise.graph.capture import recurrent
 
 _LIBRARY = torch.library.Library("rigwise", "FRAGMENT")
 _LIBRARY.define(
@@ -69,7 +66,7 @@ def attend(q: Any, k: Any, v: Any, mask: Any = None, *, causal: bool, dropout: f
     return out if lead else out.squeeze(1)
 
 
-def _scaled_dot_product(
+def scaled_dot_product(
     query: Any,
     key: Any,
     value: Any,
@@ -78,6 +75,7 @@ def _scaled_dot_product(
     is_causal: bool = False,
     **_: Any,
 ) -> Any:
+    """What ``torch.nn.functional.scaled_dot_product_attention`` computes."""
     return attend(query, key, value, attn_mask, causal=bool(is_causal), dropout=dropout_p)
 
 
@@ -98,26 +96,3 @@ def interface(module: Any, query: Any, key: Any, value: Any, attention_mask: Any
         window=int(options.get("sliding_window") or 0),
     )
     return out.transpose(1, 2).contiguous(), None
-
-
-class WholeAttention(TorchFunctionMode):
-    """Inside this context ``F.scaled_dot_product_attention`` is one operator, whoever calls it."""
-
-    def __enter__(self) -> Any:
-        # Functions such as F.multi_head_attention_forward run below the mode, so the name is swapped too.
-        self._original = torch.nn.functional.scaled_dot_product_attention
-        torch.nn.functional.scaled_dot_product_attention = _scaled_dot_product
-        return super().__enter__()
-
-    def __exit__(self, *exception: Any) -> None:
-        torch.nn.functional.scaled_dot_product_attention = self._original
-        super().__exit__(*exception)
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Swap attention and recurrent layers, leave all else."""
-        if func is self._original:
-            return _scaled_dot_product(*args, **(kwargs or {}))
-        gates = recurrent.GATES.get(getattr(func, "__name__", ""))
-        if gates is not None and len(args) == recurrent.UNPACKED_ARGUMENTS:
-            return recurrent.run(gates, *args)
-        return func(*args, **(kwargs or {}))

@@ -16,7 +16,7 @@ from rigwise.graph.op import Attr
 FREE = frozenset(
     "aten.empty aten.empty_like aten.empty_strided aten.new_empty aten.new_empty_strided aten.empty_permuted"
     " aten.detach aten.alias aten.lift_fresh aten._local_scalar_dense aten.is_same_size aten.sym_size"
-    " aten.sym_stride aten.sym_numel aten.resize_ aten.set_ aten.record_stream aten._has_compatible_shallow_copy_type"
+    " aten.sym_stride aten.sym_numel aten.resize_ aten.set_ aten.as_strided_ aten.record_stream aten._has_compatible_shallow_copy_type"
     " prim.device profiler._record_function_enter_new profiler._record_function_exit".split()
 )
 
@@ -98,9 +98,8 @@ def canonical(name: str, arguments: Mapping[str, Any], inputs: list[Any], output
     if name in ("aten.mv", "aten.dot"):  # a vector is a matrix of one column, or of one row
         first = inputs[0].unsqueeze(0) if name == "aten.dot" else inputs[0]
         inputs = [first, inputs[1].unsqueeze(-1), *inputs[2:]]
-    if name == "aten._grouped_mm":
-        groups = arguments["offs"].shape[0] if arguments.get("offs") is not None else inputs[0].shape[0]
-        attrs["groups"] = int(groups)
+    if name == "rigwise.grouped_mm":
+        name, attrs["groups"] = "aten._grouped_mm", int(arguments["offs"].shape[0])
     yield Call(name, inputs, [t for t in outputs if t is not None], attrs)
 
 

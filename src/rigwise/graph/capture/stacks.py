@@ -2,7 +2,8 @@
 
 A 126-layer transformer has 126 times the same layer. It is built whole (its parameters are counted
 exactly), then traced with its stacks cut short. Two layers are equal if their modules, parameters and
-settings are, apart from their own number.
+settings are, apart from their own number. Layers that alternate (local and global attention, say) make
+equal groups.
 """
 
 from __future__ import annotations
@@ -14,23 +15,27 @@ from typing import Any
 
 import torch
 
-#: Equal layers that a trace keeps, and one more for the trace that checks the extension.
+#: Equal groups of layers that a trace keeps; the trace that checks the extension keeps one more.
 DEPTH = 3
+
+_LONGEST_GROUP = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stack:
-    """A module list that ends in equal layers.
+    """A module list that ends in equal groups of layers.
 
     Attributes:
         path: Module path of the list.
-        leading: Layers before the equal ones.
-        equal: How many equal layers there are.
+        leading: Layers before the equal groups.
+        group: Layers of one group.
+        groups: How many equal groups there are.
     """
 
     path: str
     leading: int
-    equal: int
+    group: int
+    groups: int
 
 
 def find_stacks(module: Any) -> list[Stack]:
@@ -40,20 +45,37 @@ def find_stacks(module: Any) -> list[Stack]:
         if not isinstance(child, torch.nn.ModuleList) or any(path.startswith(f"{s.path}.") for s in found):
             continue
         prints = [_fingerprint(layer) for layer in child]
-        equal = next((n for n, p in enumerate(reversed(prints)) if p != prints[-1]), len(prints))
-        if equal > DEPTH + 2:
-            found.append(Stack(path=path, leading=len(prints) - equal, equal=equal))
+        group, groups = _equal_tail(prints)
+        if groups > DEPTH + 1:
+            found.append(Stack(path=path, leading=len(prints) - group * groups, group=group, groups=groups))
     return found
+
+
+def _equal_tail(prints: Sequence[Any]) -> tuple[int, int]:
+    """The shortest group of layers that, repeated, ends the list longest: its size, and how often.
+
+    >>> _equal_tail("xababab"), _equal_tail("xaaa"), _equal_tail("abc")
+    ((2, 3), (1, 3), (1, 1))
+    """
+    best = (1, 1)
+    for group in range(1, _LONGEST_GROUP + 1):
+        same = 0
+        while same + group < len(prints) and prints[-1 - same] == prints[-1 - same - group]:
+            same += 1
+        groups = same // group + 1
+        if group * groups > best[0] * best[1] and groups > 1:
+            best = (group, groups)
+    return best
 
 
 @contextmanager
 def cut_short(module: Any, stacks: Sequence[Stack], depth: int) -> Iterator[None]:
-    """Inside, every stack has only ``depth`` of its equal layers."""
+    """Inside, every stack has only ``depth`` of its equal groups."""
     whole = [(stack, *_parent(module, stack.path)) for stack in stacks]
     lists = [getattr(parent, name) for _, parent, name in whole]
     try:
         for (stack, parent, name), layers in zip(whole, lists, strict=True):
-            setattr(parent, name, torch.nn.ModuleList(list(layers)[: stack.leading + depth]))
+            setattr(parent, name, torch.nn.ModuleList(list(layers)[: stack.leading + depth * stack.group]))
         yield
     finally:
         for (_, parent, name), layers in zip(whole, lists, strict=True):

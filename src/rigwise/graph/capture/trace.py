@@ -17,10 +17,10 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from rigwise.graph.capture.attention import WholeAttention
 from rigwise.graph.capture.canonical import FREE, LOGICAL, Call, canonical
 from rigwise.graph.capture.loss import tensors_of
 from rigwise.graph.capture.subject import Subject
+from rigwise.graph.capture.whole import WholeOperators
 from rigwise.graph.graph import Graph
 from rigwise.graph.kinds import kind_of
 from rigwise.graph.op import Op, Phase, Role, Tensor
@@ -43,7 +43,7 @@ def trace(subject: Subject, task: str, sizes: Mapping[str, int]) -> Graph:
     for value in arguments.values() if keywords else arguments:
         if hasattr(value, "declare"):
             value.declare = recorder.mark_cache
-    with torch.set_grad_enabled(training), recorder, WholeAttention(), recorder.module_paths(module):
+    with torch.set_grad_enabled(training), recorder, WholeOperators(), recorder.module_paths(module):
         with torch.autograd.graph.saved_tensors_hooks(recorder.keep, lambda t: t):
             output = module(**arguments) if keywords else module(*arguments)
             loss = subject.loss(output, arguments) if training else None
