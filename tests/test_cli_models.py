@@ -12,7 +12,7 @@ import pytest
 
 from rigwise.graph.load import load_model, zoo_names
 
-RESNET50_MACS = 4.089e9  # He et al. 2015 give 3.8e9 without the stride on the 3x3 and the projections; v1.5 has more
+RESNET50_MACS = 4.089e9  # torchvision's table of models, ResNet50_Weights
 
 
 def rigwise(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -88,6 +88,11 @@ def test_an_image_smaller_than_the_kernel_is_too_small() -> None:
         summarise(stem(), "infer", {"b": 1, "p": 4})
 
 
+def test_sizes_that_no_number_holds_are_too_large() -> None:
+    with pytest.raises(InvalidInputError, match="is too large for stem"):
+        summarise(stem(), "infer", {"b": 10**400, "p": 65})
+
+
 def test_a_task_without_a_graph_is_unsupported() -> None:
     with pytest.raises(UnsupportedError, match="stem has no decode graph"):
         summarise(stem(), "decode", {"b": 1})

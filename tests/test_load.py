@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -220,3 +221,43 @@ def test_the_cache_lies_where_the_platform_keeps_caches(tmp_path: Path, monkeypa
     ):
         monkeypatch.setattr("rigwise.graph.cache.sys.platform", platform)
         assert cache_folder() == folder
+
+
+# Capture
+
+
+WITHOUT_TORCH = not all(find_spec(package) for package in ("torch", "transformers"))
+TINY_LLAMA = {"model_type": "llama", "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 4}
+TINY_LLAMA |= {"num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 1000}
+
+
+@pytest.mark.skipif(WITHOUT_TORCH, reason="needs PyTorch and transformers")
+@pytest.mark.usefixtures("zoo")
+def test_a_configuration_is_captured_once_whatever_its_folder(cache: Path) -> None:
+    for folder in ("one", "two"):
+        Path(folder).mkdir()
+        Path(folder, "config.json").write_text(json.dumps(TINY_LLAMA))
+    one, two = load_model("./one"), load_model("two/config.json")
+    assert (one.name, one.card.title, one.card.source) == ("one", "one", str(Path("one/config.json")))
+    assert (two.name, two.card.source) == ("two", str(Path("two/config.json")))
+    assert one.graphs == two.graphs
+    assert set(one.graphs) == {"train", "infer", "prefill", "decode"}
+    hidden, wide, layers, words = 64, 128, 4, 1000
+    attention, mlp, norms = 2 * hidden**2 + 2 * hidden * hidden // 2, 3 * hidden * wide, 2 * hidden
+    assert one.parameter_count == layers * (attention + mlp + norms) + 2 * words * hidden + hidden
+    assert len(list(cache.rglob("*.rwg"))) == 1
+
+
+@pytest.mark.skipif(WITHOUT_TORCH, reason="needs PyTorch and transformers")
+@pytest.mark.usefixtures("zoo")
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [({"model_type": "flurb"}, "model_type is 'flurb'"), ({"hidden_size": -64}, "hidden_size is -64")],
+)
+def test_a_configuration_that_cannot_be_is_one_line(cache: Path, change: dict[str, object], expected: str) -> None:
+    Path("bad.json").write_text(json.dumps(TINY_LLAMA | change))
+    with pytest.raises(RigwiseError) as caught:
+        load_model("bad.json")
+    assert "bad.json" in str(caught.value)
+    assert expected in str(caught.value)
+    assert not list(cache.rglob("*.rwg"))

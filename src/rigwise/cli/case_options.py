@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
+from rigwise.errors import InvalidInputError
 from rigwise.units import parse_count, parse_watts
 from rigwise.workload.case import (
     DTYPES,
@@ -32,7 +33,10 @@ class Count(click.ParamType):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """Parse, or say which flag is wrong."""
-        number = parse_count(value)
+        try:
+            number = parse_count(value)
+        except InvalidInputError as error:
+            self.fail(str(error), param, ctx)
         if number != int(number):
             self.fail(f"{value} is not a whole number", param, ctx)
         return int(number)
@@ -44,9 +48,11 @@ class Watts(click.ParamType):
     name = "watts"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Parse to watts."""
-        del param, ctx
-        return parse_watts(value)
+        """Parse to watts, or say which flag is wrong."""
+        try:
+            return parse_watts(value)
+        except InvalidInputError as error:
+            self.fail(str(error), param, ctx)
 
 
 def _choice(values: tuple[str, ...]) -> click.Choice[str]:

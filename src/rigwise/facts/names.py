@@ -17,16 +17,24 @@ from dataclasses import dataclass, field
 
 from rigwise.errors import AmbiguousNameError, UnknownNameError, near_matches
 
-#: Words that makers, drivers and clouds add and that tell no two devices apart.
-NOISE = frozenset(
-    "nvidia amd intel apple google aws geforce radeon tesla instinct corporation generation graphics "
-    "gpu accelerator processor cpu one of two four per r tm".split()  # noqa: SIM905
-)
+#: Words that makers, drivers and clouds add or leave out; they only decide between like names (Tesla M4, Apple M4).
+_NOISE = """
+nvidia amd intel apple google aws geforce radeon tesla instinct corporation generation
+graphics gpu accelerator processor cpu one of two four per r tm
+"""
+NOISE = frozenset(_NOISE.split())
 #: Words that make another model of the same number; a name without them means the plain one.
 OTHER_MODEL = frozenset(("ti", "super", "mobile", "d", "gre", "xt", "xtx"))
 _LINK_WITH_GENERATION = re.compile(r"^(sxm|oam)\d$")
 _MEMORY = re.compile(r"^\d+gb$")
 _PREFIXES = ("rtx", "gtx", "rx", "arc")
+
+
+def _all_words(text: str) -> list[str]:
+    plain = text.lower().replace("+", "p").replace("laptop", "mobile")
+    plain = re.sub(r"@.*|\(r\)|\(tm\)|\b\d+-core processor.*", " ", plain)
+    plain = re.sub(r"(?<![a-z0-9])(\d+)[ _-]?gi?b\b", r"\1gb", plain)
+    return re.findall(r"[a-z0-9.]+", plain)
 
 
 def words(text: str) -> list[str]:
@@ -37,10 +45,7 @@ def words(text: str) -> list[str]:
     >>> words("Intel(R) Xeon(R) Platinum 8480+ CPU @ 2.00GHz")
     ['xeon', 'platinum', '8480p']
     """
-    plain = text.lower().replace("+", "p").replace("laptop", "mobile")
-    plain = re.sub(r"@.*|\(r\)|\(tm\)|\b\d+-core processor.*", " ", plain)
-    plain = re.sub(r"(?<![a-z0-9])(\d+)[ _-]?gi?b\b", r"\1gb", plain)
-    return [word for word in re.findall(r"[a-z0-9.]+", plain) if word not in NOISE]
+    return [word for word in _all_words(text) if word not in NOISE]
 
 
 def squash(text: str) -> str:
@@ -59,12 +64,14 @@ class Names:
     Attributes:
         what: What the table holds, for messages: "device".
         exact: Squashed name -> ids.
-        vocabulary: Id -> every word that may stand in its name.
+        vocabulary: Id -> every telling word that may stand in its name.
+        makers: Id -> the other words of its names.
     """
 
     what: str
     exact: dict[str, list[str]] = field(default_factory=dict)
     vocabulary: dict[str, frozenset[str]] = field(default_factory=dict)
+    makers: dict[str, frozenset[str]] = field(default_factory=dict)
 
     def add(self, identifier: str, names: Iterable[str], properties: Iterable[str] = ()) -> None:
         """Make a thing known by its id, by ``names``, and by words that only narrow a choice."""
@@ -76,6 +83,7 @@ class Names:
         found = {word for text in (*known, *properties) for word in words(text)}
         found |= {match.group(1) for word in found if (match := _LINK_WITH_GENERATION.match(word))}
         self.vocabulary[identifier] = frozenset(found)
+        self.makers[identifier] = NOISE & {word for text in known for word in _all_words(text)}
 
     def candidates(self, text: str) -> tuple[str, ...]:
         """The ids that ``text`` may mean, in catalogue order; empty where there is none."""
@@ -83,7 +91,9 @@ class Names:
         if not squashed:
             return ()
         if squashed in self.exact:
-            return tuple(self.exact[squashed])
+            ids = self.exact[squashed]
+            said = NOISE & set(_all_words(text))
+            return tuple([i for i in ids if said <= self.makers[i]] or ids) if len(ids) > 1 else tuple(ids)
         prefixed = [i for prefix in _PREFIXES for i in self.exact.get(prefix + squashed, ())]
         if prefixed:
             return tuple(prefixed)
@@ -124,8 +134,10 @@ def merged(what: str, tables: Iterable[Names]) -> Names:
     """Several tables as one, so that a name found in two of them is ambiguous."""
     exact: dict[str, list[str]] = {}
     vocabulary: dict[str, frozenset[str]] = {}
+    makers: dict[str, frozenset[str]] = {}
     for table in tables:
         for name, ids in table.exact.items():
             exact.setdefault(name, []).extend(ids)
         vocabulary |= table.vocabulary
-    return Names(what, exact, vocabulary)
+        makers |= table.makers
+    return Names(what, exact, vocabulary, makers)

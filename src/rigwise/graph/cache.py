@@ -1,9 +1,9 @@
 """Captures kept on disk, so that the same configuration is captured once.
 
-An entry is named by a hash of all that can change it: the configuration and the versions
-of rigwise, PyTorch and transformers. Nothing needs to be thrown away when one of them
-changes, and the cache can be deleted at any time. An entry that cannot be read is
-captured again, and a place that cannot be written to costs only time.
+An entry is named by a hash of all that can change it: the configuration, the versions of
+rigwise, PyTorch and transformers, and the code that captures. So no entry is ever out of
+date, and the cache can be deleted at any time. An entry that cannot be read is captured
+again, and a place that cannot be written to costs only time.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError, version
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from rigwise import __version__
 from rigwise.errors import InvalidInputError
 from rigwise.graph.graph import Model
 from rigwise.graph.rwg import read_model, write_model
@@ -44,9 +44,15 @@ def cache_folder() -> Path | None:
 
 def capture_key(config: Mapping[str, Any]) -> str:
     """The name of the entry for a configuration under the installed versions."""
-    content = {"config": config, "rigwise": __version__, "torch": _installed("torch")}
-    content["transformers"] = _installed("transformers")
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    versions = {package: _installed(package) for package in ("rigwise", "torch", "transformers")}
+    content = json.dumps({"config": config, "versions": versions}, sort_keys=True)
+    return hashlib.sha256(content.encode() + _capture_code()).hexdigest()
+
+
+def _capture_code() -> bytes:
+    """The modules that capture, so that a change to one of them between two releases counts too."""
+    modules = (file for file in files("rigwise.graph.capture").iterdir() if file.name.endswith(".py"))
+    return b"".join(file.read_bytes() for file in sorted(modules, key=lambda file: file.name))
 
 
 def _installed(package: str) -> str:

@@ -109,5 +109,5 @@ class Model:
         for key in GRAPHS_OF_TASK[task]:
             if key in self.graphs:
                 return self.graphs[key]
-        have = ", ".join(t for t, keys in GRAPHS_OF_TASK.items() if any(k in self.graphs for k in keys))
+        have = ", ".join(t for t, keys in GRAPHS_OF_TASK.items() if keys[0] in self.graphs)
         raise UnsupportedError(f"{self.name} has no {task} graph", hint=f"it can: {have}")

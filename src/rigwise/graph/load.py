@@ -148,7 +148,8 @@ def _from_config(path: Path, name: str) -> Model:
     config = parse_json(text, str(path))
     if not isinstance(config, dict):
         raise InvalidInputError(f"{path} is no model configuration: it holds no object with a model_type")
-    return replace(cached_capture(capture_key(config), lambda: _capture(path, config)), name=name)
+    model = cached_capture(capture_key(config), lambda: _capture(path, config))
+    return replace(model, name=name, card=replace(model.card, title=name, source=str(path)))
 
 
 def _capture(path: Path, config: Mapping[str, Any]) -> Model:

@@ -7,6 +7,7 @@ and activations are float32; the optimizer's own operators are not part of a gra
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
@@ -100,11 +101,14 @@ def summarise(model: Model, task: str, sizes: Mapping[str, int]) -> Summary:
 
     Raises:
         UnsupportedError: The model has no graph for the task.
-        InvalidInputError: A symbol of the graph has no size, or one too small for the model.
+        InvalidInputError: A symbol of the graph has no size, or one too small or too large for the model.
     """
     graph = model.graph(task)
     check_sizes(model.name, graph, sizes)
-    costs = [(op, cost_of(op, sizes)) for op in graph.ops]
+    try:
+        costs = [(op, cost_of(op, sizes)) for op in graph.ops]
+    except OverflowError:
+        raise InvalidInputError(f"{_words(sizes)} is too large for {model.name}: its cost is no number") from None
     trainable = sum(p.elements for p in model.parameters if p.trainable)
     return Summary(
         model=model.name,
@@ -129,15 +133,26 @@ def check_sizes(name: str, graph: Graph, sizes: Mapping[str, int]) -> None:
     Raises:
         InvalidInputError: Names the sizes and the model.
     """
-    for size in {size for op in graph.ops for tensor in op.outputs for size in tensor.shape if isinstance(size, Dim)}:
+    outputs = (tensor for op in graph.ops for tensor in op.outputs)
+    distinct = {id(size): size for tensor in outputs for size in tensor.shape if isinstance(size, Dim)}
+    for size in distinct.values():
         if size.at(sizes) < 1 <= size.at(graph.symbols):
-            asked = ", ".join(f"{WORD_OF_SYMBOL[symbol]} {value}" for symbol, value in sizes.items())
-            raise InvalidInputError(f"{asked} is too small for {name}: a tensor of size {size} would be empty")
+            raise InvalidInputError(f"{_words(sizes)} is too small for {name}: a tensor of size {size} would be empty")
+
+
+def _words(sizes: Mapping[str, int]) -> str:
+    return ", ".join(f"{WORD_OF_SYMBOL[symbol]} {size}" for symbol, size in sizes.items())
 
 
 def cost_of(op: Op, sizes: Sizes) -> Cost:
-    """Cost of all executions of one operator."""
+    """Cost of all executions of one operator.
+
+    Raises:
+        OverflowError: It exceeds the largest number that a float holds.
+    """
     once, saved = work(op, sizes), sum(tensor_bytes(t, sizes) for t in op.outputs if t.saved)
+    if not math.isfinite(op.repeat * (once.flops + once.read_bytes + once.write_bytes)):
+        raise OverflowError
     return Cost(
         calls=op.repeat,
         flops=op.repeat * once.flops,

@@ -2,6 +2,8 @@
 
 Time is charged as it passes. Providers that round up to whole minutes or hours charge at
 most one such step more for the job, so a bound computed here stays a bound.
+
+Source: the definition of an hourly price.
 """
 
 from __future__ import annotations
@@ -18,12 +20,3 @@ def rental_usd(usd_per_h: Any, time_s: Any) -> Any:
     5.0
     """
     return usd_per_h * (time_s / HOUR_S)
-
-
-def affordable_s(budget_usd: float, usd_per_h: float) -> float:
-    """How long a budget lasts; infinite where the hour costs nothing.
-
-    >>> affordable_s(100, 2.5) / 3600
-    40.0
-    """
-    return budget_usd / usd_per_h * HOUR_S if usd_per_h > 0 else float("inf")

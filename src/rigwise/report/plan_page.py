@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from importlib.resources import files
 from typing import Any
 
 from rigwise import __version__
 from rigwise.report import plots
 from rigwise.report.html import Markup, table, tag
-from rigwise.units import format_count, format_fraction, format_seconds, format_usd
+from rigwise.units import format_bytes, format_count, format_fraction, format_seconds, format_usd
 
 Document = Mapping[str, Any]
 
-_ENERGY_J_PER_KWH = 3.6e6
+_J_PER_KWH = 3.6e6
 
 #: Objective -> how the best plan is called.
 _SUPERLATIVE = {"cost": "cheapest", "time": "fastest", "energy": "most frugal", "carbon": "lowest in carbon"}
@@ -41,13 +42,12 @@ def plan_page(document: Document, *, command: str = "") -> str:
     )
     sections = [
         _answer(document, title),
-        _listed("Why this plan", document["plans"][0].get("why", []) if document["plans"] else []),
+        _listed("Why this plan", document["plans"][0]["why"]),
         *_figures(document),
         _plans(document["plans"]),
-        _certificate(document),
-        _listed("If it cannot be had", document.get("fallbacks", [])),
-        _listed("Advice", document.get("advice", [])),
-        _excluded(document.get("excluded", [])),
+        _certificate(document["certificate"]),
+        _listed("Good to know", document["advice"]),
+        _excluded(document["excluded"]),
         _assumptions(document),
         _repeat(command),
         tag("footer", f"Written by rigwise {__version__}. Best means best under this estimate."),
@@ -56,8 +56,6 @@ def plan_page(document: Document, *, command: str = "") -> str:
 
 
 def _headline(document: Document) -> str:
-    if not document["plans"]:
-        return "No plan satisfies the job"
     best = document["plans"][0]
     verb = _VERB.get(best["kind"], "Use")
     whence = f" from {best['provider']}" if best["kind"] == "rent" else ""
@@ -66,171 +64,147 @@ def _headline(document: Document) -> str:
 
 
 def _answer(document: Document, title: str) -> Markup:
-    job = tag("p", _job_line(document.get("job", {})), class_="job")
-    heading = tag("h1", title)
-    if not document["plans"]:
-        return tag("header", job, heading)
     best, certificate = document["plans"][0], document["certificate"]
-    proof = "proven" if certificate["gap_frac"] == 0 else f"within {format_fraction(certificate['gap_frac'])}"
+    proof = "proven" if certificate["gap_frac"] == 0 else f"within {100 * certificate['gap_frac']:.3g} %"
     superlative = _SUPERLATIVE.get(certificate["objective"], "best")
+    memory = format_fraction(best["memory_bytes"] / best["memory_capacity_bytes"])
     tiles = [
         ("Time", format_seconds(best["time_s"]["p50"]), _range(best["time_s"], format_seconds)),
         ("Cost", format_usd(best["cost_usd"]["p50"]), _range(best["cost_usd"], format_usd)),
-        (f"The {superlative}", proof, f"of {certificate['candidates']:,.0f} candidates"),
+        ("Memory", f"{memory} full", f"of {format_bytes(best['memory_capacity_bytes'])} on each device"),
+        (f"The {superlative}", proof, f"among {certificate['candidates']:,} candidates"),
+        ("Best with", format_fraction(best["p_best"]), f"expected regret {format_usd(best['expected_regret_usd'])}"),
     ]
-    if best.get("p_best") is not None:
-        regret = f"expected regret {format_usd(best.get('expected_regret_usd') or 0.0)}"
-        tiles.append(("Best after all", format_fraction(best["p_best"]), regret))
     grid = tag("dl", *(tag("div", tag("dt", n), tag("dd", v), tag("dd", note)) for n, v, note in tiles), class_="tiles")
-    return tag("header", job, heading, tag("p", _how(best)), grid)
+    job = tag("p", _job_line(document["job"]), class_="job")
+    return tag("header", job, tag("h1", title), tag("p", _where(best), "; ", _layout(best), "."), grid)
 
 
 def _job_line(job: Document) -> str:
-    """The job in one line: model and amount first, then how, then the constraints."""
-    amount = next((f"{format_count(job[k])} {k}" for k in ("tokens", "samples", "epochs", "steps") if job.get(k)), "")
-    parts = [job.get("model"), job.get("task"), job.get("method"), amount]
-    parts += [f"batch {job['batch']}" if job.get("batch") else None, f"seq {job['seq']}" if job.get("seq") else None]
-    parts += [f"within {format_seconds(job['deadline_s'])}" if job.get("deadline_s") else None]
-    parts += [f"for at most {format_usd(job['budget_usd'])}" if job.get("budget_usd") else None]
-    return ", ".join(str(part) for part in parts if part)
+    """The job in one line: model and amount first, then how, then the limits."""
+    method = job["method"] if job["task"] == "train" else ""
+    parts = [job["model"], f"{job['task']} {method}".strip(), f"{format_count(job['amount'])} {job['unit']}"]
+    parts += [f"{name} {job[name]}" for name in ("batch", "seq", "context", "image_size") if job.get(name)]
+    parts += [f"within {format_seconds(job['deadline_s'])}"] if job["deadline_s"] else []
+    parts += [f"for at most {format_usd(job['budget_usd'])}"] if job["budget_usd"] is not None else []
+    return ", ".join(parts).replace("_", " ")
 
 
-def _how(plan: Document) -> str:
-    """Where exactly, and how the work is laid out."""
-    where = " ".join(str(plan[key]) for key in ("instance", "region", "market") if plan.get(key))
-    return f"{where}; {_layout(plan)}."
+def _where(plan: Document) -> str:
+    """Which offer exactly."""
+    return " ".join(str(plan[key]) for key in ("provider", "instance", "region", "market") if plan[key])
 
 
 def _layout(plan: Document) -> str:
-    parallel = plan.get("parallel") or {}
-    spread = [f"{name} {n}" for name in ("data", "tensor", "pipeline") if (n := parallel.get(name) or 1) > 1]
-    spread += [f"ZeRO {parallel['zero']}"] if parallel.get("zero") else []
-    parts = [str(plan["dtype"]), f"micro-batch {plan['micro_batch']}"]
-    parts += [f"recompute {plan['recompute']}"] if plan.get("recompute", "none") != "none" else []
-    return ", ".join(parts + spread)
+    """How each step is computed."""
+    parallel = plan["parallel"]
+    parts = [plan["dtype"], plan["mode"], f"micro-batch {plan['micro_batch']}"]
+    parts += [f"accumulation {plan['accumulation']}"] if plan["accumulation"] > 1 else []
+    parts += [f"{plan['recompute']} recompute"] if plan["recompute"] != "none" else []
+    parts += [
+        f"{name} parallel {parallel[name]}" for name in ("data", "tensor", "pipeline") if (parallel[name] or 1) > 1
+    ]
+    parts += [f"ZeRO {parallel['zero']}"] if parallel["zero"] else []
+    return ", ".join(parts)
 
 
 def _range(quantiles: Document, format_value: Any) -> str:
     return f"{format_value(quantiles['p10'])} to {format_value(quantiles['p90'])}"
 
 
-def _listed(heading: str, items: list[Any]) -> Markup | None:
-    if not items:
-        return None
-    return tag("section", tag("h2", heading), tag("ul", *(tag("li", _line(item)) for item in items)))
+def _listed(heading: str, sentences: Sequence[str]) -> Markup | None:
+    items = [tag("li", sentence) for sentence in sentences]
+    return tag("section", tag("h2", heading), tag("ul", *items)) if items else None
 
 
-def _line(item: Any) -> str:
-    """A remark as text; a record as ``key value, key value``."""
-    if not isinstance(item, Mapping):
-        return str(item)
-    return ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in item.items() if value not in (None, "", []))
+def _figures(document: Document) -> list[Markup]:
+    figures = [_figure("Cost against time", _trade_text(document), partial(plots.cost_against_time, document))]
+    if all("binds" in plan for plan in document["plans"]):
+        figures.append(_figure("What the time goes into", _BINDS_TEXT, partial(plots.time_by_what_binds, document)))
+    cost, time = (partial(plots.intervals, document, quantity) for quantity in ("cost_usd", "time_s"))
+    return [*figures, _figure("How sure the cost is", _SURE_TEXT, cost), _figure("How sure the time is", "", time)]
 
 
-def _figures(document: Document) -> list[Markup | None]:
-    plans = document["plans"]
-    if not plans:
-        return []
-    drawn = [_figure("Cost against time", _TRADE_TEXT, lambda w: plots.cost_against_time(document, width_px=w))]
-    if any(plan.get("binds") for plan in plans):
-        drawn.append(
-            _figure("What the time goes into", _BINDS_TEXT, lambda w: plots.time_by_what_binds(document, width_px=w))
-        )
-    drawn.append(
-        _figure("How sure the cost is", _SURE_TEXT, lambda w: plots.intervals(document, "cost_usd", width_px=w))
-    )
-    drawn.append(_figure("How sure the time is", "", lambda w: plots.intervals(document, "time_s", width_px=w)))
-    return drawn
-
-
-_TRADE_TEXT = (
-    "Numbers are ranks. The line joins the plans that nothing beats in both time and cost; whiskers reach from "
-    "the 10th to the 90th percentile; dashed lines are the job's limits."
-)
 _BINDS_TEXT = "Each part of the time by its limit: arithmetic, memory traffic, launching kernels, network, input."
-_SURE_TEXT = "From the 10th to the 90th percentile; the mark is the median. Overlapping bars are ties."
+_SURE_TEXT = (
+    "From the 10th to the 90th percentile; the mark is the median. Where bars overlap, the order is not certain."
+)
+
+
+def _trade_text(document: Document) -> str:
+    far = plots.limits_out_of_sight(document)
+    dashed = f" Far outside: {' and '.join(far)}." if far else " Dashed lines are the job's limits."
+    return (
+        "Numbers are ranks. The line joins plans that nothing beats in both time and cost; whiskers reach from the "
+        "10th to the 90th percentile." + dashed
+    )
 
 
 def _figure(heading: str, text: str, chart: Any) -> Markup:
     """One chart drawn twice, for a wide and for a narrow screen; the style sheet shows one."""
-    wide, narrow = (Markup(plots.svg(chart(width_px))) for width_px in (720, 350))
+    wide, narrow = (Markup(plots.svg(chart(width_px=width_px))) for width_px in (720, 350))
     caption = tag("figcaption", text) if text else None
     pictures = tag("div", wide, class_="wide", role="img"), tag("div", narrow, class_="narrow", role="img")
     return tag("section", tag("h2", heading), tag("figure", caption, *pictures))
 
 
-def _plans(plans: list[Document]) -> Markup | None:
-    if not plans:
-        return None
+def _plans(plans: Sequence[Document]) -> Markup:
     columns = {"#": "number", "what": "keep", "where": "", "how": "", "time": "number", "cost": "number"}
     columns |= {"energy": "number", "best with": "number", "price of": "keep"}
-    rows: list[list[str]] = [_plan_row(plan) for plan in plans]
-    note = tag(
-        "p",
-        "Time and cost are medians. The last columns: the chance that the plan is the best, the date of its price.",
-        class_="soft",
-    )
-    return tag("section", tag("h2", "The best plans"), note, table(columns, rows), class_="plans")
+    note = "Time and cost are medians. Each row is the best layout on its offer; the next rows are the fallbacks."
+    rows = table(columns, [_plan_row(plan) for plan in plans])
+    return tag("section", tag("h2", "The best plans"), tag("p", note, class_="soft"), rows, class_="plans")
 
 
 def _plan_row(plan: Document) -> list[str]:
-    energy_j, p_best = plan.get("energy_j"), plan.get("p_best")
-    energy_j = energy_j["p50"] if isinstance(energy_j, Mapping) else energy_j
+    nodes = f" on {plan['nodes']} nodes" if plan["nodes"] > 1 else ""
     return [
         str(plan["rank"]),
-        f"{plan['count']} x {plan['device']}" + (f" in {plan['nodes']} nodes" if plan["nodes"] > 1 else ""),
-        " ".join(str(plan[key]) for key in ("provider", "instance", "region", "market") if plan.get(key)),
+        f"{plan['count']} x {plan['device']}{nodes}",
+        _where(plan),
         _layout(plan),
         format_seconds(plan["time_s"]["p50"]),
         format_usd(plan["cost_usd"]["p50"]),
-        f"{energy_j / _ENERGY_J_PER_KWH:,.1f} kWh" if energy_j else "unknown",
-        format_fraction(p_best) if p_best is not None else "",
-        plan.get("price_date") or "",
+        f"{plan['energy_j'] / _J_PER_KWH:,.2f} kWh" if plan["energy_j"] is not None else "unknown",
+        format_fraction(plan["p_best"]),
+        plan["price_date"],
     ]
 
 
-def _certificate(document: Document) -> Markup:
-    certificate = document["certificate"]
-    show = format_usd if certificate["objective"] == "cost" else format_seconds
-    show = show if certificate["objective"] in ("cost", "time") else format_count
-    rows: list[list[str]] = [
-        ["objective", certificate["objective"]],
-        ["best found", show(certificate["best"])],
-        ["lower bound", show(certificate["lower_bound"])],
-        ["gap", f"{100 * certificate['gap_frac']:g} %"],
-        ["candidates", f"{certificate['candidates']:,.0f}"],
-        ["states expanded", f"{certificate['expanded']:,.0f}"],
-        ["plans estimated in full", f"{certificate['estimated']:,.0f}"],
-        *([f"ruled out by {why}", f"{n:,.0f}"] for why, n in certificate["pruned"].items()),
-        ["search time", format_seconds(certificate["wall_s"])],
+def _certificate(certificate: Document) -> Markup:
+    show = {"cost": format_usd, "time": format_seconds}.get(certificate["objective"], lambda j: format_count(j, "J"))
+    reasons = certificate["reasons"]
+    facts = [
+        ["candidates", f"{certificate['candidates']:,}", "every layout on every offer that counts"],
+        ["estimated in full", f"{certificate['estimated']:,}", ""],
+        *([f"cut by {why}", f"{n:,}", reasons.get(why, "")] for why, n in certificate["pruned"].items()),
+        ["best found", show(certificate["best"]), ""],
+        ["lower bound", show(certificate["lower_bound"]), "nothing that was cut can be below it"],
+        ["gap", f"{100 * certificate['gap_frac']:.3g} %", ""],
+        ["search", format_seconds(certificate["wall_s"]), certificate["method"]],
     ]
     text = (
-        "Every candidate was either estimated in full or cut because a physical lower bound already loses. "
-        "Check it independently of the search with "
+        "Every candidate was estimated, or cut because a physical bound already loses. "
+        "A checker that shares no code with the search proves it again: "
     )
-    how = tag("p", text, tag("code", "rigwise plan verify PLAN.json"), ".")
-    return tag("section", tag("h2", "Certificate"), how, table({"": "", "value": "number"}, rows), class_="facts")
+    how = tag("p", text, tag("code", "rigwise plan verify PLAN.json"))
+    return tag("section", tag("h2", "Certificate"), how, table({"": "keep", "value": "number", "why": ""}, facts))
 
 
-def _excluded(items: list[Any]) -> Markup | None:
-    if not items:
+def _excluded(offers_by_reason: Mapping[str, int]) -> Markup | None:
+    if not offers_by_reason:
         return None
-    lines = tag("ul", *(tag("li", _line(item)) for item in items))
-    note = tag("p", "Offers that were left out, and why.", class_="soft")
-    return tag("section", tag("h2", "Not considered"), note, lines)
+    ranked = sorted(offers_by_reason.items(), key=lambda pair: -pair[1])
+    rows = table({"reason": "", "offers": "number"}, [[reason, f"{n:,}"] for reason, n in ranked])
+    return tag("section", tag("h2", "Offers left out"), rows, class_="facts")
 
 
 def _assumptions(document: Document) -> Markup | None:
-    plans = document["plans"]
-    lines = [str(line) for line in document.get("assumed", [])]
-    grades = sorted({str(plan["provenance"]) for plan in plans if plan.get("provenance")})
-    if grades:
-        lines.append(f"the predictions rest on: {', '.join(grades)}")
-    dates = sorted({plan["price_date"] for plan in plans if plan.get("price_date")})
-    if dates:
-        lines.append(f"prices date from {dates[0]}" + (f" to {dates[-1]}" if len(dates) > 1 else ""))
-    sources = sorted({plan["source"] for plan in plans if plan.get("source")})
-    lines += [f"price source: {source}" for source in sources]
+    dates = sorted({plan["price_date"] for plan in document["plans"] if plan["price_date"]})
+    lines = [f"assumed: {sentence}" for sentence in document["assumed"]]
+    lines += [f"prices of {' to '.join(dict.fromkeys((dates[0], dates[-1])))}"] if dates else []
+    lines += [f"planned on {document['today']}: a price as old as --max-price-age does not count"]
+    lines += ["the figures of each device and their sources: rigwise devices ID; of each price: rigwise offers --json"]
     return _listed("What this rests on", lines)
 
 

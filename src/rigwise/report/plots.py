@@ -1,8 +1,8 @@
-"""Charts of the JSON documents that ``rigwise plan --json`` prints.
+"""Charts of the document that ``rigwise plan --json`` prints.
 
-Every function takes such a document and returns an Altair chart: data as plain rows, units on
-the axes, colours that people with colour-blindness can tell apart and that read on a light and
-on a dark page. ``svg`` draws one without a browser.
+Every function takes that document and returns an Altair chart: data as plain rows, units on the
+axes, colours that people with colour-blindness can tell apart and that read on a light and on a
+dark page. ``svg`` draws a chart without a browser.
 
 Source of the colours: Okabe & Ito, "Color Universal Design", 2008.
 """
@@ -10,7 +10,7 @@ Source of the colours: Okabe & Ito, "Color Universal Design", 2008.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rigwise.errors import MissingExtraError
@@ -18,17 +18,32 @@ from rigwise.units import DAY_S, HOUR_S, MINUTE_S, format_seconds, format_usd
 
 Document = Mapping[str, Any]
 
-#: Text, axes and grid: a grey with a contrast over 4:1 against white and 3.9:1 against near-black.
+#: Text, axes and grid: a grey that reads on white and on near-black.
 INK = "#6e7781"
-BLUE, VERMILLION, GREEN, PURPLE, GREY = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#999999"
-PALETTE = {"blue": BLUE, "vermillion": VERMILLION, "green": GREEN, "purple": PURPLE, "grey": GREY}
-COLOUR_OF_LIMIT = {"compute": BLUE, "memory": VERMILLION, "launch": GREEN, "network": PURPLE, "input": GREY}
+PALETTE = {"blue": "#0072b2", "vermillion": "#d55e00", "green": "#009e73", "purple": "#cc79a7", "grey": "#999999"}
+BLUE, VERMILLION = PALETTE["blue"], PALETTE["vermillion"]
+COLOUR_OF_LIMIT = dict(zip(("compute", "memory", "launch", "network", "input"), PALETTE.values(), strict=True))
 
 #: A scale turns logarithmic where the largest value is this many times the smallest.
-LOG_SCALE_FROM_RATIO = 8.0
+_LOG_FROM_RATIO = 8.0
+
+#: A limit of the job is drawn if it is at most this many times the largest plan.
+_NEAR = 4.0
+
+#: Distances between the ticks of a time axis.
+_STEPS_S = (
+    *(1.0, 2.0, 5.0, 10.0, 20.0, 30.0),
+    *(n * MINUTE_S for n in (1, 2, 5, 10, 20, 30)),
+    *(n * HOUR_S for n in (1, 2, 3, 6, 12)),
+    *(n * DAY_S for n in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)),
+)
+_TIME_LABEL = (
+    f"datum.value >= {DAY_S} ? datum.value / {DAY_S} + ' d' : datum.value >= {HOUR_S} ? datum.value / {HOUR_S} + ' h'"
+    f" : datum.value >= {MINUTE_S} ? datum.value / {MINUTE_S} + ' min' : datum.value + ' s'"
+)
 
 
-def cost_against_time(document: Document, *, width_px: int = 640) -> Any:
+def cost_against_time(document: Document, *, width_px: int = 720) -> Any:
     """The listed plans and the frontier in the plane of time and cost, with deadline and budget.
 
     The frontier is a staircase: between two of its plans nothing cheaper is as quick. Whiskers
@@ -38,87 +53,78 @@ def cost_against_time(document: Document, *, width_px: int = 640) -> Any:
         MissingExtraError: Altair is not installed.
     """
     alt = _altair()
-    frontier = sorted(document.get("frontier", []), key=lambda plan: plan["time_s"]["p50"])
-    size_s, unit = _time_unit([*document["plans"], *frontier])
-    rows = [_point(plan, size_s) for plan in reversed(document["plans"])]  # the best is drawn last, on top
-    steps = [_point(plan, size_s) for plan in frontier]
-    limits = _limits(document.get("job", {}), size_s)
-    x = alt.X("time:Q", title=f"time ({unit})", **_axis(alt, [*rows, *steps], "time", limits.get("time")))
-    y = alt.Y("cost:Q", title="cost (US $)", **_axis(alt, [*rows, *steps], "cost", limits.get("cost")))
-
-    stairs = alt.Chart(_data(alt, steps)).mark_line(interpolate="step-after", color=BLUE, opacity=0.6).encode(x=x, y=y)
-    across = (
-        alt.Chart(_data(alt, rows)).mark_rule(color=BLUE, opacity=0.45).encode(x="time_p10:Q", x2="time_p90:Q", y=y)
-    )
-    along = alt.Chart(_data(alt, rows)).mark_rule(color=BLUE, opacity=0.45).encode(x=x, y="cost_p10:Q", y2="cost_p90:Q")
-    others = alt.Chart(_data(alt, steps)).mark_circle(color=BLUE, size=36, opacity=1).encode(x=x, y=y)
+    plans = [_point(plan) for plan in reversed(document["plans"])]  # the best is drawn last, on top
+    frontier = [_point(plan) for plan in document["frontier"]]
+    limits = [limit for limit in _limits(document) if limit["near"]]
+    x, y = (_position(a, q, [*plans, *frontier], limits) for a, q in ((alt.X, "time_s"), (alt.Y, "cost_usd")))
+    stairs = _chart(alt, frontier).mark_line(interpolate="step-after", color=BLUE, opacity=0.7)
+    across = _chart(alt, plans).mark_rule(color=BLUE, opacity=0.5).encode(x="time_s_p10:Q", x2="time_s_p90:Q", y=y)
+    along = _chart(alt, plans).mark_rule(color=BLUE, opacity=0.5).encode(x=x, y="cost_usd_p10:Q", y2="cost_usd_p90:Q")
+    dots = _chart(alt, frontier).mark_circle(color=BLUE, size=40, opacity=1)
     colour = alt.condition(alt.datum.rank == 1, alt.value(VERMILLION), alt.value(BLUE))
-    points = alt.Chart(_data(alt, rows)).mark_circle(size=110, opacity=1).encode(x=x, y=y, color=colour)
-    ranks = [_ranks(alt, rows[:-1], x, y, dy=-10), _ranks(alt, rows[-1:], x, y, dy=15)]
-    layers = [*_limit_lines(alt, limits), stairs, across, along, others, points, *ranks]
-    return _dress(alt.layer(*layers), width_px, 300)
+    points = _chart(alt, plans).mark_circle(size=110, opacity=1).encode(color=colour)
+    words = [_words(alt, plans[:-1], "rank", dy=-11), _words(alt, plans[-1:], "rank", dy=15)]
+    words += [_words(alt, frontier[-1:], "name", dy=-11)] if frontier and not frontier[-1]["rank"] else []
+    placed = [layer.encode(x=x, y=y) for layer in (stairs, dots, points, *words)]
+    return _dress(alt.layer(*_limit_lines(alt, limits, x, y), across, along, *placed), width_px, 300)
 
 
-def time_by_what_binds(document: Document, *, width_px: int = 640) -> Any:
+def time_by_what_binds(document: Document, *, width_px: int = 720) -> Any:
     """Time of each plan, split by what limits it: arithmetic, memory traffic, launches, network, input.
+
+    Each plan needs ``binds``, the fractions of a prediction.
 
     Raises:
         MissingExtraError: Altair is not installed.
     """
     alt = _altair()
-    plans = [plan for plan in document["plans"] if plan.get("binds")]
-    size_s, unit = _time_unit(plans)
     rows = [
-        {"plan": name, "limit": limit, "time": plan["time_s"]["p50"] / size_s * frac, "order": order}
-        for name, plan in _named(plans)
+        {"plan": _label(plan), "limit": limit, "time_s": plan["time_s"]["p50"] * frac, "order": order}
+        for plan in document["plans"]
         for order, limit in enumerate(COLOUR_OF_LIMIT)
         if (frac := plan["binds"].get(limit, 0.0)) > 0
     ]
     shown = [limit for limit in COLOUR_OF_LIMIT if any(row["limit"] == limit for row in rows)]
     colours = alt.Scale(domain=shown, range=[COLOUR_OF_LIMIT[limit] for limit in shown])
+    legend = alt.Legend(orient="top", columns=5 if width_px > 500 else 3)
+    high_s = max(plan["time_s"]["p50"] for plan in document["plans"])
     bars = (
-        alt.Chart(_data(alt, rows))
+        _chart(alt, rows)
         .mark_bar(height={"band": 0.7})
         .encode(
-            x=alt.X("time:Q", title=f"time ({unit})", stack="zero"),
-            y=_plan_axis(alt, [name for name, _ in _named(plans)], width_px),
-            color=alt.Color(
-                "limit:N",
-                title=None,
-                scale=colours,
-                legend=alt.Legend(orient="top", columns=5 if width_px > 500 else 3),
-            ),
+            x=alt.X("time_s:Q", title="time", stack="zero", axis=_time_axis(alt, _even_ticks(high_s))),
+            y=_plan_axis(alt, document, width_px),
+            color=alt.Color("limit:N", title=None, scale=colours, legend=legend),
             order="order:O",
         )
     )
-    return _dress(bars, width_px, 34 * max(1, len(plans)))
+    return _dress(bars, width_px, 34 * len(document["plans"]))
 
 
-def intervals(document: Document, quantity: str, *, width_px: int = 640) -> Any:
+def intervals(document: Document, quantity: str, *, width_px: int = 720) -> Any:
     """Each plan's p10 to p90 as a bar and its p50 as a tick.
 
     Args:
         document: A plan document.
         quantity: ``cost_usd`` or ``time_s``.
-        width_px: Width of the drawing area.
+        width_px: Width of the whole chart.
 
     Raises:
         MissingExtraError: Altair is not installed.
     """
     alt = _altair()
-    plans = document["plans"]
-    size, title = (1.0, "cost (US $)") if quantity == "cost_usd" else _titled(_time_unit(plans))
-    rows = [
-        {"plan": name, **{p: plan[quantity][p] / size for p in ("p10", "p50", "p90")}} for name, plan in _named(plans)
-    ]
-    ends = [{f"of_{p}": row[p] for p in ("p10", "p90")} for row in rows]
-    scaled = _axis(alt, ends, "of", None)
-    base = alt.Chart(_data(alt, rows)).encode(y=_plan_axis(alt, [row["plan"] for row in rows], width_px))
-    bars = base.mark_bar(height=9, color=BLUE, opacity=0.55, cornerRadius=4).encode(
-        x=alt.X("p10:Q", title=title, **scaled), x2="p90:Q"
-    )
-    ticks = base.mark_tick(thickness=3, height=17, color=VERMILLION, opacity=1).encode(x=alt.X("p50:Q", **scaled))
-    return _dress(alt.layer(bars, ticks), width_px, 30 * max(1, len(rows)))
+    rows = [{"plan": _label(plan), **_point(plan)} for plan in document["plans"]]
+    y = _plan_axis(alt, document, width_px)
+    start, middle = (_position(alt.X, quantity, rows, at=at) for at in ("_p10", ""))
+    bars = _chart(alt, rows).mark_bar(height=9, color=BLUE, opacity=0.55, cornerRadius=4)
+    ticks = _chart(alt, rows).mark_tick(thickness=3, height=17, color=VERMILLION, opacity=1)
+    layers = bars.encode(x=start, x2=f"{quantity}_p90:Q", y=y), ticks.encode(x=middle, y=y)
+    return _dress(alt.layer(*layers), width_px, 30 * len(rows))
+
+
+def limits_out_of_sight(document: Document) -> list[str]:
+    """The job's limits that lie so far from every plan that ``cost_against_time`` leaves them out."""
+    return [limit["text"] for limit in _limits(document) if not limit["near"]]
 
 
 def svg(chart: Any) -> str:
@@ -139,12 +145,6 @@ def svg(chart: Any) -> str:
     return drawn.replace(INK, "currentColor")
 
 
-def plan_name(plan: Document) -> str:
-    """What is used and where, short: ``8 x h100-sxm5-80gb, lambda``."""
-    where = plan.get("provider") or plan.get("kind", "")
-    return f"{plan['count']} x {plan['device']}, {where}"
-
-
 def _altair() -> Any:
     try:
         import altair
@@ -153,93 +153,108 @@ def _altair() -> Any:
     return altair
 
 
-def _data(alt: Any, rows: list[dict[str, Any]]) -> Any:
+def _chart(alt: Any, rows: Sequence[Document]) -> Any:
     """Rows inside the chart, without a data frame."""
-    return alt.InlineData(values=rows)
+    return alt.Chart(alt.InlineData(values=rows))
 
 
-def _named(plans: list[Document]) -> list[tuple[str, Document]]:
-    """Plans with a label that is unique because it starts with the rank."""
-    return [(f"{plan['rank']}. {plan_name(plan)}", plan) for plan in plans]
+def _name(plan: Document) -> str:
+    return f"{plan['count']} x {plan['device']}, {plan['provider']}"
 
 
-def _point(plan: Document, size_s: float) -> dict[str, Any]:
-    """One plan as a row of numbers for the plane of time and cost."""
-    row: dict[str, Any] = {
-        "rank": plan.get("rank"),
-        "time": plan["time_s"]["p50"] / size_s,
-        "cost": plan["cost_usd"]["p50"],
-    }
-    for p in ("p10", "p90"):
-        row |= {f"time_{p}": plan["time_s"][p] / size_s, f"cost_{p}": plan["cost_usd"][p]}
+def _label(plan: Document) -> str:
+    """Unique, because it starts with the rank."""
+    return f"{plan['rank']}. {_name(plan)}"
+
+
+def _point(plan: Document) -> dict[str, Any]:
+    """One plan as a flat row: ``time_s`` is the median, ``time_s_p10`` a quantile."""
+    row: dict[str, Any] = {"rank": plan["rank"], "name": _name(plan)}
+    for quantity in ("time_s", "cost_usd"):
+        row |= {quantity: plan[quantity]["p50"]}
+        row |= {f"{quantity}_{p}": plan[quantity][p] for p in ("p10", "p90")}
     return row
 
 
-def _time_unit(plans: list[Document]) -> tuple[float, str]:
-    """Seconds in the unit in which the longest of the plans reads well, and its name."""
-    longest_s = max((plan["time_s"]["p50"] for plan in plans), default=0.0)
-    steps = [(3 * DAY_S, DAY_S, "days"), (2 * HOUR_S, HOUR_S, "hours"), (2 * MINUTE_S, MINUTE_S, "minutes")]
-    return next(((size_s, unit) for least_s, size_s, unit in steps if longest_s >= least_s), (1.0, "seconds"))
-
-
-def _titled(time_unit: tuple[float, str]) -> tuple[float, str]:
-    size_s, unit = time_unit
-    return size_s, f"time ({unit})"
-
-
-def _limits(job: Document, size_s: float) -> dict[str, dict[str, Any]]:
-    """Deadline and budget of the job as rows to draw."""
-    found: dict[str, dict[str, Any]] = {}
-    if job.get("deadline_s"):
-        found["time"] = {"at": job["deadline_s"] / size_s, "text": f"deadline {format_seconds(job['deadline_s'])}"}
-    if job.get("budget_usd"):
-        found["cost"] = {"at": job["budget_usd"], "text": f"budget {format_usd(job['budget_usd'])}"}
+def _limits(document: Document) -> list[dict[str, Any]]:
+    """Deadline and budget of the job as rows to draw, and whether they are near the plans."""
+    job, found = document["job"], []
+    for quantity, limit, word, show in (
+        ("time_s", job["deadline_s"], "deadline", format_seconds),
+        ("cost_usd", job["budget_usd"], "budget", format_usd),
+    ):
+        if limit is not None:
+            near = limit <= _NEAR * max(plan[quantity]["p90"] for plan in (*document["plans"], *document["frontier"]))
+            found.append({"quantity": quantity, quantity: limit, "text": f"{word} {show(limit)}", "near": near})
     return found
 
 
-def _ranks(alt: Any, rows: list[dict[str, Any]], x: Any, y: Any, dy: int) -> Any:
-    """The rank of each plan beside its point."""
-    return (
-        alt.Chart(_data(alt, rows))
-        .mark_text(dx=10, dy=dy, color=INK, fontWeight="bold")
-        .encode(x=x, y=y, text="rank:N")
-    )
-
-
-def _limit_lines(alt: Any, limits: dict[str, dict[str, Any]]) -> list[Any]:
+def _limit_lines(alt: Any, limits: Sequence[Document], x: Any, y: Any) -> list[Any]:
     layers = []
-    for axis, row in limits.items():
-        base = alt.Chart(_data(alt, [row]))
-        along = {"x": alt.X("at:Q")} if axis == "time" else {"y": alt.Y("at:Q")}
-        edge = {"y": alt.value(0)} if axis == "time" else {"x": alt.value(0)}
-        place = {"align": "right", "dx": -5, "dy": 10} if axis == "time" else {"align": "left", "dx": 5, "dy": -7}
-        layers.append(base.mark_rule(color=INK, strokeDash=[5, 4]).encode(**along))
-        layers.append(base.mark_text(color=INK, **place).encode(**along, **edge, text="text:N"))
+    for limit in limits:
+        is_time = limit["quantity"] == "time_s"
+        line = _chart(alt, [limit]).encode(x=x) if is_time else _chart(alt, [limit]).encode(y=y)
+        place = {"align": "right", "dx": -5, "dy": 10} if is_time else {"align": "left", "dx": 5, "dy": -7}
+        edge = {"y": alt.value(0)} if is_time else {"x": alt.value(0)}
+        layers.append(line.mark_rule(color=INK, strokeDash=[5, 4]))
+        layers.append(line.mark_text(color=INK, **place).encode(**edge, text="text:N"))
     return layers
 
 
-def _spans(rows: list[dict[str, Any]], keys: tuple[str, ...]) -> bool:
-    """Whether the values range so widely that a linear axis would hide the small ones."""
-    values = [row[key] for row in rows for key in keys]
-    return bool(values) and min(values) > 0 and max(values) / min(values) > LOG_SCALE_FROM_RATIO
+def _words(alt: Any, rows: Sequence[Document], field: str, dy: int) -> Any:
+    """A word beside each point."""
+    return (
+        _chart(alt, rows).mark_text(dx=8, dy=dy, align="left", color=INK, fontWeight="bold").encode(text=f"{field}:N")
+    )
 
 
-def _axis(alt: Any, rows: list[dict[str, Any]], axis: str, limit: dict[str, Any] | None) -> dict[str, Any]:
-    """Scale and ticks that hold every whisker and the limit, logarithmic where they span much."""
-    values = [{"at": row[f"{axis}_{p}"]} for row in rows for p in ("p10", "p90")] + ([limit] if limit else [])
-    if not _spans(values, ("at",)):
-        return {"scale": alt.Scale(zero=True, nice=True)}
-    low, high = 0.8 * min(row["at"] for row in values), 1.25 * max(row["at"] for row in values)
-    return {
-        "scale": alt.Scale(type="log", domain=[low, high], nice=False),
-        "axis": alt.Axis(values=_log_ticks(low, high)),
-    }
+def _position(
+    channel: Any, quantity: str, rows: Sequence[Document], limits: Sequence[Document] = (), *, at: str = ""
+) -> Any:
+    """The encoding of time or cost along an axis that holds everything that is drawn."""
+    alt = _altair()
+    values = [row[f"{quantity}_{p}"] for row in rows for p in ("p10", "p90")]
+    values += [limit[quantity] for limit in limits if limit["quantity"] == quantity]
+    low, high = min(values), max(values)
+    is_log = low > 0 and high / low > _LOG_FROM_RATIO
+    domain = [0.8 * low, 1.25 * high] if is_log else [0.0, 1.05 * high]
+    if quantity == "time_s":
+        title, axis = "time", _time_axis(alt, _spread_ticks(*domain) if is_log else _even_ticks(high))
+    else:
+        title, axis = "cost (US $)", alt.Axis(**({"values": _decimal_ticks(*domain)} if is_log else {}))
+    scale = alt.Scale(type="log" if is_log else "linear", domain=domain, nice=False)
+    return channel(f"{quantity}{at}:Q", title=title, scale=scale, axis=axis)
 
 
-def _log_ticks(low: float, high: float) -> list[float]:
+def _time_axis(alt: Any, ticks_s: Sequence[float]) -> Any:
+    """Ticks that say their unit: 30 s, 10 min, 2 h; Vega's own where there are none."""
+    return alt.Axis(values=ticks_s, labelExpr=_TIME_LABEL) if ticks_s else alt.Axis(labelExpr=_TIME_LABEL)
+
+
+def _even_ticks(high_s: float) -> list[float]:
+    """Five or so round times up to ``high_s``.
+
+    >>> _even_ticks(5000)
+    [0.0, 1200.0, 2400.0, 3600.0, 4800.0]
+    """
+    step_s = next((step_s for step_s in _STEPS_S if high_s / step_s <= 6), _STEPS_S[-1])
+    return [n * step_s for n in range(int(high_s / step_s) + 1)]
+
+
+def _spread_ticks(low_s: float, high_s: float) -> list[float]:
+    """Round times for a logarithmic axis, at most seven.
+
+    >>> _spread_ticks(20, 8000)
+    [20.0, 60.0, 300.0, 1200.0, 3600.0]
+    """
+    inside = [step_s for step_s in _STEPS_S if low_s <= step_s <= high_s]
+    return inside[:: math.ceil(len(inside) / 7)] if inside else []
+
+
+def _decimal_ticks(low: float, high: float) -> list[float]:
     """1, 2, 5, 10, ... within the range; only powers of ten where it spans over three decades.
 
-    >>> _log_ticks(0.4, 25)
+    >>> _decimal_ticks(0.4, 25)
     [0.5, 1.0, 2.0, 5.0, 10.0, 20.0]
     """
     digits = (1, 2, 5) if high < 1000 * low else (1,)
@@ -247,8 +262,9 @@ def _log_ticks(low: float, high: float) -> list[float]:
     return [tick for e in decades for d in digits if low <= (tick := float(f"{d}e{e}")) <= high]
 
 
-def _plan_axis(alt: Any, names: list[str], width_px: int) -> Any:
-    return alt.Y("plan:N", title=None, sort=names, axis=alt.Axis(labelLimit=round(width_px * 0.42), ticks=False))
+def _plan_axis(alt: Any, document: Document, width_px: int) -> Any:
+    axis = alt.Axis(labelLimit=round(width_px * 0.42), ticks=False)
+    return alt.Y("plan:N", title=None, sort=[_label(plan) for plan in document["plans"]], axis=axis)
 
 
 def _dress(chart: Any, width_px: int, height_px: int) -> Any:

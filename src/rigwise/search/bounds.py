@@ -9,6 +9,8 @@ Each is admissible: no recipe on the site does better.
 - energy: nothing is known that it could not undercut, so 0.
 
 Of an offer that may have several devices, the quickest and largest is the one that bounds.
+
+Source: ``estimate.bound`` for what a device cannot undercut; the rest is arithmetic.
 """
 
 from __future__ import annotations
@@ -36,26 +38,28 @@ class Goal:
 
     Attributes:
         objective: cost, time or energy.
-        value_z: Quantile of the objective in standard deviations: 0 for the median.
-        limit_z: Quantile that must keep the limits.
-        fit: Least probability of fitting in memory.
+        confidence: Probability with which a plan must keep each limit and fit in memory.
+        late: Minimise the quantile that keeps the limits with that confidence, not the median.
         deadline_s, budget_usd: Limits, infinite for none.
     """
 
     objective: str
-    limit_z: float
-    fit: float
-    value_z: float = 0.0
+    confidence: float
+    late: bool = False
     deadline_s: float = np.inf
     budget_usd: float = np.inf
+
+    @property
+    def z(self) -> float:
+        """The confidence in standard deviations of a normal distribution."""
+        return NormalDist().inv_cdf(self.confidence)
 
     @staticmethod
     def of(job: Job) -> Goal:
         """The goal of a job."""
         return Goal(
             objective=job.minimize,
-            limit_z=NormalDist().inv_cdf(job.confidence),
-            fit=job.confidence,
+            confidence=job.confidence,
             deadline_s=np.inf if job.deadline_s is None else job.deadline_s,
             budget_usd=np.inf if job.budget_usd is None else job.budget_usd,
         )

@@ -52,16 +52,16 @@ class Table:
     known: Mask
     columns: dict[str, Array]
 
-    def fits(self, fit: float) -> Mask:
+    def fits(self, confidence: float) -> Mask:
         """Where an estimate is known and fits with at least this probability ``[recipes, machines]``."""
-        return np.asarray(self.columns["fit_probability"] >= fit)
+        return np.asarray(self.columns["fit_probability"] >= confidence)
 
 
 class Estimates:
     """Estimates of the recipes of a space on its machines, filled in on demand."""
 
-    def __init__(self, space: Space, physics: Physics, fit: float) -> None:
-        self._space, self._physics, self._fit = space, physics, fit
+    def __init__(self, space: Space, physics: Physics, confidence: float) -> None:
+        self._space, self._physics, self._confidence = space, physics, confidence
         index: dict[tuple[object, ...], int] = {}
         machines: list[Machine] = []
         for site in space.sites:
@@ -91,7 +91,7 @@ class Estimates:
         rows = np.flatnonzero(table.valid[:, machine])
         plain = rows[table.plain[rows] == rows]
         self._fill(table, plain, machine, company)
-        tight = rows[~table.fits(self._fit)[table.plain[rows], machine]]
+        tight = rows[~table.fits(self._confidence)[table.plain[rows], machine]]
         self._fill(table, tight, machine, company)
         return np.union1d(plain, tight)
 
@@ -107,7 +107,7 @@ class Estimates:
             wanted = table.valid[row] & ~table.known[row] & company
             plain = table.plain[row]
             if plain != row:
-                wanted &= table.known[plain] & ~table.fits(self._fit)[plain]
+                wanted &= table.known[plain] & ~table.fits(self._confidence)[plain]
             wanted[machine] = True
             self._estimate(table, int(row), wanted)
 

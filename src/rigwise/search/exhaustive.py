@@ -64,10 +64,10 @@ def _values(table: Table, row: int, machine: np.ndarray, goal: Goal, prices: _Pr
     """Value (infinite where not allowed), time and cost of one recipe ``[prices]``."""
     column = {name: values[row, machine] for name, values in table.columns.items()}
     p50_s, p90_s = prices.steps * column["step_p50_s"], prices.steps * column["step_p90_s"]
-    time_s = quantile_s(p50_s, p90_s, goal.value_z) * prices.factor
-    late_s = quantile_s(p50_s, p90_s, goal.limit_z) * prices.factor
+    time_s = quantile_s(p50_s, p90_s, goal.z if goal.late else 0.0) * prices.factor
+    late_s = quantile_s(p50_s, p90_s, goal.z) * prices.factor
     cost, dear = rental_usd(prices.usd_per_h, time_s), rental_usd(prices.usd_per_h, late_s)
-    allowed = (column["fit_probability"] >= goal.fit) & (late_s <= np.minimum(goal.deadline_s, prices.limit_s))
+    allowed = (column["fit_probability"] >= goal.confidence) & (late_s <= np.minimum(goal.deadline_s, prices.limit_s))
     allowed &= dear <= goal.budget_usd
     energy = prices.steps * column["energy_p50_j"] * prices.factor
     value = {"time": time_s, "cost": cost, "energy": energy}[goal.objective]

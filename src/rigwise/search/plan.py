@@ -4,23 +4,25 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from datetime import date
 from typing import Any
 
-from rigwise.edge import as_plain
-from rigwise.errors import MissingFactError, UnknownNameError
+from rigwise.edge import as_plain, parse
+from rigwise.errors import InfeasibleError, InvalidInputError, MissingFactError, UnknownNameError
 from rigwise.market.offers import Quote, Rules, Selection, owned_quote, select
 from rigwise.search.astar import AStar
 from rigwise.search.bounds import Goal, Least, least, reasons
+from rigwise.search.certificate import check
 from rigwise.search.estimates import Estimates
 from rigwise.search.explain import advice, plan_of, with_reasons
 from rigwise.search.problem import Leaf, PlanProblem
 from rigwise.search.relax import infeasible, nothing_to_rent
 from rigwise.search.robust import with_odds
-from rigwise.search.space import Space, build_space
-from rigwise.search.types import REASONS, Certificate, CoverEntry, PlanResult, State, World
+from rigwise.search.space import build_space
+from rigwise.search.types import REASONS, Certificate, CoverEntry, Plan, PlanResult, State, World
 from rigwise.workload.choices import settle
-from rigwise.workload.job import Job
+from rigwise.workload.job import Job, check_job
 
 SCHEMA = "rigwise.plan/1"
 
@@ -35,7 +37,7 @@ def plan(job: Job, world: World) -> PlanResult:
         InfeasibleError: No candidate keeps the limits; says which limit to move and how far.
         RigwiseError: The job names something unknown, or means nothing for its model.
     """
-    started_s = world.clock()
+    started_s = world.clock_s()
     task = settle(job, world.model)
     selection = usable_offers(job, world)
     quotes = (*owned_machines(job, world), *selection.quotes)
@@ -43,13 +45,13 @@ def plan(job: Job, world: World) -> PlanResult:
         raise nothing_to_rent(selection.excluded)
     space = build_space(task, quotes, world.device)
     floor, goal = least(space, world.physics), Goal.of(job)
-    estimates = Estimates(space, world.physics, goal.fit)
+    estimates = Estimates(space, world.physics, goal.confidence)
     problem = PlanProblem(space, floor, estimates, goal)
     search: AStar[State, Leaf] = AStar(problem, (), gap_frac=job.gap_frac)
     ranked = _ranking(search, job.top)
     if not ranked:
         raise infeasible(space, floor, estimates, goal)
-    certificate = _certificate(problem, search, ranked[0][0], world.clock() - started_s)
+    certificate = _certificate(problem, search, ranked[0][0], world.clock_s() - started_s)
     leaves = [leaf for _, leaf in ranked]
     ends = {name: _end(name, problem, floor, leaves) for name in ("cost", "time")}
     cheapest, fastest = (plan_of(space, estimates, ends[name][0]) for name in ("cost", "time"))
@@ -110,9 +112,66 @@ def owned_machines(job: Job, world: World) -> tuple[Quote, ...]:
     return tuple(quotes)
 
 
+def catalogue_world(model: str, today: date) -> World:
+    """The bundled catalogue and the calibrated estimator, for one model.
+
+    Raises:
+        RigwiseError: The model cannot be loaded.
+    """
+    from rigwise.estimate import fleet
+    from rigwise.facts import catalogue
+    from rigwise.graph.load import load_model
+
+    return World(
+        offers=catalogue.offers(),
+        device=catalogue.resolve_device,
+        model=load_model(model),
+        today=today,
+        physics=fleet,
+    )
+
+
 def document(result: PlanResult) -> dict[str, Any]:
     """The answer as ``rigwise plan --json`` prints it."""
-    return {"schema": SCHEMA, **as_plain(result)}
+    excluded = [{"reason": reason, "count": number} for reason, number in result.excluded.items()]
+    return {"schema": SCHEMA, **as_plain(result), "excluded": excluded}
+
+
+def infeasible_document(job: Job, error: InfeasibleError) -> dict[str, Any]:
+    """The answer where there is no plan: the reason in place of one."""
+    return {"schema": SCHEMA, "job": as_plain(job), "plans": [], "infeasible": error.as_dict()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """What of a plan document is to be proven again."""
+
+    job: Job
+    today: str
+    plans: tuple[Plan, ...]
+    certificate: Certificate
+
+
+def read_document(answer: Any, where: str) -> Claim:
+    """Read back what ``document`` wrote.
+
+    Raises:
+        InvalidInputError: It is no plan document, or holds no plan.
+    """
+    if not isinstance(answer, dict) or answer.get("schema") != SCHEMA:
+        raise InvalidInputError(
+            f"{where} is no plan: it has no schema {SCHEMA}", hint="rigwise plan --output writes one"
+        )
+    if not answer.get("plans"):
+        raise InvalidInputError(f"{where} holds no plan to verify")
+    return parse({key: answer.get(key) for key in ("job", "today", "plans", "certificate")}, Claim, where)
+
+
+def verify(claim: Claim, world: World) -> list[str]:
+    """What is wrong with a plan document; nothing if it proves what it says."""
+    check_job(claim.job, "the job")
+    quotes = (*owned_machines(claim.job, world), *usable_offers(claim.job, world).quotes)
+    return check(claim.certificate, claim.plans, claim.job, quotes, world)
 
 
 def _ranking(search: AStar[State, Leaf], top: int) -> list[tuple[float, Leaf]]:

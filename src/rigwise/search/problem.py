@@ -146,10 +146,10 @@ def outcome(space: Space, goal: Goal, table: Table, rows: Indices, where: tuple[
     site, steps = space.sites[where[0]], space.task.steps
     column = {name: values[rows, where[1]] for name, values in table.columns.items()}
     p50_s, p90_s = steps * column["step_p50_s"], steps * column["step_p90_s"]
-    time_s = quantile_s(p50_s, p90_s, goal.value_z)[:, None] * site.time_factor
-    late_s = quantile_s(p50_s, p90_s, goal.limit_z)[:, None] * site.time_factor
+    time_s = quantile_s(p50_s, p90_s, goal.z if goal.late else 0.0)[:, None] * site.time_factor
+    late_s = quantile_s(p50_s, p90_s, goal.z)[:, None] * site.time_factor
     cost, dear = rental_usd(site.usd_per_h, time_s), rental_usd(site.usd_per_h, late_s)
-    allowed = (column["fit_probability"] >= goal.fit)[:, None] & (late_s <= min(goal.deadline_s, site.limit_s))
+    allowed = (column["fit_probability"] >= goal.confidence)[:, None] & (late_s <= min(goal.deadline_s, site.limit_s))
     allowed &= dear <= goal.budget_usd
     energy = (steps * column["energy_p50_j"])[:, None] * site.time_factor
     value = {"time": time_s, "cost": cost, "energy": energy}[goal.objective]

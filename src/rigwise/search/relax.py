@@ -34,7 +34,7 @@ def infeasible(space: Space, floor: Least, estimates: Estimates, goal: Goal) -> 
     )
 
     def best(objective: str, **limits: float) -> Leaf | None:
-        relaxed = replace(goal, objective=objective, value_z=goal.limit_z, **limits)
+        relaxed = replace(goal, objective=objective, late=True, **limits)
         return next((leaf for _, leaf in AStar(PlanProblem(space, floor, estimates, relaxed), ())), None)
 
     free = {"deadline_s": np.inf, "budget_usd": np.inf}

@@ -72,7 +72,7 @@ class World:
         model: The job's model.
         today: Prices are as old as this day makes them.
         physics: The estimator.
-        clock: Seconds, for the time the search took.
+        clock_s: A clock, for the time the search took.
     """
 
     offers: Sequence[Offer]
@@ -80,7 +80,7 @@ class World:
     model: Model
     today: date
     physics: Physics
-    clock: Callable[[], float] = time.perf_counter
+    clock_s: Callable[[], float] = time.perf_counter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

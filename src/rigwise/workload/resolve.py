@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
 from rigwise.errors import UnsupportedError
 from rigwise.graph.graph import Model
+from rigwise.graph.summary import WORD_OF_SYMBOL, check_sizes
 from rigwise.workload.case import Case, check, with_data_parallel
 
 #: Language models above this many parameters are run in 16 bits unless a case says otherwise.
@@ -65,6 +67,7 @@ def resolve(case: Case, model: Model) -> Resolved:
     micro = full.parallel.micro_batch or 1
     by_symbol = {"b": micro, "s": full.seq, "c": full.context, "p": full.image_size}
     sizes = {symbol: int(value) for symbol in symbols if (value := by_symbol.get(symbol)) is not None}
+    check_sizes(model.name, model.graph(case.task), sizes)
     return Resolved(case=full, sizes=sizes, assumed=tuple(assumed))
 
 
@@ -73,6 +76,5 @@ def _belongs_elsewhere(model: Model, symbol: str) -> bool:
     return any(symbol in graph.symbols for graph in model.graphs.values())
 
 
-def _axes(symbols: object) -> str:
-    words = {"b": "batch", "s": "seq", "c": "context", "p": "image_size"}
-    return "it varies with: " + ", ".join(words[s] for s in symbols if s in words)  # type: ignore[attr-defined]
+def _axes(symbols: Iterable[str]) -> str:
+    return "it varies with: " + ", ".join(WORD_OF_SYMBOL[s] for s in symbols)

@@ -67,13 +67,13 @@ class _Capture:
         graph = self._aligned(task, attempt)
         sizes = {symbol: check.symbols[symbol] for symbol in attempt.free}
         if self.stacks:
-            one_more = {stack.path: 1 for stack in self.stacks}
+            one_more = [stack.left_out(DEPTH + 1, DEPTH) for stack in self.stacks]
             found = difference(evaluate(fold(graph, one_more), sizes), fold(check))
         else:
             found = difference(evaluate(graph, sizes), check)
         if found:
             raise CaptureError(f"the symbolic graph of {self.subject.name} ({task}) does not predict it: {found}")
-        whole = fold(graph, {stack.path: stack.groups - DEPTH for stack in self.stacks})
+        whole = fold(graph, [stack.left_out(stack.groups, DEPTH) for stack in self.stacks])
         return replace(whole, symbols=sizes)
 
     def _aligned(self, task: str, attempt: _Attempt) -> Graph:

@@ -32,8 +32,11 @@ class _GroupedProduct(torch.autograd.Function):
         a, b, offs = ctx.saved_tensors
         product = torch.ops.rigwise.grouped_mm
         a_grad = product(grads[0], b.transpose(-2, -1), offs) if ctx.needs_input_grad[0] else None
-        b_grad = product(a.transpose(-2, -1), grads[0], offs) if ctx.needs_input_grad[1] else None
-        return a_grad, b_grad, None
+        if not ctx.needs_input_grad[1]:
+            return a_grad, None, None
+        if b.stride(-2) == 1:  # b is a transposed parameter: its gradient in the parameter's own layout
+            return a_grad, product(grads[0].transpose(-2, -1), a, offs).transpose(-2, -1), None
+        return a_grad, product(a.transpose(-2, -1), grads[0], offs), None
 
 
 def grouped_mm(a: Any, b: Any, *, offs: Any = None, bias: Any = None, **_: Any) -> Any:

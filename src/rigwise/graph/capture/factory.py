@@ -22,6 +22,7 @@ from typing import Any
 import torch
 
 from rigwise.errors import CaptureError, InvalidInputError
+from rigwise.graph.capture.fake import BuildingModules
 from rigwise.graph.capture.faults import as_capture_error
 from rigwise.graph.capture.loss import own_loss, tensors_of
 from rigwise.graph.capture.subject import REFERENCE_BATCH, Subject
@@ -90,7 +91,8 @@ def subject(factory: Factory, *, spec: str, name: str) -> Subject:
 def _call(factory: Factory, arguments: Mapping[str, int], spec: str) -> tuple[Any, Any]:
     """The module and its example inputs, None where there are none."""
     try:
-        made = factory(**arguments)
+        with BuildingModules():
+            made = factory(**arguments)
     except Exception as error:
         raise as_capture_error(error, f"{spec}()") from error
     module, example = made if isinstance(made, tuple) and len(made) == 2 else (made, None)

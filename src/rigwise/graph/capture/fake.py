@@ -8,12 +8,27 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake_temporarily
+from torch.overrides import TorchFunctionMode
 
-_INITIALISERS = (
-    "uniform_ normal_ trunc_normal_ constant_ ones_ zeros_ eye_ dirac_ xavier_uniform_ xavier_normal_"
-    " kaiming_uniform_ kaiming_normal_ orthogonal_ sparse_"
-).split()
+from rigwise.graph.capture.loss import tensors_of
+
+_INITIALISERS = [
+    "uniform_",
+    "normal_",
+    "trunc_normal_",
+    "constant_",
+    "ones_",
+    "zeros_",
+    "eye_",
+    "dirac_",
+    "xavier_uniform_",
+    "xavier_normal_",
+    "kaiming_uniform_",
+    "kaiming_normal_",
+    "orthogonal_",
+    "sparse_",
+]
 
 
 @contextlib.contextmanager
@@ -29,6 +44,22 @@ def fake_tensors() -> Iterator[None]:
         stack.enter_context(_plain_attention_modules())
         stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
         yield
+
+
+class BuildingModules(TorchFunctionMode):
+    """For the time a module is built: ``torch.linspace`` has values, and so has what is computed from it.
+
+    Many networks spread drop rates over their blocks as ``[x.item() for x in torch.linspace(0, rate, depth)]``.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run ``func`` on real tensors where it makes or gets only such."""
+        kwargs = kwargs or {}
+        tensors = tensors_of([*args, *kwargs.values()])
+        if func is torch.linspace or (tensors and not any(isinstance(t, FakeTensor) for t in tensors)):
+            with unset_fake_temporarily():
+                return func(*args, **kwargs)
+        return func(*args, **kwargs)
 
 
 def _same(tensor: Any, *_: Any, **__: Any) -> Any:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -31,14 +31,23 @@ class _Block:
         return self.start + self.period * self.repeat
 
 
-def fold(graph: Graph, grown: Mapping[str, int] | None = None) -> Graph:
-    """The graph with every run of equal layers standing once.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeftOut:
+    """Layers that a trace left out: a stack traced with 3 of its 32 layers has 29 more.
 
-    Args:
-        graph: Unfolded.
-        grown: Layers that the trace left out, by the path of their stack: a stack traced with 3 of its
-            32 layers has 29 more. They are added to its blocks.
+    Attributes:
+        path: Module path of the stack.
+        first: Number of its first layer that is equal to those left out.
+        more: How often the folded block of equal layers is repeated beyond what was traced.
     """
+
+    path: str
+    first: int
+    more: int
+
+
+def fold(graph: Graph, left_out: Sequence[LeftOut] = ()) -> Graph:
+    """The graph with every run of equal layers standing once, and those left out counted."""
     tokens = _tokens(graph.ops)
     blocks = sorted(_blocks(graph.ops, tokens, 0, len(tokens)), key=lambda b: b.start)
     new_index = _new_indices(len(graph.ops), blocks)
@@ -49,7 +58,7 @@ def fold(graph: Graph, grown: Mapping[str, int] | None = None) -> Graph:
     position = 0
     for block in [*blocks, _Block(len(graph.ops), 0, 0)]:
         ops.extend(_moved(op, new_index) for op in graph.ops[position : block.start])
-        ops.extend(_folded(graph.ops, block, new_index, grown or {}))
+        ops.extend(_folded(graph.ops, block, new_index, left_out))
         position = block.end
     return Graph(ops=tuple(ops), symbols=graph.symbols)
 
@@ -196,14 +205,17 @@ def _moved(op: Op, new_index: Sequence[int]) -> Op:
     return replace(op, inputs=tuple(map(moved, op.inputs)), outputs=tuple(map(moved, op.outputs)))
 
 
-def _folded(ops: Sequence[Op], block: _Block, new_index: Sequence[int], grown: Mapping[str, int]) -> Iterator[Op]:
+def _folded(ops: Sequence[Op], block: _Block, new_index: Sequence[int], left_out: Sequence[LeftOut]) -> Iterator[Op]:
     """One layer of a block: wired as its second repetition, which reads from the first."""
-    paths = [
-        _common_path([ops[block.start + offset + r * block.period].module for r in range(block.repeat)])
-        for offset in range(block.period)
-    ]
-    stacks = (stack for stack in grown if any(path.startswith(f"{stack}.*") for path in paths))
-    repeat = block.repeat + grown.get(next(stacks, ""), 0)
-    for offset, path in enumerate(paths):
+    modules = [op.module for op in ops[block.start : block.end]]
+    repeat = block.repeat + next((stack.more for stack in left_out if _has_layers_of(stack, modules)), 0)
+    for offset in range(block.period):
         second = ops[block.start + block.period + offset]
+        path = _common_path(modules[offset :: block.period])
         yield replace(_moved(second, new_index), module=path, repeat=repeat)
+
+
+def _has_layers_of(stack: LeftOut, modules: Sequence[str]) -> bool:
+    """Whether layers of a block are among the equal layers of a stack."""
+    inside = (m.removeprefix(f"{stack.path}.") for m in modules if m.startswith(f"{stack.path}."))
+    return any(int(path.partition(".")[0]) >= stack.first for path in inside)

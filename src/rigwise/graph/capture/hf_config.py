@@ -14,6 +14,7 @@ import torch
 
 from rigwise.errors import CaptureError, InvalidInputError, near_matches
 from rigwise.graph.capture import attention
+from rigwise.graph.capture.fake import BuildingModules
 from rigwise.graph.capture.hf_inputs import with_inputs
 from rigwise.graph.capture.subject import Subject
 
@@ -71,7 +72,7 @@ def _check_sizes(config: Mapping[str, Any], config_class: Any, where: str) -> No
     defaults = inspect.signature(config_class.__init__).parameters
     for key in _NEEDED:
         own = names.get(key, key)
-        if own in defaults and own not in config and key not in config:
+        if own in defaults and own != "num_stages" and own not in config and key not in config:
             raise InvalidInputError(f"{where}: {own} is missing")
 
 
@@ -113,7 +114,18 @@ def _model_class(config: Mapping[str, Any], model_type: str, where: str) -> Any:
 
 #: Encoders that also have a causal head, which is not their usual one.
 _ENCODERS = frozenset(
-    "bert roberta xlm-roberta electra camembert data2vec-text ernie rembert roformer big_bird".split()
+    [
+        "bert",
+        "roberta",
+        "xlm-roberta",
+        "electra",
+        "camembert",
+        "data2vec-text",
+        "ernie",
+        "rembert",
+        "roformer",
+        "big_bird",
+    ]
 )
 
 
@@ -126,7 +138,8 @@ def _build(config: Mapping[str, Any], config_class: Any, model_class: Any, where
     try:
         built = config_class.from_dict(settings)
         use_whole_attention(model_class, built)
-        module = model_class(built)
+        with BuildingModules():
+            module = model_class(built)
     except (InvalidInputError, CaptureError):
         raise
     except Exception as error:
@@ -137,10 +150,15 @@ def _build(config: Mapping[str, Any], config_class: Any, model_class: Any, where
 
 
 def use_whole_attention(model_class: Any, config: Any) -> None:
-    """Have a model call ``attention.interface``, if its class looks attention functions up."""
+    """Have a model call ``attention.interface``, if its class looks attention functions up.
+
+    Older classes call PyTorch's function themselves. They get no mask either, so that they say "causal"
+    instead of passing a matrix, as they do when nothing is traced and nothing is padded.
+    """
     import transformers
 
     transformers.AttentionInterface.register(_ATTENTION, attention.interface)
+    transformers.AttentionMaskInterface.register("sdpa", lambda *_, **__: None)
     if hasattr(inspect.getmodule(model_class), "ALL_ATTENTION_FUNCTIONS"):
         config._attn_implementation = _ATTENTION
 

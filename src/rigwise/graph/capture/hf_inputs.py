@@ -20,8 +20,24 @@ from rigwise.graph.graph import Card
 
 #: Model types whose positions are a table of weights, and how many rows of it are not positions.
 _LEARNED_POSITIONS = {
-    **dict.fromkeys("gpt2 opt bert distilbert electra gptj codegen gpt_neo biogpt albert whisper clip".split(), 0),
-    **dict.fromkeys("roberta xlm-roberta camembert".split(), 2),
+    **dict.fromkeys(
+        [
+            "gpt2",
+            "opt",
+            "bert",
+            "distilbert",
+            "electra",
+            "gptj",
+            "codegen",
+            "gpt_neo",
+            "biogpt",
+            "albert",
+            "whisper",
+            "clip",
+        ],
+        0,
+    ),
+    **dict.fromkeys(["roberta", "xlm-roberta", "camembert"], 2),
 }
 
 _CAUSAL = ("ForCausalLM", "LMHeadModel")

@@ -15,6 +15,8 @@ from typing import Any
 
 import torch
 
+from rigwise.graph.capture.fold import LeftOut
+
 #: Equal groups of layers that a trace keeps; the trace that checks the extension keeps one more.
 DEPTH = 3
 
@@ -36,6 +38,10 @@ class Stack:
     leading: int
     group: int
     groups: int
+
+    def left_out(self, groups: int, traced: int) -> LeftOut:
+        """What a trace of ``traced`` groups lacks of ``groups``."""
+        return LeftOut(path=self.path, first=self.leading, more=groups - traced)
 
 
 def find_stacks(module: Any) -> list[Stack]:
