@@ -56,6 +56,9 @@ def test_missing_values_come_last_in_either_order(sort):
     ("field", "written", "kept"),
     [
         ("memory", "24GB", {"l4", "rtx-3090"}),  # 24 GiB, as marketed
+        ("memory", "24", {"l4", "rtx-3090"}),  # in the unit of the column
+        ("bandwidth", "> 500", {"rtx-3090", "l40s"}),
+        ("bf16", ">=100", {"l4", "l40s"}),
         ("memory", "<24GB", {"t4"}),
         ("memory", "!=24GB", {"t4", "l40s"}),
         ("id", "l4", {"l4"}),  # not l40s

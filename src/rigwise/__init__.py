@@ -5,20 +5,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rigwise.estimate.predict import predict as predict
+    from rigwise.estimate.compare import compare
+    from rigwise.estimate.predict import predict
     from rigwise.graph.load import load_model as capture
-    from rigwise.search.plan import plan as plan
+    from rigwise.search.plan import plan
 
 __version__ = "0.1.0"
 
 #: Public name -> module that defines it; loaded on first use (PEP 562).
 _PUBLIC = {
     "capture": ("rigwise.graph.load", "load_model"),
+    "compare": ("rigwise.estimate.compare", "compare"),
     "predict": ("rigwise.estimate.predict", "predict"),
     "plan": ("rigwise.search.plan", "plan"),
 }
 
-__all__ = ["__version__", *_PUBLIC]
+__all__ = ["__version__", "capture", "compare", "plan", "predict"]
 
 
 def __getattr__(name: str) -> Any:

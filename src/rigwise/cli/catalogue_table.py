@@ -35,6 +35,9 @@ _OPERATORS: Mapping[str, Callable[[Any, Any], bool]] = {
     "<": operator.lt,
     "=": operator.eq,
 }
+_BARE_NUMBER = re.compile(r"^[\d.,_]+(e[+-]?\d+)?$", re.IGNORECASE)
+#: What a bare number means in a column of this unit.
+_UNIT_OF_BARE = {"GiB": "GiB", "MiB": "MiB", "GB/s": "GB", "GHz": "G", "TFLOP/s": "T"}
 _CONDITION = re.compile(r"^\s*(>=|<=|!=|>|<|=|~)?\s*(.*?)\s*$", re.DOTALL)
 
 
@@ -192,7 +195,7 @@ def _metavar(field: Field) -> str:
 
 
 def condition(field: Field, written: str) -> Callable[[Any], bool]:
-    """A test of one row: ``>=24GB``, ``!=amd``, ``~RTX``, or a bare value.
+    """A test of one row: ``>=24GB``, ``!=amd``, ``~RTX``, or a bare value; a bare number has the column's unit.
 
     Bare words must stand whole in the text (``l4`` is not ``l40s``), ``=`` asks for all of it
     and ``~`` for a part; commas separate alternatives. A row without the figure fails.
@@ -208,6 +211,8 @@ def condition(field: Field, written: str) -> Callable[[Any], bool]:
         return _text_condition(field, sign, wanted.lower())
     if sign == "~":
         raise InvalidInputError(f"--{field.name} {written!r}: ~ compares text, and {field.name} is a number")
+    if _BARE_NUMBER.match(wanted):
+        wanted += _UNIT_OF_BARE.get(field.unit, "")
     try:
         value = field.parse(wanted)
     except InvalidInputError as error:

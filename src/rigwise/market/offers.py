@@ -13,11 +13,15 @@ from dataclasses import dataclass
 from datetime import date
 
 from rigwise.errors import UnknownNameError, near_matches
+from rigwise.facts.lint import RULES, Known
 from rigwise.facts.offer import Offer
 from rigwise.units import DAY_S, format_seconds
 from rigwise.workload.job import OwnedMachine
 
 ON_DEMAND, SPOT, OWNED = "on-demand", "spot", "owned"
+
+#: Faults of ``facts.lint`` after which nothing else in a row can be trusted.
+_NONSENSE = ("impossible-count", "placeholder-price")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,8 +84,9 @@ def select(offers: Iterable[Offer], rules: Rules, today: date, unfit: Callable[[
     too_old = f"price older than {format_seconds(rules.max_age_s)}"
     oldest = _oldest_day(today, rules.max_age_s)
     faults: dict[str, str] = {}
+    known = Known(devices={}, today=today)
     for row in rows:
-        fault = _fault(row, rules) or (too_old if row.as_of < oldest else "")
+        fault = _fault(row, rules) or (too_old if row.as_of < oldest else "") or _nonsense(row, known)
         if not fault:
             if row.device not in faults:
                 faults[row.device] = next((f for f in map(unfit, row.devices) if f), "")
@@ -124,9 +129,14 @@ def _fault(row: Offer, rules: Rules) -> str:
         return "a device that the catalogue does not have"
     if rules.devices and not set(row.devices) <= set(rules.devices):
         return "another device"
-    if row.accel_count is None or row.accel_count < 1:
+    if not row.accel_count or row.accel_count % 1:
         return "number of devices blank, or a fraction of one"
     return "" if row.as_of else "price without a date"
+
+
+def _nonsense(row: Offer, known: Known) -> str:
+    """The name of a fault that leaves a row without meaning, if it has one."""
+    return next((f"{name} (rigwise offers lint)" for name in _NONSENSE if RULES[name](row, known)), "")
 
 
 def _quotes(row: Offer, rules: Rules, excluded: Counter[str]) -> list[Quote]:

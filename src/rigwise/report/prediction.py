@@ -50,9 +50,10 @@ def _answer_lines(p: Prediction) -> list[str]:
     )
     if p.energy_j:
         watts = p.energy_j["p50"] / p.step_time_s["p50"] / case.count
-        lines.append(f"  energy       {format_count(p.energy_j['p50'])}J a step, {watts:.0f} W a device")
+        lines.append(f"  energy       {format_count(p.energy_j['p50'], 'J')} a step, {watts:.0f} W a device")
     lines.append(
-        f"  work         {format_count(p.flops)}FLOP, {format_count(p.macs)}MAC, {format_bytes(p.moved_bytes)} moved,"
+        f"  work         {format_count(p.flops, 'FLOP')}, {format_count(p.macs, 'MAC')},"
+        f" {format_bytes(p.moved_bytes)} moved,"
         f" MFU {format_fraction(p.mfu)}"
     )
     lines.append(f"  never under  {format_seconds(p.bound_s)}   basis: {p.provenance}")
@@ -100,7 +101,7 @@ def roofline_lines(p: Prediction) -> list[str]:
     bandwidth = p.device.memory_bytes_per_s
     if not points or not bandwidth:
         return []
-    peak = max(p.flops / p.case.count / p.mfu / p.step_time_s["p50"] if p.mfu else 0.0, max(y for _, _, y in points))
+    peak = max(p.flops / p.case.count / p.mfu / p.step_time_s["p50"] if p.mfu else 0.0, *(y for _, _, y in points))
     ridge = peak / bandwidth
     x_low, x_high = log10(min(ridge, *(x for _, x, _ in points)) / 4), log10(max(ridge, *(x for _, x, _ in points)) * 4)
     y_high = log10(peak)
@@ -120,7 +121,7 @@ def roofline_lines(p: Prediction) -> list[str]:
     for (kind, x, y), letter in zip(points, "ABCDEFGH", strict=False):
         put(log10(x), log10(y), letter)
         legend.append(f"{letter} {kind}")
-    lines = [f"roofline of {p.device.id}: {format_count(peak)}FLOP/s, ridge at {ridge:.0f} FLOP/byte"]
+    lines = [f"roofline of {p.device.id}: {format_count(peak, 'FLOP/s')}, ridge at {ridge:.0f} FLOP/byte"]
     lines += ["  |" + "".join(row) for row in grid]
     lines += ["  +" + "-" * _WIDTH + " FLOP/byte", "   " + "  ".join(legend)]
     return lines

@@ -26,6 +26,7 @@ from typing import Generic, Protocol, TypeVar
 
 S = TypeVar("S", bound=Hashable)
 L = TypeVar("L")
+L_co = TypeVar("L_co", covariant=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +44,13 @@ class Child(Generic[S]):
     cut: str = ""
 
 
-class Problem(Protocol[S, L]):
+class Problem(Protocol[S, L_co]):
     """What A* must know of a problem."""
 
     def expand(self, state: S) -> Sequence[Child[S]] | None:
         """The next choices, disjoint and complete; None if the state is a block."""
 
-    def estimate(self, block: S) -> Sequence[tuple[float, L]]:
+    def estimate(self, block: S) -> Sequence[tuple[float, L_co]]:
         """The allowed leaves of a block with their values, best first."""
 
 

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from rigwise.market.money import rental_usd
 from rigwise.search.space import Space
 from rigwise.search.types import REASONS, Array, Physics
-from rigwise.units import format_bytes, format_seconds, format_usd
+from rigwise.units import format_bytes, format_count, format_seconds, format_usd
 from rigwise.workload.job import Job
 
 #: Distance of the median from the 90th percentile, in standard deviations of a normal distribution.
@@ -141,9 +141,7 @@ def judge(space: Space, floor: Least, goal: Goal, dtype: str) -> SiteBounds:
 
 def reasons(space: Space, goal: Goal, best: float) -> dict[str, str]:
     """What each verdict of a certificate means, with its figures."""
-    shown = {"cost": format_usd, "time": format_seconds, "energy": lambda j: f"{j / 3.6e6:.3g} kWh"}[goal.objective](
-        best
-    )
+    shown = {"cost": format_usd(best), "time": format_seconds(best)}.get(goal.objective, format_count(best, "J"))
     words = (
         "weights, gradients and optimizer state exceed the device, however they are sharded",
         f"at the highest rates of the devices the {space.task.steps:,} steps exceed {format_seconds(goal.deadline_s)}"

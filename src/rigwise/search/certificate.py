@@ -116,10 +116,11 @@ def _places(question: _Question, quotes: Sequence[Quote]) -> dict[tuple[str, str
     nodes_of = {machine.name: (machine.nodes,) for machine in question.job.owned}
     for quote in quotes:
         offer, owned = quote.offer, quote.market == OWNED
+        have = int(offer.accel_count or 0)
         limit_s = min(offer.session_cap_s or inf, offer.weekly_quota_s or inf)
         alone = offer.inter_node_bytes_per_s is None or limit_s < inf
         for nodes in nodes_of[offer.instance] if owned else (1,) if alone else _NODES:
-            each = usable_devices(question.task.case.batch, offer.accel_count or 0, nodes)
+            each = usable_devices(question.task.case.batch, have, nodes)
             if not each:
                 continue
             variants = tuple(question.world.device(name) for name in offer.devices)
@@ -130,7 +131,7 @@ def _places(question: _Question, quotes: Sequence[Quote]) -> dict[tuple[str, str
                 link=offer.link if each > 1 else "",
                 inter_node_bytes_per_s=offer.inter_node_bytes_per_s if nodes > 1 else None,
             )
-            name = site_name(machine, offer.accel_count or 0, limit_s, offer.instance if owned else "")
+            name = site_name(machine, have, limit_s, offer.instance if owned else "")
             place = places.setdefault((offer.device, name), _Place(machine, variants, limit_s))
             usd_per_h = quote.usd_per_h if owned else quote.usd_per_h * nodes
             place.prices.append((quote, usd_per_h, time_factor(ASSUMED, nodes) if quote.market == SPOT else 1.0))
@@ -141,7 +142,7 @@ def _blocks(question: _Question, quotes: Sequence[Quote]) -> dict[State, _Block]
     """Every block of the candidate tree by its state, bounded."""
     task, physics, model = question.task, question.world.physics, question.world.model
     places = _places(question, quotes)
-    blocks = {}
+    blocks: dict[State, _Block] = {}
     for family in task.families:
         work = physics.least_work(task.case, family.dtype, model)
         for (device_class, name), place in places.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from math import isnan
 
 from rigwise.market.money import rental_usd
 from rigwise.market.offers import OWNED, SPOT
@@ -56,7 +57,7 @@ def plan_of(space: Space, estimates: Estimates, leaf: Leaf) -> Plan:
         time_s=Quantiles(p10=time_s[0], p50=time_s[1], p90=time_s[2]),
         cost_usd=Quantiles(p10=cost_usd[0], p50=cost_usd[1], p90=cost_usd[2]),
         cost_terms=terms,
-        energy_j=None if energy_j != energy_j else energy_j * space.task.steps * factor,
+        energy_j=None if isnan(energy_j) else energy_j * space.task.steps * factor,
         memory_bytes=number["memory_p50_bytes"],
         memory_capacity_bytes=number["memory_capacity_bytes"],
         fit_probability=number["fit_probability"],

@@ -127,7 +127,7 @@ def _shapes(batch: int, quote: Quote, nodes_of: dict[str, int]) -> Iterator[_Sha
     """The machines that can be made of a quote: one instance, or several that are known to be joined."""
     offer = quote.offer
     owner = offer.instance if quote.market == OWNED else ""
-    have, limit = offer.accel_count or 0, limit_s(offer)
+    have, limit = int(offer.accel_count or 0), limit_s(offer)
     joinable = offer.inter_node_bytes_per_s is not None and limit == np.inf
     for nodes in (nodes_of[owner],) if owner else NODES if joinable else (1,):
         used = usable_devices(batch, have, nodes)

@@ -33,15 +33,35 @@ REASONS = ("memory", "deadline", "budget", "bound")
 
 
 class FleetEstimate(Protocol):
-    """What the search needs of an estimate: arrays over machines, nan where one cannot compute the format."""
+    """What the search needs of an estimate: arrays over machines, nan where one cannot run the recipe."""
 
-    step_p10_s: Array
-    step_p50_s: Array
-    step_p90_s: Array
-    memory_p50_bytes: Array
-    memory_capacity_bytes: Array
-    fit_probability: Array
-    energy_p50_j: Array
+    @property
+    def step_p10_s(self) -> Array:
+        """Time of one step, a tenth of outcomes below."""
+
+    @property
+    def step_p50_s(self) -> Array:
+        """Median time of one step."""
+
+    @property
+    def step_p90_s(self) -> Array:
+        """Time of one step, a tenth of outcomes above."""
+
+    @property
+    def memory_p50_bytes(self) -> Array:
+        """Peak memory of the fullest device."""
+
+    @property
+    def memory_capacity_bytes(self) -> Array:
+        """What the device has."""
+
+    @property
+    def fit_probability(self) -> Array:
+        """Probability that the one is below the other."""
+
+    @property
+    def energy_p50_j(self) -> Array:
+        """Energy of one step over all devices; nan where nothing is known of it."""
 
 
 class Physics(Protocol):
