@@ -6,6 +6,7 @@ import re
 import pytest
 
 UNITS = "bytes_per_s|flops_per_s|per_s|usd_per_h|usd_h|bytes|flops|macs|hz|usd|frac|s|w|j|kg|m"
+FLOATS = re.compile(r"(float|Mapping\[str, float\])( \| None)?")
 OF_WHAT = "each_way|both_ways|per_unit|per_sample|by_format"
 HAS_UNIT = re.compile(rf"(^|_)({UNITS})(_({OF_WHAT}))?$")
 
@@ -16,6 +17,7 @@ WITHOUT_UNIT = {
     "inter_node_gbps": "gigabits per second, as networks are sold; part of the published case format",
     "pcie_generation": "a version number",
     "slots": "a count that may be a half",
+    "accel_count": "a count that a source may give as a fraction",
     "vcpus": "a count that may be a fraction",
     "fit_probability": "a probability",
     "p_best": "a probability",
@@ -33,9 +35,14 @@ WITHOUT_UNIT = {
     "cost_terms": "dollars, as the published result names them",
     "amount": "a count of what the job names: tokens, samples, steps",
     "dataset_size": "a count of samples",
+    "launches": "a count",
+    "tensors": "a count",
     "frozen_elements": "a count",
     "packed_elements": "a count",
 }
+
+#: Dataclasses that are filled in while a model is being traced, and are read by nobody else.
+MUTABLE = {"graph/capture/assemble.py: _Capture", "graph/capture/canonical.py: Call"}
 
 #: Rows of data files are spelled as people write them (MHz, GiB, TFLOP/s), the unit in the name all the same.
 AS_IN_DATA_FILES = "facts/rows.py"
@@ -56,9 +63,9 @@ def is_frozen(decorator: ast.expr) -> bool:
 
 
 def float_fields(node: ast.ClassDef) -> list[str]:
-    """Names of the fields whose annotation holds a float, a mapping to floats included."""
+    """Names of the fields that hold one float, or a mapping to floats."""
     fields = [line for line in node.body if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name)]
-    return [line.target.id for line in fields if re.search(r"\bfloat\b", ast.unparse(line.annotation))]
+    return [line.target.id for line in fields if FLOATS.fullmatch(ast.unparse(line.annotation))]
 
 
 def test_every_dataclass_is_frozen(modules) -> None:
@@ -68,7 +75,7 @@ def test_every_dataclass_is_frozen(modules) -> None:
         for node in module.classes()
         if (decorator := dataclass_decorator(node)) is not None and not is_frozen(decorator)
     ]
-    assert thawed == []
+    assert set(thawed) == MUTABLE
 
 
 def test_every_float_field_names_its_unit(modules) -> None:

@@ -10,7 +10,8 @@ MPICH", 2005; Jeaugey, "Massively Scale Your Deep Learning Training with NCCL 2.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -25,20 +26,20 @@ PCIE_X16_BYTES_PER_S = {"pcie2": 8e9, "pcie3": 15.75e9, "pcie4": 31.5e9, "pcie5"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Network:
-    """Sustained links of a machine.
+    """Sustained links of a machine, or of several as columns ``[machines]``.
 
     Attributes:
-        per_node: Devices in one node.
-        nodes: Nodes.
+        per_node: Devices in one node that take part.
+        nodes: Nodes that take part.
         intra_bytes_per_s: Between the devices of a node, each way, for each device.
         inter_bytes_per_s: Of one node to the others, each way.
         intra_latency_s, tree_latency_s, inter_latency_s: One hop.
     """
 
-    per_node: int
-    nodes: int
-    intra_bytes_per_s: float
-    inter_bytes_per_s: float
+    per_node: Any
+    nodes: Any
+    intra_bytes_per_s: Any
+    inter_bytes_per_s: Any
     intra_latency_s: float
     tree_latency_s: float
     inter_latency_s: float
@@ -86,20 +87,21 @@ def all_reduce_s(message_bytes: Any, network: Network) -> Any:
 
     Source: see the module.
     """
-    inside = 0.0
-    if network.per_node > 1:
-        inside = _quicker(message_bytes, network.per_node, network.intra_bytes_per_s, network)
-    if network.nodes == 1:
-        return inside
+    inside = _quicker(
+        message_bytes, network.per_node, network.intra_bytes_per_s, network.intra_latency_s, network.tree_latency_s
+    )
     # all devices of a node share its network: together they move the whole message once
-    between = ring_all_reduce_s(message_bytes, network.nodes, network.inter_bytes_per_s, network.inter_latency_s)
-    tree = tree_all_reduce_s(message_bytes, network.nodes, network.inter_bytes_per_s, network.inter_latency_s)
-    return inside + np.minimum(between, tree)
+    between = _quicker(
+        message_bytes, network.nodes, network.inter_bytes_per_s, network.inter_latency_s, network.inter_latency_s
+    )
+    return inside + between
 
 
-def _quicker(message_bytes: Any, n: int, bytes_per_s: float, network: Network) -> Any:
-    ring = ring_all_reduce_s(message_bytes, n, bytes_per_s, network.intra_latency_s)
-    return np.minimum(ring, tree_all_reduce_s(message_bytes, n, bytes_per_s, network.tree_latency_s))
+def _quicker(message_bytes: Any, n: Any, bytes_per_s: Any, ring_latency_s: float, tree_latency_s: float) -> Any:
+    """Ring or tree over ``n``; nothing for one alone."""
+    n, rate = np.asarray(n, dtype=np.float64), np.where(np.asarray(n) > 1, bytes_per_s, 1.0)
+    ring = ring_all_reduce_s(message_bytes, n, rate, ring_latency_s)
+    return np.where(n > 1, np.minimum(ring, tree_all_reduce_s(message_bytes, n, rate, tree_latency_s)), 0.0)
 
 
 def gather_s(message_bytes: Any, network: Network) -> Any:
@@ -128,6 +130,26 @@ def network_of(machine: Machine, constants: Constants) -> Network:
         tree_latency_s=constants.tree_latency_s,
         inter_latency_s=constants.inter_node_latency_s,
     )
+
+
+def alone(constants: Constants) -> Network:
+    """The network of a single device: none."""
+    return Network(
+        per_node=1,
+        nodes=1,
+        intra_bytes_per_s=0.0,
+        inter_bytes_per_s=0.0,
+        intra_latency_s=constants.ring_latency_s,
+        tree_latency_s=constants.tree_latency_s,
+        inter_latency_s=constants.inter_node_latency_s,
+    )
+
+
+def as_columns(networks: Sequence[Network]) -> Network:
+    """Several machines' networks as one with columns; latencies are the same for all."""
+    names = ("per_node", "nodes", "intra_bytes_per_s", "inter_bytes_per_s")
+    columns: dict[str, Any] = {name: np.array([getattr(n, name) for n in networks], dtype=float) for name in names}
+    return replace(networks[0], **columns)
 
 
 def _intra_bytes_per_s(machine: Machine, constants: Constants) -> float:

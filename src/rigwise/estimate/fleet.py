@@ -1,9 +1,14 @@
-"""The same estimate for many machines at once: what the search asks for."""
+"""The same estimate for many machines at once: what the search asks for.
+
+What one micro-batch takes on one device does not depend on how many devices there are, so it
+is computed once for each kind of device, for all micro-batch sizes together, and kept. What is
+left for each machine is the sum of ``step.py``.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 
 import numpy as np
@@ -12,11 +17,21 @@ from rigwise.errors import RigwiseError
 from rigwise.estimate import bound
 from rigwise.estimate.bound import LeastWork, least_step_s
 from rigwise.estimate.calibration import load_calibration
-from rigwise.estimate.collective import network_of
+from rigwise.estimate.collective import Network, alone, as_columns, network_of
+from rigwise.estimate.columns import columns
 from rigwise.estimate.interval import fit_probability, quantiles, time_spread
-from rigwise.estimate.memory import capacity_bytes, peak_memory
+from rigwise.estimate.memory import WorkingSet, capacity_bytes, peak_memory, working_set
+from rigwise.estimate.micro_step import MicroStep, micro_step
 from rigwise.estimate.predict import best_format_of, lowering_of
-from rigwise.estimate.step import StepWork, step_times, step_work, without_recompute
+from rigwise.estimate.step import (
+    Groups,
+    StepWork,
+    device_layout,
+    step_times,
+    update_work,
+    without_recompute,
+)
+from rigwise.facts.device import Device
 from rigwise.graph.graph import Model
 from rigwise.graph.load import load_model
 from rigwise.machine.machine import Machine
@@ -58,25 +73,26 @@ def estimate_fleet(
         case: The job: model, task, global batch, sequence, method, optimizer. What the recipe
             or the machine decides is overridden.
         recipe: Format, layout, mode, micro-batch, recompute and ZeRO stage.
-        machines: Any mixture; those of equal count and memory family share one computation.
+        machines: Any mixture; all devices of a machine are data-parallel replicas.
         model: The captured model, if at hand; else ``case.model`` is loaded once.
 
     Source: ``estimate.step``.
     """
-    model = model or _model(case.model)
-    results = np.full((9, len(machines)), np.nan)
-    groups: dict[tuple[int, str], list[int]] = {}
+    held = _Held(model or _model(case.model))
+    results = np.full((len(fields(FleetEstimate)), len(machines)), np.nan)
+    by_format: dict[str, list[int]] = {}
     for index, machine in enumerate(machines):
-        if not machine.device.missing() and case.batch % machine.count == 0:
-            groups.setdefault((machine.count, _best_format(machine)), []).append(index)
-    for (count, best_format), members in groups.items():
+        shared = case.batch % machine.count == 0 and (case.batch // machine.count) % recipe.micro_batch == 0
+        if shared and not machine.device.missing():
+            by_format.setdefault(_best_format(machine.device), []).append(index)
+    for best_format, members in by_format.items():
         try:
-            step = _step_of(case, recipe, count, best_format, _Held(model))
+            kept = _kept(case, _of_one_device(recipe), best_format, held)
         except RigwiseError:
             continue
-        able = [i for i in members if _computes(machines[i], step)]
+        able = [i for i in members if kept.computes(machines[i].device) and _network(machines[i]) is not None]
         if able:
-            results[:, able] = _estimate(step, [machines[i] for i in able])
+            results[:, able] = _estimate(kept, recipe, [machines[i] for i in able])
     return FleetEstimate(**dict(zip(FleetEstimate.__dataclass_fields__, results, strict=True)))
 
 
@@ -87,7 +103,12 @@ def least_work(case: Case, dtype: str, model: Model | None = None) -> LeastWork:
 
     Source: ``estimate.bound``.
     """
-    resolved, work = _whole_job(case, dtype, model or _model(case.model))
+    return _least_work(case, dtype, _Held(model or _model(case.model)))
+
+
+@lru_cache(maxsize=256)
+def _least_work(case: Case, dtype: str, held: _Held) -> LeastWork:
+    resolved, work = _whole_job(case, dtype, held.model)
     table = tabulate(without_recompute(work.step_ops), resolved.sizes)
     least = bound.least_work(table, work, 1, 1, resolved.case.optimizer or "none")
     if dtype not in ("int8", "int4"):
@@ -106,8 +127,8 @@ def least_memory_bytes(case: Case, dtype: str, count: int, model: Model | None =
 
 
 def _whole_job(case: Case, dtype: str, model: Model) -> tuple[Resolved, Work]:
-    alone = replace(case.parallel, data=1, micro_batch=None, zero=0)
-    single = replace(case, dtype=dtype, count=1, nodes=1, device="", recompute="none", mode="eager", parallel=alone)
+    alone_ = replace(case.parallel, data=1, micro_batch=None, zero=0)
+    single = replace(case, dtype=dtype, count=1, nodes=1, device="", recompute="none", mode="eager", parallel=alone_)
     resolved = resolve(single, model)
     return resolved, lower_model(model, lowering_of(resolved.case, "bf16"))
 
@@ -130,13 +151,57 @@ class _Held:
         return isinstance(other, _Held) and self.model is other.model
 
 
-@lru_cache(maxsize=4096)
-def _step_of(case: Case, recipe: Recipe, count: int, best_format: str, held: _Held) -> StepWork:
-    parallel = replace(case.parallel, data=count, micro_batch=recipe.micro_batch, zero=recipe.zero)
-    full = replace(
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """One lowering of a job at every micro-batch size, and each device's times as they are asked for.
+
+    Attributes:
+        step: The work; its columns run over ``batches``.
+        batches: Micro-batch sizes: the divisors of the global batch that are powers of two.
+        held: What the operators hold ``[batches]``.
+        least: The floor of one step of the whole job.
+        times: By device id, columns over ``batches``.
+    """
+
+    step: StepWork
+    batches: tuple[int, ...]
+    held: WorkingSet
+    least: LeastWork
+    times: dict[str, MicroStep]
+
+    def computes(self, device: Device) -> bool:
+        """Whether a device has every number format of the work."""
+        table = self.step.table
+        return all(device.computes(FORMATS[f]) for f in set(table.number_format[table.flops[:, 0] > 0].tolist()))
+
+    def on(self, devices: Sequence[Device], size: int) -> MicroStep:
+        """Times of the micro-batch size with that index on each of the devices."""
+        unknown = list({d.id: d for d in devices if d.id not in self.times}.values())
+        if unknown:
+            calibration = load_calibration()
+            on_devices = columns(unknown, calibration)
+            whole, _ = micro_step(self.step.table, on_devices, calibration, device_layout(self.step.case))
+            for row, device in enumerate(unknown):
+                self.times[device.id] = MicroStep(**{f.name: getattr(whole, f.name)[row] for f in fields(whole)})
+        picked = [self.times[d.id] for d in devices]
+        return MicroStep(**{f.name: np.array([getattr(m, f.name)[size] for m in picked]) for f in fields(MicroStep)})
+
+
+def _of_one_device(recipe: Recipe) -> Recipe:
+    """The part of a recipe that decides what one micro-batch takes on one device."""
+    layout = "nhwc" if recipe.mode == "compiled" else recipe.layout
+    return replace(recipe, micro_batch=1, zero=0, layout=layout)
+
+
+@lru_cache(maxsize=1024)
+def _kept(case: Case, recipe: Recipe, best_format: str, holder: _Held) -> _Kept:
+    model = holder.model
+    batches = tuple(2**n for n in range(case.batch.bit_length()) if case.batch % 2**n == 0)
+    parallel = replace(case.parallel, data=1, micro_batch=1, zero=0)
+    whole = replace(
         case,
         device="",
-        count=count,
+        count=1,
         nodes=1,
         dtype=recipe.dtype,
         layout=recipe.layout,
@@ -144,56 +209,90 @@ def _step_of(case: Case, recipe: Recipe, count: int, best_format: str, held: _He
         recompute=recipe.recompute,
         parallel=parallel,
     )
-    resolved = resolve(full, held.model)
-    return step_work(resolved.case, lower_model(held.model, lowering_of(resolved.case, best_format)), resolved.sizes)
+    resolved = resolve(whole, model)
+    work = lower_model(model, lowering_of(resolved.case, best_format))
+    sizes = {**resolved.sizes, "b": np.array(batches, dtype=np.float64)}
+    table = tabulate(work.step_ops, sizes)
+    step = StepWork(
+        case=resolved.case, work=work, table=table, update=update_work(work.update_ops), sizes=resolved.sizes
+    )
+    held = working_set(table, sizes, resolved.case)
+    return _Kept(step, batches, held, _least_work(case, recipe.dtype, holder), {})
 
 
-def _best_format(machine: Machine) -> str:
+@lru_cache(maxsize=1024)
+def _known_network(key: tuple[object, ...], holder: _Machine) -> Network | None:
+    del key
+    constants = load_calibration().collective
     try:
-        return best_format_of(machine.device)
+        return network_of(holder.machine, constants) if holder.machine.count > 1 else alone(constants)
+    except RigwiseError:
+        return None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Machine:
+    """A machine on its way past a cache key that already says all that matters."""
+
+    machine: Machine
+
+    def __hash__(self) -> int:
+        return 0
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Machine)
+
+
+def _network(machine: Machine) -> Network | None:
+    """The links of a machine, None where it has several devices and no known link."""
+    key = (machine.device.id, machine.count, machine.nodes, machine.link, machine.inter_node_bytes_per_s)
+    return _known_network(key, _Machine(machine))
+
+
+def _best_format(device: Device) -> str:
+    try:
+        return best_format_of(device)
     except RigwiseError:
         return "fp32"
 
 
-def _computes(machine: Machine, step: StepWork) -> bool:
-    """Whether the device has every format of the step, and a link to its neighbours if it needs one."""
-    needed = {FORMATS[f] for f in step.table.number_format[step.table.flops[:, 0] > 0]}
-    if not all(machine.device.computes(f) for f in needed):
-        return False
-    try:
-        return machine.count == 1 or bool(network_of(machine, load_calibration().collective))
-    except RigwiseError:
-        return False
-
-
-def _estimate(step: StepWork, machines: Sequence[Machine]) -> Array:
-    """The nine rows of ``FleetEstimate`` for machines that can all run the step."""
+def _estimate(kept: _Kept, recipe: Recipe, machines: Sequence[Machine]) -> Array:
+    """The rows of ``FleetEstimate`` for machines that can all run the recipe."""
     calibration = load_calibration()
-    times = step_times(step, machines, calibration)
-    floors = _floors(step, machines)
-    spread = np.array([time_spread(m.device, calibration) for m in machines])
+    devices = [m.device for m in machines]
+    parallel = replace(kept.step.case.parallel, zero=recipe.zero, micro_batch=recipe.micro_batch)
+    case = replace(kept.step.case, parallel=parallel, layout=recipe.layout, mode=recipe.mode)
+    step = replace(kept.step, case=case)
+    size = kept.batches.index(recipe.micro_batch)
+    count = np.array([float(m.count) for m in machines])
+    groups = Groups(
+        count=count,
+        data=count,
+        micro_steps=case.batch / (count * recipe.micro_batch),
+        network=as_columns([network for m in machines if (network := _network(m)) is not None]),
+    )
+    times = step_times(step, kept.on(devices, size), groups, columns(devices, calibration), calibration)
+    floors = np.array([least_step_s(kept.least, m.device, m.count) for m in machines])
+    spread = np.array([time_spread(d, calibration) for d in devices])
     time_s = quantiles(times.total_s, spread, floors)
-    capacity = np.array([capacity_bytes(m.device, calibration.memory_terms) for m in machines])
-    memory = {
-        is_cpu: quantiles(
-            float(
-                peak_memory(
-                    step.work, step.table, step.sizes, step.case, calibration.memory_terms, is_cpu=is_cpu
-                ).peak_bytes[0]
-            ),
-            calibration.interval.memory,
-        )
-        for is_cpu in {m.device.kind == "cpu" for m in machines}
-    }
-    p50 = np.array([memory[m.device.kind == "cpu"]["p50"] for m in machines])
-    p90 = np.array([memory[m.device.kind == "cpu"]["p90"] for m in machines])
-    chance = fit_probability(p50, capacity, calibration.interval)
-    rows = (time_s["p10"], time_s["p50"], time_s["p90"], floors, p50, p90, capacity, chance, times.energy_j)
+    held = WorkingSet(**{f.name: getattr(kept.held, f.name)[size] for f in fields(WorkingSet)})
+    is_cpu = np.array([d.kind == "cpu" for d in devices])
+    peaks = [
+        peak_memory(step.work, held, case, count, calibration.memory_terms, is_cpu=flag).peak_bytes
+        for flag in (False, True)
+    ]
+    memory = quantiles(np.where(is_cpu, peaks[1], peaks[0]), calibration.interval.memory)
+    capacity = np.array([capacity_bytes(d, calibration.memory_terms) for d in devices])
+    chance = fit_probability(memory["p50"], capacity, calibration.interval)
+    rows = (
+        time_s["p10"],
+        time_s["p50"],
+        time_s["p90"],
+        floors,
+        memory["p50"],
+        memory["p90"],
+        capacity,
+        chance,
+        times.energy_j,
+    )
     return np.stack([np.asarray(row, dtype=np.float64) for row in rows])
-
-
-def _floors(step: StepWork, machines: Sequence[Machine]) -> Array:
-    case = step.case
-    whole = tabulate(without_recompute(step.work.step_ops), step.sizes)
-    least = bound.least_work(whole, step.work, step.micro_steps, case.parallel.data or 1, case.optimizer or "none")
-    return np.array([least_step_s(least, m.device, m.count) for m in machines])

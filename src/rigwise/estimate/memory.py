@@ -11,6 +11,7 @@ weights too. Source: Rajbhandari et al., "ZeRO", 2020, figure 1.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,92 +42,105 @@ class Memory:
     terms: dict[str, Array]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkingSet:
+    """What the operators of one micro-batch hold on one device ``[sizes]``.
+
+    Attributes:
+        activations_bytes: Results of the forward pass kept for the backward pass.
+        transient_bytes: The largest operator's operands and results.
+        cache_bytes: Keys and values kept for later tokens.
+    """
+
+    activations_bytes: Array
+    transient_bytes: Array
+    cache_bytes: Array
+
+
+def working_set(table: OpTable, sizes: Mapping[str, Any], case: Case) -> WorkingSet:
+    """Sum what a table's operators hold at given sizes.
+
+    Source: Korthikanti et al. 2022, section 4: saved results are those marked at capture.
+    """
+    as_float = {name: np.asarray(value, dtype=np.float64) for name, value in sizes.items()}
+    saved, cache = np.zeros(table.macs.shape[1]), np.zeros(table.macs.shape[1])
+    for op in table.ops:
+        if case.task == "train" and op.phase is Phase.FORWARD:
+            saved += op.repeat * sum((tensor_bytes(t, as_float) for t in op.outputs if t.saved), 0.0)
+        if op.kind is Kind.ATTENTION and _keeps_cache(op, case):
+            cache += op.repeat * sum(tensor_bytes(t, as_float) for t in op.inputs[1:3])
+    working = table.read_bytes - table.weight_bytes + table.write_bytes
+    tensor = case.parallel.tensor
+    return WorkingSet(
+        activations_bytes=saved / tensor,
+        transient_bytes=working.max(axis=0) / tensor,
+        cache_bytes=cache / (tensor * case.parallel.pipeline),
+    )
+
+
 def peak_memory(
-    work: Work, table: OpTable, sizes: dict[str, Any], case: Case, constants: Constants, *, is_cpu: bool = False
+    work: Work, held: WorkingSet, case: Case, data: Array, constants: Constants, *, is_cpu: bool = False
 ) -> Memory:
     """Peak memory of one device under the case's strategy.
 
     Args:
         work: Lowered operators and parameters.
-        table: Their columns at the sizes of one micro-batch.
-        sizes: Those sizes.
+        held: What one micro-batch holds, one number each or columns.
         case: Resolved case: optimizer, parallelism, task.
+        data: Data-parallel replicas, over which ZeRO shards ``[machines]``.
         constants: The ``[memory_terms]`` table.
         is_cpu: No driver context and no caching allocator.
 
-    Source: see the module; Korthikanti et al. 2022 for what recompute keeps.
+    Source: see the module.
     """
-    standing = _standing(work, case)
-    activations, transient = _activations(table, sizes, case)
-    cache = _cache_bytes(table, sizes, case)
-    context = 0.0 if is_cpu else constants.context_bytes + (constants.collective_bytes if case.count > 1 else 0.0)
-    always = {**standing, "kv_cache": cache, "workspace": constants.workspace_bytes, "context": context}
-    in_step = {**always, "activations": activations, "transient": transient}
-    temporary = standing["weights"] if case.optimizer in _HAS_TEMPORARY and case.task == "train" else 0.0
+    standing = _standing(work, case, data)
+    several = data * case.parallel.tensor * case.parallel.pipeline > 1
+    context = 0.0 if is_cpu else constants.context_bytes + constants.collective_bytes * several
+    always = {**standing, "kv_cache": held.cache_bytes, "workspace": constants.workspace_bytes, "context": context}
+    in_step = {**always, "activations": held.activations_bytes, "transient": held.transient_bytes}
+    temporary = standing["trained"] if case.optimizer in _HAS_TEMPORARY and case.task == "train" else 0.0
     in_update = {**always, "update_temporary": temporary}
-    length = table.macs.shape[1]
-    moments = [_with_allocator(terms, constants, length, is_cpu=is_cpu) for terms in (in_step, in_update)]
+    moments = [_with_allocator(terms, constants, data, is_cpu=is_cpu) for terms in (in_step, in_update)]
     step_total, update_total = (np.asarray(sum(terms.values())) for terms in moments)
-    fuller = moments[0] if float(step_total.max()) >= float(update_total.max()) else moments[1]
+    fuller = moments[0] if step_total.max() >= update_total.max() else moments[1]
     return Memory(peak_bytes=np.maximum(step_total, update_total), terms=fuller)
 
 
-def _with_allocator(terms: dict[str, Any], constants: Constants, length: int, *, is_cpu: bool) -> dict[str, Array]:
-    """The terms as arrays, and what rounding and fragmentation add to them."""
-    arrays = {name: np.broadcast_to(np.asarray(value, dtype=np.float64), (length,)) for name, value in terms.items()}
-    held = sum((v for name, v in arrays.items() if name != "context"), np.zeros(length))
-    arrays["allocator"] = held * (0.0 if is_cpu else constants.allocator_frac)
-    return {name: value for name, value in arrays.items() if value.any()}
+def _with_allocator(terms: dict[str, Any], constants: Constants, data: Array, *, is_cpu: bool) -> dict[str, Array]:
+    """The terms as columns, and what rounding and fragmentation add to them."""
+    columns = {name: value + np.zeros_like(data) for name, value in terms.items() if name != "trained"}
+    held = sum((v for name, v in columns.items() if name != "context"), np.zeros_like(data))
+    columns["allocator"] = held * (0.0 if is_cpu else constants.allocator_frac)
+    return {name: value for name, value in columns.items() if value.any()}
 
 
-def _standing(work: Work, case: Case) -> dict[str, float]:
-    """Weights, gradients and optimizer state: what stays from step to step."""
+def _standing(work: Work, case: Case, data: Array) -> dict[str, Any]:
+    """Weights, gradients and optimizer state: what stays from step to step.
+
+    ``trained`` is the shard of the trained weights, for the update's temporaries.
+    """
     parallel = case.parallel
     shards = parallel.tensor * parallel.pipeline
-    data = parallel.data or 1
     storage = BYTES_OF_DTYPE[work.precision.storage]
     trained = work.trained_elements * storage / shards
-    frozen = (
-        work.frozen_elements * BYTES_OF_DTYPE[work.precision.weights] + work.packed_elements * BYTES_OF_DTYPE["int4"]
-    )
-    weights = trained + frozen / shards
-    state = trained * STATE_ARRAYS[case.optimizer or "none"]
+    frozen = work.frozen_elements * BYTES_OF_DTYPE[work.precision.weights]
+    frozen += work.packed_elements * BYTES_OF_DTYPE["int4"]
+
+    def sharded(value: float, stage: int) -> Any:
+        return value / data if parallel.zero >= stage else value
+
     return {
-        "weights": weights / (data if parallel.zero >= 3 else 1),
-        "gradients": trained / (data if parallel.zero >= 2 else 1) if case.task == "train" else 0.0,
-        "optimizer": state / (data if parallel.zero >= 1 else 1),
+        "weights": sharded(trained + frozen / shards, 3),
+        "gradients": sharded(trained, 2) if case.task == "train" else 0.0,
+        "optimizer": sharded(trained * STATE_ARRAYS[case.optimizer or "none"], 1),
+        "trained": sharded(trained, 1),
     }
 
 
-def _activations(table: OpTable, sizes: dict[str, Any], case: Case) -> tuple[Any, Any]:
-    """Saved results of the forward pass, and the largest operator's working set beside them."""
-    as_float = {name: np.asarray(value, dtype=np.float64) for name, value in sizes.items()}
-    shards = case.parallel.tensor
-    saved: Any = 0.0
-    if case.task == "train":
-        for op in table.ops:
-            if op.phase is Phase.FORWARD:
-                saved = saved + op.repeat * sum((tensor_bytes(t, as_float) for t in op.outputs if t.saved), 0.0)
-    working = table.read_bytes - table.weight_bytes + table.write_bytes
-    streaming = ~table.of_kind(Kind.OPTIMIZER)
-    transient = working[streaming].max(axis=0) if streaming.any() else 0.0
-    return saved / shards, transient / shards
-
-
-def _cache_bytes(table: OpTable, sizes: dict[str, Any], case: Case) -> Any:
-    """Keys and values kept for later tokens, in the attention operators' own format."""
-    if case.task not in ("prefill", "decode"):
-        return 0.0
-    as_float = {name: np.asarray(value, dtype=np.float64) for name, value in sizes.items()}
-    total: Any = 0.0
-    for op in table.ops:
-        if op.kind is Kind.ATTENTION and _keeps_cache(op, case):
-            total = total + op.repeat * sum(tensor_bytes(t, as_float) for t in op.inputs[1:3])
-    return total / (case.parallel.tensor * case.parallel.pipeline)
-
-
 def _keeps_cache(op: Op, case: Case) -> bool:
-    return case.task == "prefill" or any(t.role is Role.CACHE for t in op.inputs) or bool(op.attrs.get("cache"))
+    if case.task == "prefill":
+        return True
+    return case.task == "decode" and any(t.role is Role.CACHE for t in op.inputs)
 
 
 def capacity_bytes(device: Device, constants: Constants) -> float:

@@ -2,6 +2,9 @@
 
 Shapes: devices by operators by sizes. Every time is at least both roofs, because every
 efficiency is at most 1 and every law starts from the roofs.
+
+Source: Williams, Waterman & Patterson, "Roofline", CACM 52(4), 2009; what a kind adds to it is
+said where its law stands.
 """
 
 from __future__ import annotations

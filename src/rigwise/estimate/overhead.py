@@ -13,29 +13,32 @@ import numpy as np
 
 from rigwise.estimate.calibration import Constants
 from rigwise.graph.op import Phase
-from rigwise.workload.table import Array, OpTable
+from rigwise.workload.table import OpTable
 
 #: Runtimes that record the launches once and replay them.
 _REPLAYING_RUNTIMES = frozenset({"vllm", "tensorrt-llm", "tensorrt", "llama.cpp"})
 
 
-def host_s(table: OpTable, phase: Phase, mode: str, runtime: str, constants: Constants) -> Array:
-    """Host time to dispatch one run of a phase ``[sizes]``.
+def host_s(table: OpTable, phase: Phase, mode: str, runtime: str, constants: Constants) -> float:
+    """Host time to dispatch one run of a phase.
 
     Source: per-operator costs are priors of the calibration file.
     """
     rows = table.of_phase(phase)
     runs = float((table.repeat[rows] * (table.launches[rows] > 0)).sum())
-    if phase is Phase.OPTIMIZER:
-        tensors = sum(float(op.attrs.get("tensors", 1)) for op in table.ops)  # type: ignore[arg-type,misc]
-        each_s = constants.host_op_s * runs + constants.host_tensor_s * tensors
-    elif runtime in _REPLAYING_RUNTIMES:
-        each_s = constants.host_graph_op_s * runs
-    elif mode == "compiled":
-        each_s = constants.host_compiled_op_s * runs
-    else:
-        each_s = runs * (constants.host_backward_op_s if phase is Phase.BACKWARD else constants.host_op_s)
-    return np.full(table.macs.shape[1], each_s)
+    if runtime in _REPLAYING_RUNTIMES:
+        return runs * float(constants.host_graph_op_s)
+    if mode == "compiled":
+        return runs * float(constants.host_compiled_op_s)
+    return runs * float(constants.host_backward_op_s if phase is Phase.BACKWARD else constants.host_op_s)
+
+
+def update_host_s(kernels: float, tensors: float, constants: Constants) -> float:
+    """Host time of an optimizer step: each line of the rule, and each tensor a line visits.
+
+    Source: as ``host_s``.
+    """
+    return float(constants.host_op_s * kernels + constants.host_tensor_s * tensors)
 
 
 def meet(device_s: Any, dispatch_s: Any, is_cpu: Any) -> Any:

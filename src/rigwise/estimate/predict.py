@@ -11,9 +11,21 @@ import numpy as np
 from rigwise.errors import MissingFactError, UnsupportedError
 from rigwise.estimate.bound import least_step_s, least_work
 from rigwise.estimate.calibration import Calibration, load_calibration
+from rigwise.estimate.collective import alone, as_columns, network_of
+from rigwise.estimate.columns import columns
 from rigwise.estimate.interval import fit_probability, provenance_of, quantiles, time_spread
-from rigwise.estimate.memory import capacity_bytes, peak_memory
-from rigwise.estimate.step import StepTimes, StepWork, step_times, step_work, without_recompute
+from rigwise.estimate.memory import capacity_bytes, peak_memory, working_set
+from rigwise.estimate.micro_step import micro_step
+from rigwise.estimate.op_time import OpTimes
+from rigwise.estimate.step import (
+    Groups,
+    StepTimes,
+    StepWork,
+    device_layout,
+    step_times,
+    step_work,
+    without_recompute,
+)
 from rigwise.facts.catalogue import cpu, resolve_device
 from rigwise.facts.device import Device
 from rigwise.graph.graph import Model
@@ -97,8 +109,10 @@ def predict(case: Case, model: Model | None = None) -> Prediction:
     calibration = load_calibration()
     machine = machine_of(resolved.case, device)
     step = work_of(model, resolved, device)
-    times = step_times(step, [machine], calibration)
-    return _prediction(resolved, step, times, machine, calibration)
+    on_device = columns([device], calibration, [machine.power_limit_w])
+    micro, ops = micro_step(step.table, on_device, calibration, device_layout(resolved.case))
+    times = step_times(step, micro.pick(), groups_of(resolved.case, machine), on_device, calibration)
+    return _prediction(resolved, step, (times, ops), machine, calibration)
 
 
 def machine_of(case: Case, device: Device) -> Machine:
@@ -122,6 +136,20 @@ def machine_of(case: Case, device: Device) -> Machine:
         inter_node_bytes_per_s=inter,
         host=host,
         power_limit_w=case.power_limit_w,
+    )
+
+
+def groups_of(case: Case, machine: Machine) -> Groups:
+    """How the devices of one machine share a step."""
+    data = float(case.parallel.data or 1)
+    micro_steps = case.batch / (data * (case.parallel.micro_batch or 1))
+    constants = load_calibration().collective
+    network = network_of(machine, constants) if machine.count > 1 else alone(constants)
+    return Groups(
+        count=np.array([float(machine.count)]),
+        data=np.array([data]),
+        micro_steps=np.array([micro_steps]),
+        network=as_columns([network]),
     )
 
 
@@ -181,13 +209,18 @@ def _attention_of(case: Case) -> str:
 
 
 def _prediction(
-    resolved: Resolved, step: StepWork, times: StepTimes, machine: Machine, calibration: Calibration
+    resolved: Resolved,
+    step: StepWork,
+    timed: tuple[StepTimes, OpTimes],
+    machine: Machine,
+    calibration: Calibration,
 ) -> Prediction:
-    case, device = resolved.case, machine.device
+    case, device, (times, ops) = resolved.case, machine.device, timed
     bound_s = floor_s(step, machine)
     spread = time_spread(device, calibration)
     time_s = _floats(quantiles(float(times.total_s[0]), spread, bound_s))
-    memory = peak_memory(step.work, step.table, step.sizes, case, calibration.memory_terms, is_cpu=device.kind == "cpu")
+    held, data = working_set(step.table, step.sizes, case), np.array([float(case.parallel.data or 1)])
+    memory = peak_memory(step.work, held, case, data, calibration.memory_terms, is_cpu=device.kind == "cpu")
     peak, capacity = float(memory.peak_bytes[0]), capacity_bytes(device, calibration.memory_terms)
     chance = float(fit_probability(peak, capacity, calibration.interval))
     totals = step_totals(step)
@@ -215,7 +248,7 @@ def _prediction(
         mfu=_mfu(step, totals["model_flops"], time_s["p50"], device),
         bound_s=bound_s,
         binds=_shares(times),
-        by_kind=_by_kind(step, times),
+        by_kind=_by_kind(step, times, ops),
         provenance=str(provenance_of(device, calibration)),
         assumed=(*resolved.assumed, *_assumed(case, machine, calibration)),
         unknown_ops=tuple(sorted({op.name for op in step.table.ops if op.kind is Kind.UNKNOWN})),
@@ -244,11 +277,13 @@ def step_totals(step: StepWork) -> dict[str, float]:
     model = step.table.total(2.0 * step.table.macs, needed) if needed.any() else done
     moved = step.table.total(step.table.read_bytes + step.table.write_bytes)
     passes = step.micro_steps * (step.case.parallel.data or 1) * step.case.parallel.tensor
-    update = step.update.total(step.update.read_bytes + step.update.write_bytes) if step.update.ops else np.zeros(1)
+    parallel = step.case.parallel
+    copies = step.case.count if parallel.zero == 0 else parallel.tensor * parallel.pipeline
+    updated_bytes = step.update.moved_bytes * copies / (parallel.tensor * parallel.pipeline)
     return {
         "flops": float(done[0]) * passes,
         "model_flops": float(model[0]) * passes,
-        "moved_bytes": float(moved[0]) * passes + float(update[0]) * step.case.count,
+        "moved_bytes": float(moved[0]) * passes + updated_bytes,
     }
 
 
@@ -274,11 +309,11 @@ def _shares(times: StepTimes) -> dict[str, float]:
     return {name: value / whole for name, value in seconds.items()}
 
 
-def _by_kind(step: StepWork, times: StepTimes) -> tuple[KindShare, ...]:
+def _by_kind(step: StepWork, times: StepTimes, ops: OpTimes) -> tuple[KindShare, ...]:
     """Kinds by falling time."""
     table, weight = step.table, step.table.repeat * step.micro_steps
-    time_s = times.ops.total_s[0, :, 0] * weight
-    compute_bound = times.ops.compute_s[0, :, 0] >= times.ops.memory_s[0, :, 0]
+    time_s = ops.total_s[0, :, 0] * weight
+    compute_bound = ops.compute_s[0, :, 0] >= ops.memory_s[0, :, 0]
     found = []
     for kind in Kind:
         rows = table.of_kind(kind)
@@ -293,11 +328,9 @@ def _by_kind(step: StepWork, times: StepTimes) -> tuple[KindShare, ...]:
                     binds="compute" if time_s[rows & compute_bound].sum() * 2 >= time_s[rows].sum() else "memory",
                 )
             )
-    if step.update.ops:
-        moved = float(step.update.total(step.update.read_bytes + step.update.write_bytes)[0])
-        found.append(
-            KindShare(kind="update", time_s=float(times.optimizer_s[0]), flops=0.0, moved_bytes=moved, binds="memory")
-        )
+    if step.update.kernels:
+        update_s, moved = float(times.optimizer_s[0]), step.update.moved_bytes
+        found.append(KindShare(kind="update", time_s=update_s, flops=0.0, moved_bytes=moved, binds="memory"))
     return tuple(sorted(found, key=lambda share: -share.time_s))
 
 

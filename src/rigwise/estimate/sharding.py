@@ -13,11 +13,11 @@ Language Model Training on GPU Clusters", 2021, section 2.2; Rajbhandari et al.,
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from rigwise.errors import UnsupportedError
-from rigwise.estimate.calibration import Constants
 from rigwise.estimate.collective import Network, all_reduce_s, gather_s
 from rigwise.graph.count import BYTES_OF_DTYPE
 from rigwise.graph.op import Kind, Phase
@@ -71,7 +71,7 @@ def shard(table: OpTable, parallel: Parallel) -> OpTable:
     )
 
 
-def bubble_factor(parallel: Parallel, micro_steps: int) -> float:
+def bubble_factor(parallel: Parallel, micro_steps: Any) -> Any:
     """Time of a pipelined step over the ideal one.
 
     Source: Narayanan et al. 2021, section 2.2: bubble (p-1)/m, divided by v when interleaved.
@@ -83,62 +83,61 @@ def bubble_factor(parallel: Parallel, micro_steps: int) -> float:
     return 1.0 + (parallel.pipeline - 1) / (micro_steps * virtual)
 
 
-def group_network(network: Network, parallel: Parallel, group: str) -> Network:
-    """The part of the machine's network that one group uses.
+def group_network(network: Network, data: Any, tensor: int, group: str) -> Network:
+    """The part of a machine's network that one group uses.
 
     Tensor groups sit inside a node where they fit; data groups take what is left of it.
     """
-    size = parallel.tensor if group == "tensor" else (parallel.data or 1)
-    inside = network.per_node if group == "tensor" else max(1, network.per_node // parallel.tensor)
-    per_node = min(size, inside)
-    return replace(network, per_node=per_node, nodes=max(1, -(-size // per_node)))
+    size = np.asarray(tensor if group == "tensor" else data)
+    inside = network.per_node if group == "tensor" else np.maximum(1, network.per_node // tensor)
+    per_node = np.minimum(size, inside)
+    return replace(network, per_node=per_node, nodes=np.maximum(1, np.ceil(size / per_node)))
 
 
 def data_parallel_s(
-    work: Work, case: Case, network: Network, hidden_behind: tuple[Array, Array], constants: Constants
+    work: Work, case: Case, network: Network, micro_steps: Array, hidden_behind: tuple[Array, Array], constants: Any
 ) -> Array:
-    """Exposed communication of data parallelism in one step ``[sizes]``.
+    """Exposed communication of data parallelism in one step ``[machines]``.
 
     Args:
         work: Parameters and formats.
         case: Resolved case.
         network: Of the data-parallel group.
+        micro_steps: Micro-batches that one replica runs.
         hidden_behind: Backward time of one micro-batch; all computation of the step.
         constants: The ``[collective]`` table.
 
     Source: see the module; buckets as PyTorch's DistributedDataParallel documents them.
     """
-    parallel = case.parallel
     backward_s, compute_s = hidden_behind
-    if (parallel.data or 1) == 1 or case.task != "train":
+    if case.task != "train":
         return np.zeros_like(backward_s)
-    shards = parallel.tensor * parallel.pipeline
+    shards = case.parallel.tensor * case.parallel.pipeline
     gradient_bytes = work.trained_elements * BYTES_OF_DTYPE[work.precision.storage] / shards
-    bucket_s = float(all_reduce_s(min(constants.bucket_bytes, gradient_bytes), network))
-    if parallel.zero < 3:
-        reduce_s = float(all_reduce_s(gradient_bytes, network))
-        return np.maximum(bucket_s, reduce_s - backward_s)
-    micro_steps = case.batch // ((parallel.data or 1) * (parallel.micro_batch or 1))
+    bucket_s = all_reduce_s(min(constants.bucket_bytes, gradient_bytes), network)
+    if case.parallel.zero < 3:
+        return np.asarray(np.maximum(bucket_s, all_reduce_s(gradient_bytes, network) - backward_s))
     sent_dtype = work.precision.autocast or work.precision.storage
     weight_bytes = (work.trained_elements + work.frozen_elements) * BYTES_OF_DTYPE[sent_dtype] / shards
     scatter_bytes = work.trained_elements * BYTES_OF_DTYPE[sent_dtype] / shards
-    traffic_s = micro_steps * (2 * float(gather_s(weight_bytes, network)) + float(gather_s(scatter_bytes, network)))
-    return np.maximum(bucket_s, traffic_s - compute_s)
+    traffic_s = micro_steps * (2 * gather_s(weight_bytes, network) + gather_s(scatter_bytes, network))
+    return np.asarray(np.maximum(bucket_s, traffic_s - compute_s))
 
 
-def tensor_parallel_s(table: OpTable, case: Case, network: Network, micro_steps: int) -> Array:
-    """All-reduces of activations inside the tensor group, which nothing hides ``[sizes]``.
+def tensor_parallel_s(table: OpTable, case: Case, network: Network) -> Any:
+    """All-reduces of activations inside the tensor group for one micro-batch ``[machines]``.
 
-    One after attention and one after the feed-forward part of each block, in each pass.
+    One after attention and one after the feed-forward part of each block, in each pass; nothing
+    hides them.
 
     Source: Megatron-LM, section 3.
     """
-    total = np.zeros(table.macs.shape[1])
+    total: Any = 0.0
     if case.parallel.tensor == 1:
         return total
     for row, op in enumerate(table.ops):
         if op.kind is Kind.ATTENTION and op.phase in (Phase.FORWARD, Phase.BACKWARD):
             width = BYTES_OF_DTYPE[op.inputs[0].dtype]
-            activation_bytes = table.batch[row] * case.parallel.tensor * table.m[row] * table.k[row] * width
-            total = total + op.repeat * micro_steps * 2 * all_reduce_s(activation_bytes, network)
+            head_rows = float(table.batch[row, 0]) * case.parallel.tensor * float(table.m[row, 0])
+            total = total + op.repeat * 2 * all_reduce_s(head_rows * float(table.k[row, 0]) * width, network)
     return total

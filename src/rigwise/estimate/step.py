@@ -7,21 +7,21 @@
     communication       what computation does not hide
     input               what the data loader does not deliver in time
 
-Everything is computed for many devices at once; ``predict`` asks for one, ``fleet`` for all.
+Columns run over machines: ``predict`` asks for one, ``fleet`` for all that can be rented.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from rigwise.estimate.calibration import Calibration
-from rigwise.estimate.collective import network_of
-from rigwise.estimate.columns import DeviceColumns, columns
-from rigwise.estimate.op_time import OpTimes, binding_shares, op_times, phase_rows
-from rigwise.estimate.overhead import host_s, meet
+from rigwise.estimate.collective import Network
+from rigwise.estimate.columns import DeviceColumns
+from rigwise.estimate.micro_step import MicroStep
+from rigwise.estimate.overhead import host_s, meet, update_host_s
 from rigwise.estimate.sharding import (
     bubble_factor,
     check_supported,
@@ -30,34 +30,70 @@ from rigwise.estimate.sharding import (
     shard,
     tensor_parallel_s,
 )
+from rigwise.graph.count import work as cost_of
 from rigwise.graph.op import Op, Phase
-from rigwise.machine.machine import Machine
 from rigwise.workload.case import Case
 from rigwise.workload.lower import Work
 from rigwise.workload.table import Array, OpTable, tabulate
 
-_OFTEN = (Phase.FORWARD, Phase.BACKWARD)
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpdateWork:
+    """The optimizer step over all parameters.
+
+    Attributes:
+        moved_bytes: Read and written by all its kernels.
+        kernels: Lines of the update rule.
+        launches: Kernels really started.
+        tensors: Parameters that each line visits, in all.
+    """
+
+    moved_bytes: float
+    kernels: int
+    launches: float
+    tensors: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepWork:
-    """One step of a case, ready to be timed on any machine.
+    """What one device does in a step, ready to be timed.
 
     Attributes:
         case: Resolved.
         work: Lowered operators and parameters.
         table: Operators of one micro-batch on one device of its tensor group.
-        update: Operators of the optimizer step on one device.
+        update: The optimizer step.
         sizes: Symbol sizes of one micro-batch.
-        micro_steps: Micro-batches of one replica in a step.
     """
 
     case: Case
     work: Work
     table: OpTable
-    update: OpTable
+    update: UpdateWork
     sizes: dict[str, int]
-    micro_steps: int
+
+    @property
+    def micro_steps(self) -> int:
+        """Micro-batches of one replica in a step."""
+        parallel = self.case.parallel
+        return self.case.batch // ((parallel.data or 1) * (parallel.micro_batch or 1))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Groups:
+    """How the devices of each machine share a step ``[machines]``.
+
+    Attributes:
+        count: Devices.
+        data: Data-parallel replicas.
+        micro_steps: Micro-batches that one replica runs.
+        network: Links, columns over machines.
+    """
+
+    count: Array
+    data: Array
+    micro_steps: Array
+    network: Network
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +105,6 @@ class StepTimes:
         exposed_comm_s, input_s: Beyond what computation hides.
         shares_s: Seconds by what binds: compute, memory, launch, network, input.
         energy_j: Of all devices together; nan where no TDP is known.
-        ops: Times of the operators of one micro-batch ``[machines, operators, 1]``.
     """
 
     forward_s: Array
@@ -80,7 +115,17 @@ class StepTimes:
     total_s: Array
     shares_s: dict[str, Array]
     energy_j: Array
-    ops: OpTimes
+
+
+def update_work(ops: Sequence[Op]) -> UpdateWork:
+    """Sum the operators of an optimizer step."""
+    costs = [cost_of(op, {}) for op in ops]
+    return UpdateWork(
+        moved_bytes=float(sum(c.read_bytes + c.write_bytes for c in costs)),
+        kernels=len(ops),
+        launches=sum(float(op.attrs["launches"]) for op in ops),  # type: ignore[arg-type,misc]
+        tensors=sum(float(op.attrs["tensors"]) for op in ops),  # type: ignore[arg-type,misc]
+    )
 
 
 def step_work(case: Case, work: Work, sizes: dict[str, int]) -> StepWork:
@@ -89,106 +134,98 @@ def step_work(case: Case, work: Work, sizes: dict[str, int]) -> StepWork:
     Raises:
         UnsupportedError: The strategy has no model (see ``sharding``).
     """
-    parallel = case.parallel
     table = tabulate(work.step_ops, sizes)
     check_supported(case, table)
-    shards = parallel.tensor * parallel.pipeline * ((parallel.data or 1) if parallel.zero >= 1 else 1)
     return StepWork(
-        case=case,
-        work=work,
-        table=shard(table, parallel),
-        update=_share(tabulate(work.update_ops, {"b": 1}), shards),
-        sizes=sizes,
-        micro_steps=case.batch // ((parallel.data or 1) * (parallel.micro_batch or 1)),
+        case=case, work=work, table=shard(table, case.parallel), update=update_work(work.update_ops), sizes=sizes
     )
 
 
-def _share(table: OpTable, shards: int) -> OpTable:
-    """The optimizer step over one shard of the parameters."""
-    return replace(table, read_bytes=table.read_bytes / shards, write_bytes=table.write_bytes / shards)
+def device_layout(case: Case) -> str:
+    """Memory layout of images on the device: a compiler picks the quicker one itself."""
+    return "nhwc" if case.mode == "compiled" else case.layout
 
 
-def step_times(step: StepWork, machines: Sequence[Machine], calibration: Calibration) -> StepTimes:
+def step_times(
+    step: StepWork, micro: MicroStep, groups: Groups, device: DeviceColumns, calibration: Calibration
+) -> StepTimes:
     """Median step time on each machine.
+
+    Args:
+        step: The work; its case decides everything that ``groups`` does not.
+        micro: One micro-batch on the device of each machine ``[machines]``.
+        groups: How many devices share the step, and their links.
+        device: Columns of the devices.
+        calibration: Fitted constants.
 
     Source: the module's sum; each part cites its own.
     """
-    case = step.case
-    limits = [m.power_limit_w or case.power_limit_w for m in machines]
-    device = columns([m.device for m in machines], calibration, limits)
-    layout = "nhwc" if case.mode == "compiled" else case.layout  # a compiler picks the layout itself
-    times = op_times(step.table, device, calibration, layout)
-    bubble = bubble_factor(case.parallel, step.micro_steps)
-    scale = step.micro_steps / case.parallel.pipeline * bubble
-    phases, launch_s = {}, np.zeros(len(machines))
-    for phase in _OFTEN:
-        on_device, on_host = _phase_s(step.table, times, phase), _host_s(step.table, phase, case, calibration)
-        whole = meet(on_device, on_host, device.is_cpu[:, 0, 0])
+    case, is_cpu = step.case, device.is_cpu[:, 0, 0]
+    scale = groups.micro_steps / case.parallel.pipeline * bubble_factor(case.parallel, groups.micro_steps)
+    phases, waits = {}, np.zeros_like(scale)
+    for phase, on_device in ((Phase.FORWARD, micro.forward_s), (Phase.BACKWARD, micro.backward_s)):
+        dispatch_s = host_s(step.table, phase, case.mode, case.runtime, calibration.launch)
+        whole = meet(on_device, dispatch_s, is_cpu)
         phases[phase] = scale * whole
-        launch_s = launch_s + scale * (whole - on_device)
-    optimizer_s, update_shares, update_j, update_wait_s = _update(step, device, calibration)
+        waits = waits + scale * (whole - on_device)
     compute_s = phases[Phase.FORWARD] + phases[Phase.BACKWARD]
-    exposed = _exposed_comm_s(step, machines, phases[Phase.BACKWARD], compute_s, calibration)
-    shares = {name: value[:, 0] * scale for name, value in binding_shares(step.table, times).items()}
-    for name, value in update_shares.items():
-        shares[name] = shares[name] + value[:, 0]
-    busy_s = compute_s + optimizer_s + exposed
+    update_s, update_wait_s, update_j = _update(step, groups, device, calibration)
+    exposed_s = _exposed_comm_s(step, groups, phases[Phase.BACKWARD], compute_s, calibration)
+    busy_s = compute_s + update_s + exposed_s
     input_s = _input_s(case, busy_s)
-    shares |= {"launch": shares["launch"] + launch_s + update_wait_s, "network": exposed, "input": input_s}
-    dynamic_j = (times.energy_j * step.table.repeat[None, :, None]).sum(axis=(1, 2)) * step.micro_steps
+    dynamic_j = micro.dynamic_j * case.parallel.tensor * groups.micro_steps * groups.data + update_j * groups.count
     return StepTimes(
         forward_s=phases[Phase.FORWARD],
         backward_s=phases[Phase.BACKWARD],
-        optimizer_s=optimizer_s,
-        exposed_comm_s=exposed,
+        optimizer_s=update_s,
+        exposed_comm_s=exposed_s,
         input_s=input_s,
         total_s=busy_s + input_s,
-        shares_s=shares,
-        energy_j=_energy_j(dynamic_j * case.parallel.tensor, update_j, busy_s + input_s, device, (case, calibration)),
-        ops=times,
+        shares_s={
+            "compute": scale * micro.compute_s,
+            "memory": scale * micro.memory_s + update_s - update_wait_s,
+            "launch": scale * micro.launch_s + waits + update_wait_s,
+            "network": exposed_s,
+            "input": input_s,
+        },
+        energy_j=_energy_j(dynamic_j, (busy_s + input_s) * groups.count, device, calibration),
     )
 
 
-def _phase_s(table: OpTable, times: OpTimes, phase: Phase) -> Array:
-    rows = phase_rows(table, phase)
-    return np.asarray((times.total_s[:, rows] * table.repeat[None, rows, None]).sum(axis=(1, 2)))
-
-
-def _host_s(table: OpTable, phase: Phase, case: Case, calibration: Calibration) -> float:
-    return float(host_s(table, phase, case.mode, case.runtime, calibration.launch)[0]) if table.ops else 0.0
-
-
 def _update(
-    step: StepWork, device: DeviceColumns, calibration: Calibration
-) -> tuple[Array, dict[str, Array], Array, Array]:
-    """Time, shares, energy and host wait of the optimizer step on one device."""
-    if not step.update.ops:
-        zero = np.zeros(len(device.devices))
-        fixed = np.full_like(zero, calibration.launch.step_s if step.case.task == "train" else 0.0)
-        return fixed, {}, zero, fixed
-    times = op_times(step.update, device, calibration)
-    on_device = _phase_s(step.update, times, Phase.OPTIMIZER)
-    whole = meet(on_device, _host_s(step.update, Phase.OPTIMIZER, step.case, calibration), device.is_cpu[:, 0, 0])
-    whole = whole + calibration.launch.step_s
-    energy = (times.energy_j * step.update.repeat[None, :, None]).sum(axis=(1, 2))
-    return whole, binding_shares(step.update, times), energy, whole - on_device
+    step: StepWork, groups: Groups, device: DeviceColumns, calibration: Calibration
+) -> tuple[Array, Array, Array]:
+    """Time of the optimizer step on one device, the host's part of it, and its energy."""
+    case, update, launch = step.case, step.update, calibration.launch
+    zero = np.zeros_like(groups.count)
+    if case.task != "train":
+        return zero, zero, zero
+    fixed_s = zero + launch.step_s
+    if not update.kernels:
+        return fixed_s, fixed_s, zero
+    parallel = case.parallel
+    shards = parallel.tensor * parallel.pipeline * (groups.data if parallel.zero >= 1 else 1.0)
+    moved = update.moved_bytes / shards
+    sustained = (device.bytes_per_s * device.memory_frac)[:, 0, 0]
+    streaming_s = moved / sustained + update.launches / shards * launch.kernel_s
+    whole_s = meet(streaming_s, update_host_s(update.kernels, update.tensors, launch), device.is_cpu[:, 0, 0])
+    wait_s = whole_s - streaming_s + fixed_s
+    return whole_s + fixed_s, wait_s, device.memory_j_per_byte[:, 0, 0] * moved
 
 
 def _exposed_comm_s(
-    step: StepWork, machines: Sequence[Machine], backward_s: Array, compute_s: Array, calibration: Calibration
+    step: StepWork, groups: Groups, backward_s: Array, compute_s: Array, calibration: Calibration
 ) -> Array:
     case, constants = step.case, calibration.collective
-    exposed = np.zeros(len(machines))
-    if case.count == 1:
-        return exposed
-    for row, machine in enumerate(machines):
-        network = network_of(machine, constants)
-        last_backward = np.array([backward_s[row] / step.micro_steps])
-        hidden = (last_backward, np.array([compute_s[row]]))
-        data = data_parallel_s(step.work, case, group_network(network, case.parallel, "data"), hidden, constants)
-        tensor = tensor_parallel_s(step.table, case, group_network(network, case.parallel, "tensor"), step.micro_steps)
-        exposed[row] = float(data[0] + tensor[0] / case.parallel.pipeline)
-    return exposed
+    if (groups.count == 1).all():
+        return np.zeros_like(backward_s)
+    hidden = (backward_s / groups.micro_steps, compute_s)
+    data_network = group_network(groups.network, groups.data, case.parallel.tensor, "data")
+    data_s = data_parallel_s(step.work, case, data_network, groups.micro_steps, hidden, constants)
+    data_s = np.where(groups.data > 1, data_s, 0.0)
+    tensor_network = group_network(groups.network, groups.data, case.parallel.tensor, "tensor")
+    tensor_s = tensor_parallel_s(step.table, case, tensor_network) * groups.micro_steps / case.parallel.pipeline
+    return np.asarray(data_s + tensor_s)
 
 
 def _input_s(case: Case, busy_s: Array) -> Array:
@@ -199,20 +236,14 @@ def _input_s(case: Case, busy_s: Array) -> Array:
     return np.maximum(0.0, read_s - busy_s)
 
 
-def _energy_j(
-    dynamic_j: Array, update_j: Array, total_s: Array, device: DeviceColumns, context: tuple[Case, Calibration]
-) -> Array:
+def _energy_j(dynamic_j: Array, device_seconds: Array, device: DeviceColumns, calibration: Calibration) -> Array:
     """Energy of all devices: what they draw while busy, and each operation and byte, to the TDP.
 
     Source: the form of predictors of kernel power; constants in the ``[power]`` table.
     """
-    case, calibration = context
     tdp_w = device.tdp_w[:, 0, 0]
-    replicas = case.parallel.data or 1
-    static_j = calibration.power.static_frac * tdp_w * total_s * case.count
-    total = static_j + replicas * dynamic_j + case.count * update_j
-    capped = np.minimum(total, tdp_w * total_s * case.count)
-    return np.where(np.isfinite(tdp_w), capped, np.nan)
+    drawn = calibration.power.static_frac * tdp_w * device_seconds + dynamic_j
+    return np.where(np.isfinite(tdp_w), np.minimum(drawn, tdp_w * device_seconds), np.nan)
 
 
 def without_recompute(ops: Sequence[Op]) -> tuple[Op, ...]:

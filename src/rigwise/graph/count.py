@@ -11,6 +11,9 @@ stays in a cache, and how many passes a real kernel makes, is for ``estimate`` t
 
 Causal attention is counted in full, as published FLOP figures do; ``causal_frac`` says
 which part of it a kernel must really compute.
+
+Source: the operators' own definitions, as PyTorch's reference states them; a multiply-add is
+two FLOP, as the makers of devices count.
 """
 
 from __future__ import annotations

@@ -40,12 +40,14 @@ class Goal:
         objective: cost, time or energy.
         confidence: Probability with which a plan must keep each limit and fit in memory.
         late: Minimise the quantile that keeps the limits with that confidence, not the median.
+        known_energy: Leave out devices of whose energy nothing is known.
         deadline_s, budget_usd: Limits, infinite for none.
     """
 
     objective: str
     confidence: float
     late: bool = False
+    known_energy: bool = False
     deadline_s: float = np.inf
     budget_usd: float = np.inf
 
@@ -60,6 +62,7 @@ class Goal:
         return Goal(
             objective=job.minimize,
             confidence=job.confidence,
+            known_energy=job.minimize == "energy",
             deadline_s=np.inf if job.deadline_s is None else job.deadline_s,
             budget_usd=np.inf if job.budget_usd is None else job.budget_usd,
         )

@@ -70,5 +70,6 @@ def _values(table: Table, row: int, machine: np.ndarray, goal: Goal, prices: _Pr
     allowed = (column["fit_probability"] >= goal.confidence) & (late_s <= np.minimum(goal.deadline_s, prices.limit_s))
     allowed &= dear <= goal.budget_usd
     energy = prices.steps * column["energy_p50_j"] * prices.factor
+    allowed &= ~np.isnan(energy) | (not goal.known_energy)
     value = {"time": time_s, "cost": cost, "energy": energy}[goal.objective]
-    return np.where(allowed & ~np.isnan(value), value, np.inf), time_s, cost
+    return np.where(allowed, value, np.inf), time_s, cost

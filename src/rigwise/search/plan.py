@@ -209,7 +209,7 @@ def _frontier(leaves: Iterable[Leaf]) -> list[Leaf]:
 def _certificate(problem: PlanProblem, search: AStar[State, Leaf], best: float, wall_s: float) -> Certificate:
     covered = search.cover()
     counts = _counts(problem, [(part.state, part.verdict) for part in covered])
-    lower_bound = min([best, *(part.number for part in covered if part.verdict == "bound")])
+    lower_bound = min(best, search.lower_bound)
     return Certificate(
         objective=problem.goal.objective,
         best=best,

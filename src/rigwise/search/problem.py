@@ -152,5 +152,6 @@ def outcome(space: Space, goal: Goal, table: Table, rows: Indices, where: tuple[
     allowed = (column["fit_probability"] >= goal.confidence)[:, None] & (late_s <= min(goal.deadline_s, site.limit_s))
     allowed &= dear <= goal.budget_usd
     energy = (steps * column["energy_p50_j"])[:, None] * site.time_factor
+    allowed &= ~np.isnan(energy) | (not goal.known_energy)
     value = {"time": time_s, "cost": cost, "energy": energy}[goal.objective]
-    return Outcome(value=np.where(allowed & ~np.isnan(value), value, np.inf), time_s=time_s, cost_usd=cost)
+    return Outcome(value=np.where(allowed, value, np.inf), time_s=time_s, cost_usd=cost)

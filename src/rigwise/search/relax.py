@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -33,7 +34,7 @@ def infeasible(space: Space, floor: Least, estimates: Estimates, goal: Goal) -> 
         if words
     )
 
-    def best(objective: str, **limits: float) -> Leaf | None:
+    def best(objective: str, **limits: Any) -> Leaf | None:
         relaxed = replace(goal, objective=objective, late=True, **limits)
         return next((leaf for _, leaf in AStar(PlanProblem(space, floor, estimates, relaxed), ())), None)
 
@@ -43,6 +44,11 @@ def infeasible(space: Space, floor: Least, estimates: Estimates, goal: Goal) -> 
         return InfeasibleError(
             f"no machine holds {space.task.job.model}: {capacity_words(floor, dtype)}",
             hint="add devices (--own), a smaller batch, or --method lora",
+        )
+    if goal.known_energy and best("cost", known_energy=False):
+        return InfeasibleError(
+            "no device that keeps the limits has a known power limit, so their energy cannot be compared",
+            hint="minimize cost or time",
         )
     ways = []
     if budget < np.inf and (cheaper := best("cost", budget_usd=np.inf)):

@@ -1,0 +1,64 @@
+"""One micro-batch on one device: the part of a step that does not depend on how many there are.
+
+Computed once for many devices and many micro-batch sizes, then used by every strategy.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+from rigwise.estimate.calibration import Calibration
+from rigwise.estimate.columns import DeviceColumns
+from rigwise.estimate.op_time import OpTimes, binding_shares, op_times
+from rigwise.graph.op import Phase
+from rigwise.workload.table import Array, OpTable
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MicroStep:
+    """Times of one micro-batch on the device's own timeline ``[devices, sizes]``.
+
+    Attributes:
+        forward_s, backward_s: All kernels of a phase, one after the other.
+        compute_s, memory_s, launch_s: The same seconds by what binds them.
+        dynamic_j: Energy of operations and bytes.
+    """
+
+    forward_s: Array
+    backward_s: Array
+    compute_s: Array
+    memory_s: Array
+    launch_s: Array
+    dynamic_j: Array
+
+    def pick(self, size: int = 0) -> MicroStep:
+        """One size, columns over devices alone ``[devices]``."""
+        return MicroStep(**{f.name: getattr(self, f.name)[:, size] for f in fields(self)})
+
+
+def micro_step(
+    table: OpTable, device: DeviceColumns, calibration: Calibration, layout: str
+) -> tuple[MicroStep, OpTimes]:
+    """Time one micro-batch on every device, and the operators it is the sum of.
+
+    Source: the sum; each operator's law cites its own.
+    """
+    times = op_times(table, device, calibration, layout)
+    weight = table.repeat[None, :, None]
+
+    def whole(phase: Phase) -> Array:
+        rows = table.of_phase(phase)
+        return np.asarray((times.total_s[:, rows] * weight[:, rows]).sum(axis=1))
+
+    shares = binding_shares(table, times)
+    step = MicroStep(
+        forward_s=whole(Phase.FORWARD),
+        backward_s=whole(Phase.BACKWARD),
+        compute_s=shares["compute"],
+        memory_s=shares["memory"],
+        launch_s=shares["launch"],
+        dynamic_j=np.asarray((times.energy_j * weight).sum(axis=1)),
+    )
+    return step, times

@@ -1,0 +1,430 @@
+"""Plans on thousands of small random markets, with a toy estimator that is admissible by construction.
+
+A* returns what exhaustive search returns, bounds are bounds, more choice never hurts, and the
+checker accepts the genuine certificate and none that was tampered with.
+"""
+
+import random
+from dataclasses import replace
+from datetime import date
+from types import SimpleNamespace
+from zlib import crc32
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rigwise.errors import InfeasibleError
+from rigwise.facts.device import Device
+from rigwise.facts.offer import Offer
+from rigwise.graph.graph import Card, Graph, Model, Parameter
+from rigwise.search.astar import AStar
+from rigwise.search.bounds import Goal, least
+from rigwise.search.certificate import check
+from rigwise.search.estimates import Estimates
+from rigwise.search.exhaustive import exhaustive
+from rigwise.search.plan import owned_machines, plan, usable_offers
+from rigwise.search.problem import PlanProblem
+from rigwise.search.space import build_space
+from rigwise.search.types import CoverEntry, World
+from rigwise.workload.choices import settle
+from rigwise.workload.job import Job, OwnedMachine
+
+TODAY = date(2026, 8, 1)
+SEEDS = st.integers(0, 2**32 - 1)
+MODEL = Model(
+    name="toy",
+    card=Card(title="Toy", reference_batch=16),
+    parameters=(Parameter(name="w", shape=(1000, 1000)),),
+    graphs={"train": Graph(ops=(), symbols={"b": 1}), "infer": Graph(ops=(), symbols={"b": 1})},
+)
+FORMAT = {"amp-bf16": "bf16", "amp-fp16": "fp16", "bf16": "bf16", "fp16": "fp16", "fp32": "fp32"}
+
+
+# A toy estimator: time is the bound divided by an efficiency that depends on everything
+
+
+def _efficiency(*facts: object) -> float:
+    return 0.2 + 0.7 * (crc32(repr(facts).encode()) % 1000) / 1000
+
+
+def _rate(device, dtype):
+    return device.peak(FORMAT[dtype]) if device.computes(FORMAT[dtype]) else np.nan
+
+
+def least_work(case, dtype, model=None):
+    return SimpleNamespace(flops=1e12 * case.batch, dtype=dtype)
+
+
+def least_step_s(work, device, count=1):
+    return work.flops / (_rate(device, work.dtype) * count)
+
+
+def least_memory_bytes(case, dtype, count, model=None):
+    return 4e9 / count
+
+
+def _step_s(case, recipe, machine):
+    """Efficiency is that of the recipe without recompute, which then only adds work."""
+    floor_s = least_step_s(least_work(case, recipe.dtype), machine.device, machine.count)
+    facts = (recipe.layout, recipe.mode, recipe.dtype, recipe.micro_batch, recipe.zero)
+    efficiency = _efficiency(facts, machine.device.id, machine.count, machine.nodes, machine.link)
+    return floor_s / efficiency * {"none": 1.0, "selective": 1.1, "full": 1.3}[recipe.recompute]
+
+
+def _memory_bytes(recipe, count):
+    kept = {"none": 1.0, "selective": 0.6, "full": 0.2}[recipe.recompute]
+    return 4e9 * (1.5 if recipe.zero == 0 else 1.5 / count) + kept * recipe.micro_batch * 1e9
+
+
+def estimate_fleet(case, recipe, machines, model=None):
+    p50 = np.array([_step_s(case, recipe, m) for m in machines])
+    wide = np.array([1.05 + 0.3 * _efficiency(m.device.id) for m in machines])
+    memory = np.array([_memory_bytes(recipe, m.count) for m in machines])
+    capacity = np.array([m.device.memory_bytes for m in machines])
+    watts = np.array([m.device.tdp_w * m.count if m.device.tdp_w else np.nan for m in machines])
+    return SimpleNamespace(
+        step_p10_s=p50 / wide,
+        step_p50_s=p50,
+        step_p90_s=p50 * wide,
+        memory_p50_bytes=memory,
+        memory_capacity_bytes=capacity,
+        fit_probability=np.clip(0.9 + (capacity - memory) / 4e9, 0, 1),
+        energy_p50_j=p50 * watts,
+    )
+
+
+PHYSICS = SimpleNamespace(
+    estimate_fleet=estimate_fleet,
+    least_work=least_work,
+    least_step_s=least_step_s,
+    least_memory_bytes=least_memory_bytes,
+)
+
+
+# Random devices, offers and jobs
+
+
+def a_device(dice, name):
+    fp32 = dice.choice([5e12, 10e12, 20e12])
+    peaks = {"fp32": fp32}
+    if dice.random() < 0.7:
+        peaks["fp16_acc32"] = fp32 * dice.choice([2, 4, 8])
+    if dice.random() < 0.5:
+        peaks["bf16_acc32"] = fp32 * dice.choice([2, 4, 8])
+    return Device(
+        id=name,
+        name=name.upper(),
+        vendor="v",
+        kind="gpu",
+        architecture="a",
+        peak_flops_per_s=peaks,
+        memory_bytes=dice.choice([3e9, 8e9, 16e9, 48e9]),
+        memory_bytes_per_s=dice.choice([3e11, 1e12]),
+        tdp_w=dice.choice([None, 100.0, 300.0]),
+    )
+
+
+def an_offer(dice, devices, number):
+    names = dice.sample(sorted(devices), k=min(len(devices), dice.choice([1, 1, 1, 2])))
+    free = dice.random() < 0.05
+    price = 0.0 if free else dice.choice([None, 0.1, 0.5, 1.0, 2.0, 5.0])
+    return Offer(
+        provider=dice.choice(["alpha", "beta"]),
+        instance=f"i{number}",
+        region=dice.choice(["", "east", "west"]),
+        device="|".join(sorted(names)),
+        accelerator="x",
+        accel_count=dice.choice([1, 1, 2, 3, 4, 8]),
+        accel_memory_bytes=None,
+        vcpus=None,
+        memory_bytes=None,
+        disk_bytes=None,
+        link=dice.choice(["", "pcie", "nvlink"]),
+        inter_node_bytes_per_s=dice.choice([None, None, 5e9]),
+        price_usd_h=price,
+        spot_price_usd_h=dice.choice([None, 0.05, 0.3, 1.0]),
+        as_of=dice.choice(["2026-07-01", "2026-02-01"]),
+        source="toy",
+        session_cap_s=7200.0 if free else None,
+    )
+
+
+def a_market(seed):
+    dice = random.Random(seed)
+    devices = {f"d{i}": a_device(dice, f"d{i}") for i in range(dice.randint(1, 4))}
+    offers = tuple(an_offer(dice, devices, i) for i in range(dice.randint(1, 8)))
+    world = World(offers=offers, device=devices.__getitem__, model=MODEL, today=TODAY, physics=PHYSICS)
+    own = OwnedMachine(name="box", device="d0", count=dice.choice([1, 2]), usd_per_h=dice.choice([0.0, 0.2]))
+    job = Job(
+        model="toy",
+        amount=dice.choice([1e3, 1e5, 1e6]),
+        unit="samples",
+        task=dice.choice(["train", "train", "infer"]),
+        batch=dice.choice([None, 1, 6, 8]),
+        deadline_s=dice.choice([None, 600.0, 7200.0, 86400.0]),
+        budget_usd=dice.choice([None, 0.5, 5.0, 50.0]),
+        confidence=dice.choice([0.5, 0.9, 0.95]),
+        spot=dice.random() < 0.5,
+        owned=(own,) if dice.random() < 0.2 else (),
+        minimize=dice.choice(["cost", "cost", "time", "energy"]),
+        top=dice.choice([1, 3]),
+    )
+    return job, world
+
+
+def quotes_of(job, world):
+    return (*owned_machines(job, world), *usable_offers(job, world).quotes)
+
+
+def solved(job, world):
+    """The plan, or None where there is none."""
+    try:
+        return plan(job, world)
+    except InfeasibleError:
+        return None
+
+
+def value_of(result):
+    return float("inf") if result is None else result.certificate.best
+
+
+def brute_force(job, world):
+    """The best values of all offers, by looking at every leaf."""
+    quotes = quotes_of(job, world)
+    if not quotes:
+        return []
+    space = build_space(settle(job, world.model), quotes, world.device)
+    goal = Goal.of(job)
+    best: dict[tuple[int, int], float] = {}
+    for value, leaf in exhaustive(space, Estimates(space, world.physics, goal.confidence), goal):
+        best.setdefault((leaf.site, leaf.quote), value)
+    return list(best.values())[: job.top]
+
+
+@settings(max_examples=1500, deadline=None)
+@given(SEEDS)
+def test_a_star_returns_what_exhaustive_search_returns(seed) -> None:
+    job, world = a_market(seed)
+    result, expected = solved(job, world), brute_force(job, world)
+    assert (result is None) == (not expected)
+    if result is not None:
+        field = {"cost": lambda p: p.cost_usd.p50, "time": lambda p: p.time_s.p50, "energy": lambda p: p.energy_j}
+        assert [field[job.minimize](p) for p in result.plans] == pytest.approx(expected, rel=1e-12)
+        assert result.certificate.gap_frac == 0
+
+
+@settings(max_examples=300, deadline=None)
+@given(SEEDS)
+def test_every_bound_is_below_every_leaf(seed) -> None:
+    job, world = a_market(seed)
+    quotes = quotes_of(job, world)
+    if not quotes:
+        return
+    space, goal = build_space(settle(job, MODEL), quotes, world.device), Goal.of(job)
+    estimates = Estimates(space, PHYSICS, goal.confidence)
+    problem = PlanProblem(space, least(space, PHYSICS), estimates, goal)
+    states = [()]
+    bound_of = {(): 0.0}
+    blocks = []
+    while states:
+        state = states.pop()
+        children = problem.expand(state)
+        if children is None:
+            blocks.append(state)
+            continue
+        for child in children:
+            bound_of[child.state] = child.bound
+            if not child.cut:
+                states.append(child.state)
+            else:  # nothing below may be allowed
+                family, below = problem.sites_below(child.state)
+                for site in below:
+                    name = space.sites[site]
+                    assert not problem.estimate((str(family), name.device_class, name.name))
+    for block in blocks:
+        for value, _ in problem.estimate(block)[:1]:
+            for length in range(4):
+                assert bound_of[block[:length]] <= value * (1 + 1e-12)
+
+
+@settings(max_examples=300, deadline=None)
+@given(SEEDS, SEEDS)
+def test_another_offer_never_worsens_the_best_plan(seed, other) -> None:
+    job, world = a_market(seed)
+    dice = random.Random(other)
+    devices = {d for offer in world.offers for d in offer.devices}
+    more = replace(an_offer(dice, {name: None for name in devices}, 99), as_of="2026-01-01")
+    assert value_of(solved(job, replace(world, offers=(*world.offers, more)))) <= value_of(solved(job, world))
+
+
+@settings(max_examples=300, deadline=None)
+@given(SEEDS, st.floats(1, 10))
+def test_relaxing_a_limit_never_worsens_the_best_plan(seed, factor) -> None:
+    job, world = a_market(seed)
+    best = value_of(solved(job, world))
+    for limit in ("deadline_s", "budget_usd"):
+        if getattr(job, limit) is not None:
+            assert value_of(solved(replace(job, **{limit: getattr(job, limit) * factor}), world)) <= best
+
+
+@settings(max_examples=200, deadline=None)
+@given(SEEDS)
+def test_a_gap_is_kept_and_certified(seed) -> None:
+    job, world = a_market(seed)
+    best, loose = solved(job, world), solved(replace(job, gap_frac=0.5, top=1), world)
+    assert (best is None) == (loose is None)
+    if loose is not None and best.certificate.best < float("inf"):
+        assert loose.certificate.best <= 1.5 * best.certificate.best * (1 + 1e-12)
+        assert loose.certificate.gap_frac <= 0.5 + 1e-12
+        found = check(loose.certificate, loose.plans, loose.job, quotes_of(job, world), world)
+        assert found == []
+
+
+@settings(max_examples=300, deadline=None)
+@given(SEEDS)
+def test_a_genuine_certificate_holds(seed) -> None:
+    job, world = a_market(seed)
+    result = solved(job, world)
+    if result is not None:
+        assert check(result.certificate, result.plans, job, quotes_of(job, world), world) == []
+
+
+def _bent(number, dice):
+    return 1.0 if number is None else number * dice.choice([0.9, 1.1]) + 0.01
+
+
+def _without_an_entry(dice, certificate):
+    cover = list(certificate.cover)
+    cover.pop(dice.randrange(len(cover)))
+    return replace(certificate, cover=tuple(cover))
+
+
+def _with_an_entry_twice(dice, certificate):
+    return replace(certificate, cover=(*certificate.cover, dice.choice(certificate.cover)))
+
+
+def _with_a_candidate_that_is_none(dice, certificate):
+    extra = CoverEntry(state=("fp64 nchw eager", "no-such-device", "1 x 1"), verdict="bound", number=1e9)
+    return replace(certificate, cover=(*certificate.cover, extra))
+
+
+def _with_a_bent_number(dice, certificate):
+    at = dice.randrange(len(certificate.cover))
+    entry = certificate.cover[at]
+    changed = replace(entry, number=_bent(entry.number, dice))
+    return replace(certificate, cover=(*certificate.cover[:at], changed, *certificate.cover[at + 1 :]))
+
+
+def _with_another_verdict(dice, certificate):
+    at = dice.randrange(len(certificate.cover))
+    entry = certificate.cover[at]
+    others = [v for v in ("estimated", "memory", "deadline", "budget", "bound") if v != entry.verdict]
+    changed = replace(entry, verdict=dice.choice(others))
+    return replace(certificate, cover=(*certificate.cover[:at], changed, *certificate.cover[at + 1 :]))
+
+
+def _with_a_better_best(dice, certificate):
+    return replace(certificate, best=certificate.best * 0.9 - 0.001)
+
+
+def _with_a_better_bound(dice, certificate):
+    return replace(certificate, lower_bound=certificate.lower_bound * 0.9 - 0.001)
+
+
+def _with_other_counts(dice, certificate):
+    name = dice.choice(["candidates", "estimated"])
+    return replace(certificate, **{name: getattr(certificate, name) + dice.choice([-1, 1])})
+
+
+@pytest.mark.parametrize(
+    "tamper",
+    [
+        _without_an_entry,
+        _with_an_entry_twice,
+        _with_a_candidate_that_is_none,
+        _with_a_bent_number,
+        _with_another_verdict,
+        _with_a_better_best,
+        _with_a_better_bound,
+        _with_other_counts,
+    ],
+)
+@settings(max_examples=100, deadline=None)
+@given(seed=SEEDS)
+def test_a_certificate_that_was_tampered_with_is_rejected(tamper, seed) -> None:
+    job, world = a_market(seed)
+    result = solved(job, world)
+    if result is not None:
+        false = tamper(random.Random(seed), result.certificate)
+        assert check(false, result.plans, job, quotes_of(job, world), world)
+
+
+@pytest.mark.parametrize(
+    "tamper",
+    [
+        lambda p: replace(p, usd_per_h=p.usd_per_h * 0.83 + 0.0137),
+        lambda p: replace(p, time_s=replace(p.time_s, p50=p.time_s.p50 * 0.99)),
+        lambda p: replace(p, cost_usd=replace(p.cost_usd, p90=p.cost_usd.p90 * 0.5 + 0.01)),
+        lambda p: replace(p, fit_probability=p.fit_probability * 0.999),
+        lambda p: replace(p, provider="gamma"),
+        lambda p: replace(p, count=p.count + 1),
+        lambda p: replace(p, dtype="fp64"),
+        lambda p: replace(p, micro_batch=7),
+        lambda p: replace(p, market="reserved"),
+    ],
+)
+@settings(max_examples=50, deadline=None)
+@given(seed=SEEDS)
+def test_a_plan_that_was_tampered_with_is_rejected(tamper, seed) -> None:
+    job, world = a_market(seed)
+    result = solved(job, world)
+    if result is not None:
+        at = random.Random(seed).randrange(len(result.plans))
+        false = (*result.plans[:at], tamper(result.plans[at]), *result.plans[at + 1 :])
+        assert check(result.certificate, false, job, quotes_of(job, world), world)
+
+
+@settings(max_examples=200, deadline=None)
+@given(SEEDS)
+def test_a_market_that_changed_is_noticed(seed) -> None:
+    """A cheaper price for every machine, or a candidate more, leaves no certificate of cost standing."""
+    job, world = a_market(seed)
+    job = replace(job, minimize="cost", owned=())
+    result = solved(job, world)
+    if result is None or result.certificate.best == 0:
+        return
+    cheaper = tuple(
+        replace(
+            offer,
+            price_usd_h=offer.price_usd_h and offer.price_usd_h / 2,
+            spot_price_usd_h=offer.spot_price_usd_h and offer.spot_price_usd_h / 2,
+        )
+        for offer in world.offers
+    )
+    for changed in (cheaper, (*world.offers, replace(world.offers[0], instance="new", price_usd_h=0.01))):
+        other = replace(world, offers=changed)
+        assert check(result.certificate, result.plans, job, quotes_of(job, other), other)
+
+
+@settings(max_examples=150, deadline=None)
+@given(SEEDS)
+def test_an_infeasible_job_names_a_change_that_is_feasible(seed) -> None:
+    """With the figures that the message names, rounded as printed, there is a plan."""
+    import re
+
+    from rigwise.units import parse_seconds, parse_usd
+
+    job, world = a_market(seed)
+    try:
+        plan(job, world)
+    except InfeasibleError as error:
+        for way in error.hint.split("; "):
+            changed = job
+            if dollars := re.search(r"under (\$[\d.,]+) there is", way):
+                changed = replace(changed, budget_usd=parse_usd(dollars[1]))
+            if time := re.search(r"within ([\d.,]+ \w+)(?: and \$[\d.,]+)? there is", way):
+                changed = replace(changed, deadline_s=parse_seconds(time[1]))
+            if changed is not job:
+                assert solved(changed, world) is not None, error

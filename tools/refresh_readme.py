@@ -1,0 +1,53 @@
+"""Run the commands of README.md and write what they print below them.
+
+    python tools/refresh_readme.py [--check]
+
+A command stands in a ``console`` block after ``$``. With --check nothing is written, and the exit
+code is 1 if a block is out of date; ``plan`` is left out then, because its answer depends on the day.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+README = Path(__file__).parents[1] / "README.md"
+BLOCK = re.compile(r"```console\n\$ rigwise (.*)\n(?:(?!```).*\n)*```")
+
+
+def answer(arguments: str) -> str:
+    """What the command prints into a pipe of 80 columns."""
+    settings = {**os.environ, "COLUMNS": "80", "PYTHONUTF8": "1"}
+    command = [sys.executable, "-m", "rigwise", *shlex.split(arguments)]
+    printed = subprocess.run(command, env=settings, capture_output=True, text=True, encoding="utf-8", check=True).stdout
+    return "\n".join(line.rstrip() for line in printed.strip("\n").splitlines())
+
+
+def refreshed(text: str, *, skip: str = "") -> str:
+    """The page with every block as the commands print it now, but for commands that start with ``skip``."""
+
+    def block(match: re.Match[str]) -> str:
+        arguments = match.group(1)
+        if skip and arguments.startswith(skip):
+            return match.group()
+        return f"```console\n$ rigwise {arguments}\n{answer(arguments)}\n```"
+
+    return BLOCK.sub(block, text)
+
+
+def main(check: bool) -> int:
+    """Write the page, or say whether it is current."""
+    text = README.read_text(encoding="utf-8")
+    fresh = refreshed(text, skip="plan" if check else "")
+    if check:
+        return 0 if fresh == text else 1
+    README.write_text(fresh, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main("--check" in sys.argv[1:]))
