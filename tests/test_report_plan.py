@@ -10,7 +10,7 @@ import pytest
 
 from rigwise.errors import MissingExtraError
 from rigwise.report import plots
-from rigwise.report.binding import with_binding
+from rigwise.report.evidence import with_evidence
 from rigwise.report.plan_page import plan_page
 
 COMMAND = "rigwise plan job.toml --budget '$100'"
@@ -25,7 +25,7 @@ def recorded() -> dict:
 
 @pytest.fixture(scope="module")
 def document(recorded) -> dict:
-    return with_binding(recorded)
+    return with_evidence(recorded)
 
 
 @pytest.fixture(scope="module")
@@ -78,11 +78,13 @@ def test_the_page_refers_to_nothing_outside(page) -> None:
 
 def test_every_part_is_on_the_page(page, document) -> None:
     words = " ".join(Page(page).words)
-    for sentence in (*document["plans"][0]["why"], *document["advice"], *document["excluded"], COMMAND):
+    reasons = [group["reason"] for group in document["excluded"]]
+    for sentence in (*document["plans"][0]["why"], *document["advice"], *reasons, COMMAND):
         assert sentence in words
     for plan in document["plans"]:
         assert plan["instance"] in words
         assert plan["price_date"] in words
+        assert f"price of plan {plan['rank']}, {plan['price_date']}" in words
     for count in (document["certificate"]["candidates"], *document["certificate"]["pruned"].values()):
         assert f"{count:,}" in words
 
@@ -135,7 +137,7 @@ def test_limits_are_drawn_where_they_are_near(document) -> None:
         job = {**document["job"], "deadline_s": deadline_s, "budget_usd": None}
         spec = json.dumps(plots.cost_against_time({**document, "job": job}).to_dict())
         assert ("deadline" in spec) == near
-        assert bool(plots.limits_out_of_sight({**document, "job": job})) == (deadline_s is not None and not near)
+        assert [limit["near"] for limit in plots.limits({**document, "job": job})] == ([near] if deadline_s else [])
 
 
 @pytest.mark.parametrize("quantity", ["cost_usd", "time_s"])
@@ -162,5 +164,5 @@ def test_a_plan_without_limits_energy_or_price_date_has_a_page(document) -> None
     bare = {"energy_j": None, "price_date": "", "kind": "own"}
     plans = [{**plan, **bare} for plan in document["plans"][:1]]
     job = {**document["job"], "deadline_s": None, "budget_usd": None}
-    sparse = {**document, "job": job, "plans": plans, "frontier": plans, "excluded": {}, "advice": [], "assumed": []}
+    sparse = {**document, "job": job, "plans": plans, "frontier": plans, "excluded": [], "advice": [], "assumed": []}
     assert "unknown" in " ".join(Page(plan_page(sparse)).words)

@@ -24,7 +24,7 @@ def answer(arguments: str) -> str:
     settings = {**os.environ, "COLUMNS": "80", "PYTHONUTF8": "1"}
     command = [sys.executable, "-m", "rigwise", *shlex.split(arguments)]
     printed = subprocess.run(command, env=settings, capture_output=True, text=True, encoding="utf-8", check=True).stdout
-    return "\n".join(line.rstrip() for line in printed.strip("\n").splitlines())
+    return "\n".join(line.rstrip() for line in printed.splitlines()).strip("\n")
 
 
 def refreshed(text: str, *, skip: str = "") -> str:

@@ -17,13 +17,17 @@ from rigwise.estimate.collective import (
     tree_all_reduce_s,
 )
 from rigwise.estimate.columns import columns
+from rigwise.estimate.fleet import estimate_fleet
+from rigwise.estimate.micro_step import micro_step
 from rigwise.estimate.op_time import op_times
-from rigwise.estimate.predict import machine_of, predict, work_of
+from rigwise.estimate.predict import groups_of, machine_of, predict, work_of
 from rigwise.estimate.roofline import compute_s, memory_s
 from rigwise.estimate.step import step_times
 from rigwise.facts.catalogue import device, devices
 from rigwise.graph.load import load_model
+from rigwise.machine.machine import Machine
 from rigwise.workload.case import Case, Parallel
+from rigwise.workload.lower import Recipe
 from rigwise.workload.resolve import resolve
 from rigwise.workload.table import FORMATS
 
@@ -76,11 +80,50 @@ def test_a_better_device_is_never_slower(fields, where, quantity, factor):
     better = replace(where, **{quantity: getattr(where, quantity) * factor})
     resolved = resolve(Case(device=where.id, batch=8, **fields), model)
     try:
-        machines = [machine_of(resolved.case, d) for d in (where, better)]
-        times = step_times(work_of(model, resolved, where), machines, load_calibration())
+        step = work_of(model, resolved, where)
     except RigwiseError:
         return
-    assert times.total_s[1] <= times.total_s[0] * (1 + 1e-9)
+    calibration, totals = load_calibration(), []
+    for one in (where, better):
+        on_device = columns([one], calibration)
+        micro, _ = micro_step(step.table, on_device, calibration, "nhwc")
+        groups = groups_of(resolved.case, machine_of(resolved.case, one))
+        totals.append(step_times(step, micro.pick(), groups, on_device, calibration).total_s[0])
+    assert totals[1] <= totals[0] * (1 + 1e-9)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    fields=st.sampled_from([f for f in CASES if f["task"] == "train"]),
+    where=st.sampled_from(WHOLE),
+    split=st.sampled_from([(1, 1, 64), (1, 4, 16), (4, 1, 16), (4, 4, 4), (8, 8, 1)]),
+    zero=st.integers(0, 3),
+)
+def test_the_fleet_and_a_single_prediction_agree(fields, where, split, zero):
+    """The search and ``predict`` must tell the same story, from two ways of computing it."""
+    count, micro_steps, micro_batch = split
+    model = load_model(fields["model"])
+    recompute = fields.get("recompute", "none")
+    parallel = Parallel(zero=zero, micro_batch=micro_batch)
+    batch = count * micro_steps * micro_batch
+    case = Case(device=where.id, count=count, batch=batch, parallel=parallel, **fields)
+    try:
+        p = predict(case, model)
+    except RigwiseError:
+        p = None
+    dtype = fields.get("dtype") or ("bf16" if fields["model"].startswith("llama") else "fp32")
+    recipe = Recipe(dtype=dtype, micro_batch=micro_batch, recompute=recompute, zero=zero)
+    found = estimate_fleet(case, recipe, [Machine(device=where, count=count)], model)
+    if p is None:
+        assert np.isnan(found.step_p50_s[0])
+        return
+    assert found.step_p50_s[0] == pytest.approx(p.step_time_s["p50"])
+    assert found.step_p90_s[0] == pytest.approx(p.step_time_s["p90"])
+    assert found.bound_s[0] == pytest.approx(p.bound_s)
+    assert found.memory_p50_bytes[0] == pytest.approx(p.peak_memory_bytes["p50"])
+    assert found.fit_probability[0] == pytest.approx(p.fit_probability)
+    if p.energy_j:
+        assert found.energy_p50_j[0] == pytest.approx(p.energy_j["p50"])
 
 
 @settings(max_examples=60, deadline=None)

@@ -19,7 +19,6 @@ from rigwise.errors import InfeasibleError
 from rigwise.facts.device import Device
 from rigwise.facts.offer import Offer
 from rigwise.graph.graph import Card, Graph, Model, Parameter
-from rigwise.search.astar import AStar
 from rigwise.search.bounds import Goal, least
 from rigwise.search.certificate import check
 from rigwise.search.estimates import Estimates
@@ -198,7 +197,7 @@ def brute_force(job, world):
     space = build_space(settle(job, world.model), quotes, world.device)
     goal = Goal.of(job)
     best: dict[tuple[int, int], float] = {}
-    for value, leaf in exhaustive(space, Estimates(space, world.physics, goal.confidence), goal):
+    for value, leaf in exhaustive(space, Estimates(space, world.physics), goal):
         best.setdefault((leaf.site, leaf.quote), value)
     return list(best.values())[: job.top]
 
@@ -223,7 +222,7 @@ def test_every_bound_is_below_every_leaf(seed) -> None:
     if not quotes:
         return
     space, goal = build_space(settle(job, MODEL), quotes, world.device), Goal.of(job)
-    estimates = Estimates(space, PHYSICS, goal.confidence)
+    estimates = Estimates(space, PHYSICS)
     problem = PlanProblem(space, least(space, PHYSICS), estimates, goal)
     states = [()]
     bound_of = {(): 0.0}

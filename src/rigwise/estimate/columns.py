@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,6 +91,13 @@ def columns(
         node_scale=column([(node.get(d.architecture, 7) / 12.0) ** power.node_exponent for d in devices]),
         is_cpu=np.array([d.kind == "cpu" for d in devices])[:, None, None],
     )
+
+
+def stack(parts: Sequence[DeviceColumns]) -> DeviceColumns:
+    """Several columns as one, in that order."""
+    arrays = [f.name for f in fields(DeviceColumns) if f.name != "devices"]
+    joined: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in parts]) for name in arrays}
+    return DeviceColumns(devices=tuple(device for part in parts for device in part.devices), **joined)
 
 
 def _peak(device: Device, number_format: str) -> float:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from rigwise.estimate import bound
 from rigwise.estimate.bound import LeastWork, least_step_s
 from rigwise.estimate.calibration import load_calibration
 from rigwise.estimate.collective import Network, alone, as_columns, network_of
-from rigwise.estimate.columns import columns
+from rigwise.estimate.columns import DeviceColumns, columns, stack
 from rigwise.estimate.interval import fit_probability, quantiles, time_spread
 from rigwise.estimate.memory import WorkingSet, capacity_bytes, peak_memory, working_set
 from rigwise.estimate.micro_step import MicroStep, micro_step
@@ -84,13 +85,15 @@ def estimate_fleet(
     for index, machine in enumerate(machines):
         shared = case.batch % machine.count == 0 and (case.batch // machine.count) % recipe.micro_batch == 0
         if shared and not machine.device.missing():
-            by_format.setdefault(_best_format(machine.device), []).append(index)
+            by_format.setdefault(_facts(_Known(machine.device)).best_format, []).append(index)
     for best_format, members in by_format.items():
         try:
             kept = _kept(case, _of_one_device(recipe), best_format, held)
         except RigwiseError:
             continue
-        able = [i for i in members if kept.computes(machines[i].device) and _network(machines[i]) is not None]
+        able = [
+            i for i in members if kept.formats <= _facts(_Known(machines[i].device)).formats and _network(machines[i])
+        ]
         if able:
             results[:, able] = _estimate(kept, recipe, [machines[i] for i in able])
     return FleetEstimate(**dict(zip(FleetEstimate.__dataclass_fields__, results, strict=True)))
@@ -151,39 +154,88 @@ class _Held:
         return isinstance(other, _Held) and self.model is other.model
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
+class _Known:
+    """A device or machine as a cache key: known by identity, since neither has a hash."""
+
+    thing: Any
+
+    def __hash__(self) -> int:
+        return id(self.thing)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Known) and self.thing is other.thing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Facts:
+    """What estimates need of one device."""
+
+    column: DeviceColumns
+    best_format: str
+    formats: frozenset[str]
+    spread: float
+    capacity_bytes: float
+
+
+@lru_cache(maxsize=4096)
+def _facts(known: _Known) -> _Facts:
+    device, calibration = known.thing, load_calibration()
+    formats = frozenset(f for f in FORMATS if device.computes(f))
+    return _Facts(
+        column=columns([device], calibration),
+        best_format=best_format_of(device) if formats & {"bf16", "fp16", "fp32"} else "fp32",
+        formats=formats,
+        spread=time_spread(device, calibration),
+        capacity_bytes=capacity_bytes(device, calibration.memory_terms),
+    )
+
+
+@lru_cache(maxsize=65536)
+def _network_of(known: _Known) -> Network | None:
+    constants = load_calibration().collective
+    try:
+        return network_of(known.thing, constants) if known.thing.count > 1 else alone(constants)
+    except RigwiseError:
+        return None
+
+
+def _network(machine: Machine) -> Network | None:
+    """The links of a machine, None where it has several devices and no known link."""
+    return _network_of(_Known(machine))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Kept:
     """One lowering of a job at every micro-batch size, and each device's times as they are asked for.
 
     Attributes:
         step: The work; its columns run over ``batches``.
         batches: Micro-batch sizes: the divisors of the global batch that are powers of two.
+        formats: Number formats that the work computes in.
         held: What the operators hold ``[batches]``.
         least: The floor of one step of the whole job.
-        times: By device id, columns over ``batches``.
+        times: By device, columns over ``batches``.
     """
 
     step: StepWork
     batches: tuple[int, ...]
+    formats: frozenset[str]
     held: WorkingSet
     least: LeastWork
-    times: dict[str, MicroStep]
-
-    def computes(self, device: Device) -> bool:
-        """Whether a device has every number format of the work."""
-        table = self.step.table
-        return all(device.computes(FORMATS[f]) for f in set(table.number_format[table.flops[:, 0] > 0].tolist()))
+    times: dict[_Known, MicroStep]
 
     def on(self, devices: Sequence[Device], size: int) -> MicroStep:
         """Times of the micro-batch size with that index on each of the devices."""
-        unknown = list({d.id: d for d in devices if d.id not in self.times}.values())
+        keys = [_Known(d) for d in devices]
+        unknown = list(dict.fromkeys(key for key in keys if key not in self.times))
         if unknown:
-            calibration = load_calibration()
-            on_devices = columns(unknown, calibration)
-            whole, _ = micro_step(self.step.table, on_devices, calibration, device_layout(self.step.case))
-            for row, device in enumerate(unknown):
-                self.times[device.id] = MicroStep(**{f.name: getattr(whole, f.name)[row] for f in fields(whole)})
-        picked = [self.times[d.id] for d in devices]
+            layout, calibration = device_layout(self.step.case), load_calibration()
+            on_devices = stack([_facts(key).column for key in unknown])
+            whole, _ = micro_step(self.step.table, on_devices, calibration, layout)
+            for row, key in enumerate(unknown):
+                self.times[key] = MicroStep(**{f.name: getattr(whole, f.name)[row] for f in fields(whole)})
+        picked = [self.times[key] for key in keys]
         return MicroStep(**{f.name: np.array([getattr(m, f.name)[size] for m in picked]) for f in fields(MicroStep)})
 
 
@@ -216,50 +268,23 @@ def _kept(case: Case, recipe: Recipe, best_format: str, holder: _Held) -> _Kept:
     step = StepWork(
         case=resolved.case, work=work, table=table, update=update_work(work.update_ops), sizes=resolved.sizes
     )
-    held = working_set(table, sizes, resolved.case)
-    return _Kept(step, batches, held, _least_work(case, recipe.dtype, holder), {})
-
-
-@lru_cache(maxsize=1024)
-def _known_network(key: tuple[object, ...], holder: _Machine) -> Network | None:
-    del key
-    constants = load_calibration().collective
-    try:
-        return network_of(holder.machine, constants) if holder.machine.count > 1 else alone(constants)
-    except RigwiseError:
-        return None
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Machine:
-    """A machine on its way past a cache key that already says all that matters."""
-
-    machine: Machine
-
-    def __hash__(self) -> int:
-        return 0
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Machine)
-
-
-def _network(machine: Machine) -> Network | None:
-    """The links of a machine, None where it has several devices and no known link."""
-    key = (machine.device.id, machine.count, machine.nodes, machine.link, machine.inter_node_bytes_per_s)
-    return _known_network(key, _Machine(machine))
-
-
-def _best_format(device: Device) -> str:
-    try:
-        return best_format_of(device)
-    except RigwiseError:
-        return "fp32"
+    computing = set(table.number_format[table.flops[:, 0] > 0].tolist())
+    return _Kept(
+        step=step,
+        batches=batches,
+        formats=frozenset(FORMATS[f] for f in computing),
+        held=working_set(table, sizes, resolved.case),
+        least=_least_work(case, recipe.dtype, holder),
+        times={},
+    )
 
 
 def _estimate(kept: _Kept, recipe: Recipe, machines: Sequence[Machine]) -> Array:
     """The rows of ``FleetEstimate`` for machines that can all run the recipe."""
     calibration = load_calibration()
     devices = [m.device for m in machines]
+    facts = [_facts(_Known(d)) for d in devices]
+    on_devices = stack([f.column for f in facts])
     parallel = replace(kept.step.case.parallel, zero=recipe.zero, micro_batch=recipe.micro_batch)
     case = replace(kept.step.case, parallel=parallel, layout=recipe.layout, mode=recipe.mode)
     step = replace(kept.step, case=case)
@@ -271,18 +296,18 @@ def _estimate(kept: _Kept, recipe: Recipe, machines: Sequence[Machine]) -> Array
         micro_steps=case.batch / (count * recipe.micro_batch),
         network=as_columns([network for m in machines if (network := _network(m)) is not None]),
     )
-    times = step_times(step, kept.on(devices, size), groups, columns(devices, calibration), calibration)
+    times = step_times(step, kept.on(devices, size), groups, on_devices, calibration)
     floors = np.array([least_step_s(kept.least, m.device, m.count) for m in machines])
-    spread = np.array([time_spread(d, calibration) for d in devices])
+    spread = np.array([f.spread for f in facts])
     time_s = quantiles(times.total_s, spread, floors)
     held = WorkingSet(**{f.name: getattr(kept.held, f.name)[size] for f in fields(WorkingSet)})
-    is_cpu = np.array([d.kind == "cpu" for d in devices])
+    is_cpu = on_devices.is_cpu[:, 0, 0]
     peaks = [
         peak_memory(step.work, held, case, count, calibration.memory_terms, is_cpu=flag).peak_bytes
         for flag in (False, True)
     ]
     memory = quantiles(np.where(is_cpu, peaks[1], peaks[0]), calibration.interval.memory)
-    capacity = np.array([capacity_bytes(d, calibration.memory_terms) for d in devices])
+    capacity = np.array([f.capacity_bytes for f in facts])
     chance = fit_probability(memory["p50"], capacity, calibration.interval)
     rows = (
         time_s["p10"],

@@ -132,11 +132,14 @@ _SURE_TEXT = (
 
 
 def _trade_text(document: Document) -> str:
-    far = plots.limits_out_of_sight(document)
-    dashed = f" Far outside: {' and '.join(far)}." if far else " Dashed lines are the job's limits."
+    near, far = (
+        [limit["text"] for limit in plots.limits(document) if limit["near"] is is_near] for is_near in (True, False)
+    )
     return (
         "Numbers are ranks. The line joins plans that nothing beats in both time and cost; whiskers reach from the "
-        "10th to the 90th percentile." + dashed
+        "10th to the 90th percentile."
+        + (f" Dashed: {' and '.join(near)}." if near else "")
+        + (f" Far outside: {' and '.join(far)}." if far else "")
     )
 
 
@@ -185,27 +188,28 @@ def _certificate(certificate: Document) -> Markup:
     ]
     text = (
         "Every candidate was estimated, or cut because a physical bound already loses. "
-        "A checker that shares no code with the search proves it again: "
+        "A checker of its own proves it again: "
     )
     how = tag("p", text, tag("code", "rigwise plan verify PLAN.json"))
     return tag("section", tag("h2", "Certificate"), how, table({"": "keep", "value": "number", "why": ""}, facts))
 
 
-def _excluded(offers_by_reason: Mapping[str, int]) -> Markup | None:
-    if not offers_by_reason:
+def _excluded(excluded: Sequence[Document]) -> Markup | None:
+    if not excluded:
         return None
-    ranked = sorted(offers_by_reason.items(), key=lambda pair: -pair[1])
-    rows = table({"reason": "", "offers": "number"}, [[reason, f"{n:,}"] for reason, n in ranked])
+    ranked = sorted(excluded, key=lambda group: -group["count"])
+    rows = table({"reason": "", "offers": "number"}, [[group["reason"], f"{group['count']:,}"] for group in ranked])
     return tag("section", tag("h2", "Offers left out"), rows, class_="facts")
 
 
-def _assumptions(document: Document) -> Markup | None:
-    dates = sorted({plan["price_date"] for plan in document["plans"] if plan["price_date"]})
+def _assumptions(document: Document) -> Markup:
     lines = [f"assumed: {sentence}" for sentence in document["assumed"]]
-    lines += [f"prices of {' to '.join(dict.fromkeys((dates[0], dates[-1])))}"] if dates else []
-    lines += [f"planned on {document['today']}: a price as old as --max-price-age does not count"]
-    lines += ["the figures of each device and their sources: rigwise devices ID; of each price: rigwise offers --json"]
-    return _listed("What this rests on", lines)
+    lines += [f"the age of prices was counted on {document['today']}"]
+    grades = sorted({plan["provenance"] for plan in document["plans"] if "provenance" in plan})
+    lines += [f"the constants are for: {', '.join(grades)}"] if grades else []
+    rows = [[row["figure"], row["source"]] for row in document.get("sources", ())]
+    sources = table({"figure": "keep", "source": ""}, rows) if rows else None
+    return tag("section", tag("h2", "What this rests on"), tag("ul", *(tag("li", line) for line in lines)), sources)
 
 
 def _repeat(command: str) -> Markup | None:

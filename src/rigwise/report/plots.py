@@ -55,8 +55,8 @@ def cost_against_time(document: Document, *, width_px: int = 720) -> Any:
     alt = _altair()
     plans = [_point(plan) for plan in reversed(document["plans"])]  # the best is drawn last, on top
     frontier = [_point(plan) for plan in document["frontier"]]
-    limits = [limit for limit in _limits(document) if limit["near"]]
-    x, y = (_position(a, q, [*plans, *frontier], limits) for a, q in ((alt.X, "time_s"), (alt.Y, "cost_usd")))
+    near = [limit for limit in limits(document) if limit["near"]]
+    x, y = (_position(a, q, [*plans, *frontier], near) for a, q in ((alt.X, "time_s"), (alt.Y, "cost_usd")))
     stairs = _chart(alt, frontier).mark_line(interpolate="step-after", color=BLUE, opacity=0.7)
     across = _chart(alt, plans).mark_rule(color=BLUE, opacity=0.5).encode(x="time_s_p10:Q", x2="time_s_p90:Q", y=y)
     along = _chart(alt, plans).mark_rule(color=BLUE, opacity=0.5).encode(x=x, y="cost_usd_p10:Q", y2="cost_usd_p90:Q")
@@ -66,7 +66,7 @@ def cost_against_time(document: Document, *, width_px: int = 720) -> Any:
     words = [_words(alt, plans[:-1], "rank", dy=-11), _words(alt, plans[-1:], "rank", dy=15)]
     words += [_words(alt, frontier[-1:], "name", dy=-11)] if frontier and not frontier[-1]["rank"] else []
     placed = [layer.encode(x=x, y=y) for layer in (stairs, dots, points, *words)]
-    return _dress(alt.layer(*_limit_lines(alt, limits, x, y), across, along, *placed), width_px, 300)
+    return _dress(alt.layer(*_limit_lines(alt, near, x, y), across, along, *placed), width_px, 300)
 
 
 def time_by_what_binds(document: Document, *, width_px: int = 720) -> Any:
@@ -122,9 +122,20 @@ def intervals(document: Document, quantity: str, *, width_px: int = 720) -> Any:
     return _dress(alt.layer(*layers), width_px, 30 * len(rows))
 
 
-def limits_out_of_sight(document: Document) -> list[str]:
-    """The job's limits that lie so far from every plan that ``cost_against_time`` leaves them out."""
-    return [limit["text"] for limit in _limits(document) if not limit["near"]]
+def limits(document: Document) -> list[dict[str, Any]]:
+    """Deadline and budget of the job: ``quantity``, its value, ``text``, and whether it is ``near`` the plans.
+
+    Only what is near is drawn in ``cost_against_time``: a far limit would squeeze the plans together.
+    """
+    job, found = document["job"], []
+    for quantity, limit, word, show in (
+        ("time_s", job["deadline_s"], "deadline", format_seconds),
+        ("cost_usd", job["budget_usd"], "budget", format_usd),
+    ):
+        if limit is not None:
+            near = limit <= _NEAR * max(plan[quantity]["p90"] for plan in (*document["plans"], *document["frontier"]))
+            found.append({"quantity": quantity, quantity: limit, "text": f"{word} {show(limit)}", "near": near})
+    return found
 
 
 def svg(chart: Any) -> str:
@@ -176,22 +187,9 @@ def _point(plan: Document) -> dict[str, Any]:
     return row
 
 
-def _limits(document: Document) -> list[dict[str, Any]]:
-    """Deadline and budget of the job as rows to draw, and whether they are near the plans."""
-    job, found = document["job"], []
-    for quantity, limit, word, show in (
-        ("time_s", job["deadline_s"], "deadline", format_seconds),
-        ("cost_usd", job["budget_usd"], "budget", format_usd),
-    ):
-        if limit is not None:
-            near = limit <= _NEAR * max(plan[quantity]["p90"] for plan in (*document["plans"], *document["frontier"]))
-            found.append({"quantity": quantity, quantity: limit, "text": f"{word} {show(limit)}", "near": near})
-    return found
-
-
-def _limit_lines(alt: Any, limits: Sequence[Document], x: Any, y: Any) -> list[Any]:
+def _limit_lines(alt: Any, near: Sequence[Document], x: Any, y: Any) -> list[Any]:
     layers = []
-    for limit in limits:
+    for limit in near:
         is_time = limit["quantity"] == "time_s"
         line = _chart(alt, [limit]).encode(x=x) if is_time else _chart(alt, [limit]).encode(y=y)
         place = {"align": "right", "dx": -5, "dy": 10} if is_time else {"align": "left", "dx": 5, "dy": -7}
@@ -209,12 +207,12 @@ def _words(alt: Any, rows: Sequence[Document], field: str, dy: int) -> Any:
 
 
 def _position(
-    channel: Any, quantity: str, rows: Sequence[Document], limits: Sequence[Document] = (), *, at: str = ""
+    channel: Any, quantity: str, rows: Sequence[Document], near: Sequence[Document] = (), *, at: str = ""
 ) -> Any:
     """The encoding of time or cost along an axis that holds everything that is drawn."""
     alt = _altair()
     values = [row[f"{quantity}_{p}"] for row in rows for p in ("p10", "p90")]
-    values += [limit[quantity] for limit in limits if limit["quantity"] == quantity]
+    values += [limit[quantity] for limit in near if limit["quantity"] == quantity]
     low, high = min(values), max(values)
     is_log = low > 0 and high / low > _LOG_FROM_RATIO
     domain = [0.8 * low, 1.25 * high] if is_log else [0.0, 1.05 * high]

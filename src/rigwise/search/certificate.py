@@ -101,11 +101,10 @@ class _Block:
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """What the estimates of a block say: the best objective, the least time, recipes that need no estimate."""
+    """What the estimates of a block say: the best objective and the least time."""
 
     best: float
     quickest_s: float
-    spared: int
 
 
 # The candidates and their bounds, again
@@ -223,24 +222,22 @@ def _total_faults(
     question: _Question, found: dict[State, _Found], below: dict[State, list[_Block]], certificate: Certificate
 ) -> Iterator[str]:
     """What is wrong with the figures at the head of the certificate."""
-    counts = Counter({"candidates": 0, "estimated": 0, **dict.fromkeys(REASONS, 0)})
+    counts = Counter({"candidates": 0, **dict.fromkeys(("memory", "deadline", "budget"), 0)})
     bounds = [inf]
     for entry in certificate.cover:
         for block in below.get(entry.state, []):
             leaves = len(question.recipes(block.family, block.place.machine.count)) * len(block.place.prices)
-            if entry.verdict == "estimated":
-                spared = found[block.state].spared * len(block.place.prices) if certificate.method == "astar" else 0
-                counts["estimated"] += leaves - spared
-                counts["bound"] += spared
-            else:
-                counts[block.verdict or "bound"] += leaves
+            if entry.verdict != "estimated" and block.verdict:
+                counts[block.verdict] += leaves
             counts["candidates"] += leaves
         if entry.verdict == "bound" and entry.number is not None:
             bounds.append(entry.number)
     best = min((outcome.best for outcome in found.values()), default=inf)
     lower_bound = min(best, *bounds)
     gap = best / lower_bound - 1 if lower_bound > 0 else float(best > 0)
-    said = {"candidates": certificate.candidates, "estimated": certificate.estimated, **certificate.pruned}
+    said = {"candidates": certificate.candidates, **certificate.pruned}
+    if certificate.estimated + sum(certificate.pruned.values()) != certificate.candidates:
+        yield "the leaves that were estimated and those that were not do not add up to the candidates"
     for name, number in counts.items():
         if said.get(name) != number:
             yield f"{said.get(name)} leaves are said to be {name}, there are {number}"
@@ -267,10 +264,7 @@ def _estimates(question: _Question, blocks: list[_Block]) -> dict[State, _Found]
             of_recipe.setdefault(recipe, []).append(block)
     best: dict[State, float] = {block.state: inf for block in blocks}
     quickest_s = dict(best)
-    fit_plainly: set[tuple[State, int, int]] = set()
-    spared: Counter[State] = Counter()
-    for recipe in sorted(of_recipe, key=lambda r: r.recompute != "none"):
-        members = of_recipe[recipe]
+    for recipe, members in of_recipe.items():
         fleet = world.physics.estimate_fleet(task.case, recipe, [b.place.machine for b in members], world.model)
         p50_s, p90_s = task.steps * np.asarray(fleet.step_p50_s), task.steps * np.asarray(fleet.step_p90_s)
         late_s, energy_j = question.late(p50_s, p90_s), task.steps * np.asarray(fleet.energy_p50_j)
@@ -278,15 +272,10 @@ def _estimates(question: _Question, blocks: list[_Block]) -> dict[State, _Found]
         for i, block in enumerate(members):
             if p50_s[i] < quickest_s[block.state]:
                 quickest_s[block.state] = float(p50_s[i])
-            twin = (block.state, recipe.micro_batch, recipe.zero)
-            if recipe.recompute != "none":
-                spared[block.state] += twin in fit_plainly
-            elif fits[i]:
-                fit_plainly.add(twin)
             if fits[i]:
                 value = _best_price(question, block.place, (float(p50_s[i]), float(late_s[i]), float(energy_j[i])))
                 best[block.state] = min(best[block.state], value)
-    return {state: _Found(best[state], quickest_s[state], spared[state]) for state in best}
+    return {state: _Found(best[state], quickest_s[state]) for state in best}
 
 
 def _best_price(question: _Question, place: _Place, outcome: tuple[float, float, float]) -> float:

@@ -2,9 +2,6 @@
 
 One call to the estimator serves one recipe on many machines, so a machine that is asked for
 brings along those that the search is likely to ask for next. Tables hold nan until then.
-
-Recompute repeats part of the forward pass and changes nothing else. So a recipe with
-recompute is slower than the same one without, and is estimated only where that one does not fit.
 """
 
 from __future__ import annotations
@@ -52,16 +49,12 @@ class Table:
     known: Mask
     columns: dict[str, Array]
 
-    def fits(self, confidence: float) -> Mask:
-        """Where an estimate is known and fits with at least this probability ``[recipes, machines]``."""
-        return np.asarray(self.columns["fit_probability"] >= confidence)
-
 
 class Estimates:
     """Estimates of the recipes of a space on its machines, filled in on demand."""
 
-    def __init__(self, space: Space, physics: Physics, confidence: float) -> None:
-        self._space, self._physics, self._confidence = space, physics, confidence
+    def __init__(self, space: Space, physics: Physics) -> None:
+        self._space, self._physics = space, physics
         index: dict[tuple[object, ...], int] = {}
         machines: list[Machine] = []
         for site in space.sites:
@@ -79,21 +72,20 @@ class Estimates:
             self._tables[family] = self._empty_table(family)
         return self._tables[family]
 
-    def rows(self, family: Family, site: int, company: Mask) -> Indices:
-        """Rows of ``table`` that are worth looking at on a site; they are filled in now.
+    def rows(self, family: Family, site: int) -> tuple[Indices, Indices]:
+        """Rows of ``table`` that a site's devices can use: without recompute, and with it."""
+        table = self.table(family)
+        rows = np.flatnonzero(table.valid[:, self.machine_of_site[site]])
+        is_plain = table.plain[rows] == rows
+        return rows[is_plain], rows[~is_plain]
 
-        Args:
-            family: Which table.
-            site: Index of the site.
-            company: Machines to estimate along ``[machines]``.
-        """
-        table, machine = self.table(family), int(self.machine_of_site[site])
-        rows = np.flatnonzero(table.valid[:, machine])
-        plain = rows[table.plain[rows] == rows]
-        self._fill(table, plain, machine, company)
-        tight = rows[~table.fits(self._confidence)[table.plain[rows], machine]]
-        self._fill(table, tight, machine, company)
-        return np.union1d(plain, tight)
+    def ensure(self, family: Family, rows: Indices, site: int, company: Mask) -> None:
+        """Fill in some rows for a site, and for the machines in ``company`` along with it."""
+        table, machine = self.table(family), self.machine_of_site[site]
+        for row in rows[~table.known[rows, machine]]:
+            wanted = table.valid[row] & ~table.known[row] & company
+            wanted[machine] = True
+            self._estimate(table, int(row), wanted)
 
     def fill(self, family: Family) -> Table:
         """The whole table of a family."""
@@ -101,15 +93,6 @@ class Estimates:
         for row in range(len(table.recipes)):
             self._estimate(table, row, table.valid[row] & ~table.known[row])
         return table
-
-    def _fill(self, table: Table, rows: Indices, machine: int, company: Mask) -> None:
-        for row in rows[~table.known[rows, machine]]:
-            wanted = table.valid[row] & ~table.known[row] & company
-            plain = table.plain[row]
-            if plain != row:
-                wanted &= table.known[plain] & ~table.fits(self._confidence)[plain]
-            wanted[machine] = True
-            self._estimate(table, int(row), wanted)
 
     def _estimate(self, table: Table, row: int, wanted: Mask) -> None:
         where = np.flatnonzero(wanted)

@@ -45,7 +45,7 @@ def plan(job: Job, world: World) -> PlanResult:
         raise nothing_to_rent(selection.excluded)
     space = build_space(task, quotes, world.device)
     floor, goal = least(space, world.physics), Goal.of(job)
-    estimates = Estimates(space, world.physics, goal.confidence)
+    estimates = Estimates(space, world.physics)
     problem = PlanProblem(space, floor, estimates, goal)
     search: AStar[State, Leaf] = AStar(problem, (), gap_frac=job.gap_frac)
     ranked = _ranking(search, job.top)

@@ -129,14 +129,14 @@ def _steps(job: Job, case: Case, *, has_sequence: bool) -> int:
 def recipes(family: Family, batch: int, count: int, training: bool, recomputes: tuple[str, ...]) -> tuple[Recipe, ...]:
     """All recipes of a family on ``count`` data-parallel devices.
 
-    The micro-batch is a power of two, or the whole share of a replica, that divides the share.
+    The micro-batch is a power of two that divides what each of them gets of the batch.
 
     >>> family = Family(dtype="fp32", layout="nchw", mode="eager")
     >>> [r.micro_batch for r in recipes(family, 24, 2, False, ("none",))]
-    [12, 4, 2, 1]
+    [4, 2, 1]
     """
     share = batch // count
-    sizes = sorted({share} | {2**k for k in range(share.bit_length()) if share % 2**k == 0}, reverse=True)
+    sizes = [2**k for k in reversed(range(share.bit_length())) if share % 2**k == 0]
     stages = ZERO_STAGES if training and count > 1 else (0,)
     return tuple(
         Recipe(

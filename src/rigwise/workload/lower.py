@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from rigwise.graph.graph import Model, Parameter
@@ -104,10 +104,18 @@ def lower_model(model: Model, lowering: Lowering) -> Work:
 
 @lru_cache(maxsize=256)
 def _lowered(question: _Question) -> Work:
-    return _lower(question.model, question.lowering)
+    """Fuse and recompute on top of what every mode and policy share."""
+    lowering = question.lowering
+    shared = replace(lowering, mode="eager", recompute="none")
+    if shared == lowering:
+        return _in_formats(question.model, lowering)
+    work = _lowered(_Question(question.model, shared))
+    ops = fuse(work.step_ops) if lowering.mode == "compiled" else work.step_ops
+    return replace(work, step_ops=recompute(ops, lowering.recompute))
 
 
-def _lower(model: Model, lowering: Lowering) -> Work:
+def _in_formats(model: Model, lowering: Lowering) -> Work:
+    """Adapters, attention and number formats of an eager step without recompute."""
     ops = model.graph(lowering.task).ops
     training = lowering.task == "train"
     precision = precision_of(lowering.dtype, lowering.best_format)
@@ -121,9 +129,6 @@ def _lower(model: Model, lowering: Lowering) -> Work:
     if lowering.attention == "math":
         ops = expand_attention(ops)
     ops = lower(ops, precision)
-    if lowering.mode == "compiled":
-        ops = fuse(ops)
-    ops = recompute(ops, lowering.recompute)
     full = lowering.method == "full"
     frozen = 0 if training and full else model.parameter_count
     frozen += sum(p.elements for p in model.parameters if not p.trainable) if training and full else 0

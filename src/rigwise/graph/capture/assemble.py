@@ -64,32 +64,36 @@ class _Capture:
 
     def _solved(self, task: str, attempt: _Attempt, check: Graph) -> Graph:
         """The graph with these symbols free, proven on the trace ``check``."""
-        graph = self._aligned(task, attempt)
+        if not attempt.free:
+            return self._proven(task, self.trace(task, {}, DEPTH), {}, check)
         sizes = {symbol: check.symbols[symbol] for symbol in attempt.free}
+        traces: list[Graph] = []
+        fault: Exception | None = None
+        for index in range(_MAX_SAMPLES):
+            traces.append(self.trace(task, {symbol: sample[index] for symbol, sample in attempt.free.items()}, DEPTH))
+            if len(traces) < 2:
+                continue
+            try:
+                return self._proven(task, align(traces), sizes, check)
+            except (UndecidedError, _NotPredictedError) as error:
+                fault = error
+        raise CaptureError(f"the sizes of {self.subject.name} ({task}) follow no rule: {fault}")
+
+    def _proven(self, task: str, graph: Graph, sizes: Mapping[str, int], check: Graph) -> Graph:
+        """The graph, folded and with all its layers, if it predicts the trace ``check`` operator by operator."""
         if self.stacks:
             one_more = [stack.left_out(DEPTH + 1, DEPTH) for stack in self.stacks]
             found = difference(evaluate(fold(graph, one_more), sizes), fold(check))
         else:
             found = difference(evaluate(graph, sizes), check)
         if found:
-            raise CaptureError(f"the symbolic graph of {self.subject.name} ({task}) does not predict it: {found}")
+            raise _NotPredictedError(found)
         whole = fold(graph, [stack.left_out(stack.groups, DEPTH) for stack in self.stacks])
-        return replace(whole, symbols=sizes)
+        return replace(whole, symbols=dict(sizes))
 
-    def _aligned(self, task: str, attempt: _Attempt) -> Graph:
-        if not attempt.free:
-            return self.trace(task, {}, DEPTH)
-        traces: list[Graph] = []
-        undecided: UndecidedError | None = None
-        for index in range(_MAX_SAMPLES):
-            sizes = {symbol: samples[index] for symbol, samples in attempt.free.items()}
-            traces.append(self.trace(task, sizes, DEPTH))
-            try:
-                if len(traces) > 1:
-                    return align(traces)
-            except UndecidedError as error:
-                undecided = error
-        raise CaptureError(f"the sizes of {self.subject.name} ({task}) are no polynomials: {undecided}")
+
+class _NotPredictedError(Exception):
+    """The solution so far does not predict a fresh trace: operator, what it predicts and what is there."""
 
 
 def capture(subject: Subject, *, whole: bool = False) -> Model:

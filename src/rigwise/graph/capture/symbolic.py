@@ -205,7 +205,7 @@ class _Solver:
 def window(side: Size, axis: int, attrs: Mapping[str, Any], kernel: Sequence[Any]) -> Size | None:
     """The side after a window slides over it, None where that is no polynomial with one floor.
 
-    >>> str(window(Dim(((1, (Atom("p"),)),)), 0, {"stride": (2, 2), "padding": (3, 3)}, (7, 7)))
+    >>> str(window(polynomial({(Atom("p"),): 1}), 0, {"stride": (2, 2), "padding": (3, 3)}, (7, 7)))
     '(p+1)//2'
     """
     if isinstance(side, int):
@@ -217,14 +217,12 @@ def window(side: Size, axis: int, attrs: Mapping[str, Any], kernel: Sequence[Any
     add = 2 * padding - dilation * (kernel[axis] - 1) - 1 + stride
     if attrs.get("ceil_mode"):
         add += stride - 1
-    terms: dict[Monomial, int] = {monomial: c for c, monomial in side.terms}
+    if len(side.terms) == 1 and side.terms[0][0] == 1 and len(side.terms[0][1]) == 1:
+        (atom,) = side.terms[0][1]
+        return polynomial({(Atom(atom.symbol, atom.add + add * atom.div, atom.div * stride),): 1})
     if stride == 1:
-        terms[()] = terms.get((), 0) + add
-        return polynomial(terms)
-    if len(side.terms) != 1 or side.terms[0][0] != 1 or len(side.terms[0][1]) != 1:
-        return None
-    atom = side.terms[0][1][0]
-    return polynomial({(Atom(atom.symbol, atom.add + add * atom.div, atom.div * stride),): 1})
+        return polynomial({**{monomial: c for c, monomial in side.terms}, (): add})
+    return None
 
 
 def _along(value: Any, axis: int, default: Any) -> Any:
