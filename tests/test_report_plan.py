@@ -7,7 +7,9 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from rigwise.cli.main import root as command_line
 from rigwise.errors import MissingExtraError
 from rigwise.report import plots
 from rigwise.report.evidence import with_evidence
@@ -166,3 +168,22 @@ def test_a_plan_without_limits_energy_or_price_date_has_a_page(document) -> None
     job = {**document["job"], "deadline_s": None, "budget_usd": None}
     sparse = {**document, "job": job, "plans": plans, "frontier": plans, "excluded": [], "advice": [], "assumed": []}
     assert "unknown" in " ".join(Page(plan_page(sparse)).words)
+
+
+def test_the_command_writes_the_page_and_the_document(tmp_path) -> None:
+    job = Path(__file__).parents[1] / "examples" / "finetune-llama.toml"
+    files = ["--output", str(tmp_path / "plan.json"), "--report", str(tmp_path / "plan.html")]
+    result = CliRunner().invoke(command_line, ["plan", str(job), *files, "--quiet"])
+    assert result.exit_code == 0, result.output
+    answer = json.loads((tmp_path / "plan.json").read_text(encoding="utf-8"))
+    Page((tmp_path / "plan.html").read_text(encoding="utf-8"))
+    assert answer["plans"][0]["device"] in result.stdout
+
+
+def test_a_missing_extra_leaves_no_file(tmp_path, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "altair", None)
+    arguments = ["plan", "resnet18", "--samples", "1e6", "--device", "t4"]
+    files = ["--output", str(tmp_path / "plan.json"), "--report", str(tmp_path / "plan.html")]
+    result = CliRunner().invoke(command_line, [*arguments, *files])
+    assert isinstance(result.exception, MissingExtraError)
+    assert list(tmp_path.iterdir()) == []

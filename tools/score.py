@@ -47,6 +47,7 @@ MODELS = {
     "convnext_tiny": "convnext-tiny", "convnext_base": "convnext-base", "BERT-Large": "bert-large",
 }  # fmt: skip
 DTYPES = {
+    "fp32": "fp32",
     "fp32 (TF32 off)": "fp32",
     "amp_fp16": "amp-fp16",
     "amp_bf16": "amp-bf16",
@@ -54,7 +55,14 @@ DTYPES = {
     "fp64": "fp64",
     "bf16": "bf16",
 }
-GEMM_DTYPES = {"bfloat16": "bf16", "fp16": "fp16", "fp8": "fp8", "fp32 (TF32 off)": "fp32", "fp32": "fp32"}
+GEMM_DTYPES = {
+    "fp32": "fp32",
+    "bfloat16": "bf16",
+    "fp16": "fp16",
+    "fp8": "fp8",
+    "fp32 (TF32 off)": "fp32",
+    "fp32": "fp32",
+}
 
 
 class Scored(NamedTuple):
@@ -87,7 +95,7 @@ def case_of(row: dict[str, str]) -> Case | None:
     model = zoo_name(row["model"])
     task = {"infer": "infer", "fwd": "infer", "train": "train"}.get(row["task"])
     dtype = DTYPES.get(row["precision"])
-    if not model or task is None or dtype is None or not row["batch"] or row["count"] != "1":
+    if not model or task is None or dtype is None or not row["batch"].isdigit() or row["count"] != "1":
         return None
     if model.startswith("resnet") and row["source"] == "cnn-benchmarks" and task == "infer":
         return None  # timed in training mode

@@ -26,7 +26,7 @@ from rigwise.search.exhaustive import exhaustive
 from rigwise.search.plan import owned_machines, plan, usable_offers
 from rigwise.search.problem import PlanProblem
 from rigwise.search.space import build_space
-from rigwise.search.types import CoverEntry, World
+from rigwise.search.types import KEEP, RECOMPUTE, CoverEntry, World
 from rigwise.workload.choices import settle
 from rigwise.workload.job import Job, OwnedMachine
 
@@ -239,12 +239,12 @@ def test_every_bound_is_below_every_leaf(seed) -> None:
                 states.append(child.state)
             else:  # nothing below may be allowed
                 family, below = problem.sites_below(child.state)
-                for site in below:
-                    name = space.sites[site]
-                    assert not problem.estimate((str(family), name.device_class, name.name))
+                for site in (space.sites[i] for i in below):
+                    for kind in (KEEP, RECOMPUTE)[: len(space.task.recomputes)]:
+                        assert not problem.estimate((str(family), site.device_class, site.name, kind))
     for block in blocks:
         for value, _ in problem.estimate(block)[:1]:
-            for length in range(4):
+            for length in range(5):
                 assert bound_of[block[:length]] <= value * (1 + 1e-12)
 
 

@@ -86,12 +86,11 @@ def command(*, target: tuple[str, ...], own: str | None, output: str | None, rep
             print_json(infeasible_document(job, error))
         raise
     answer = document(result)
+    page = _page(answer) if report else ""
     if output:
         write_output(output, _json_text(answer), quiet=quiet)
     if report:
-        from rigwise.report.plan_page import plan_page
-
-        write_output(report, plan_page(answer, command=_typed()), quiet=quiet)
+        write_output(report, page, quiet=quiet)
     if as_json:
         print_json(answer)
     else:
@@ -159,7 +158,11 @@ def _json_text(answer: Any) -> str:
     return json.dumps(as_plain(answer), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
 
 
-def _typed() -> str:
+def _page(answer: dict[str, Any]) -> str:
+    """The report, with the command as it was typed."""
     import shlex
 
-    return "rigwise " + shlex.join(sys.argv[1:])
+    from rigwise.report.evidence import with_evidence
+    from rigwise.report.plan_page import plan_page
+
+    return plan_page(with_evidence(answer), command="rigwise " + shlex.join(sys.argv[1:]))

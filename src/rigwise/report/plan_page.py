@@ -18,6 +18,7 @@ _J_PER_KWH = 3.6e6
 
 #: Objective -> how the best plan is called.
 _SUPERLATIVE = {"cost": "cheapest", "time": "fastest", "energy": "most frugal", "carbon": "lowest in carbon"}
+_METHOD = {"astar": "A*", "exhaustive": "exhaustive"}
 _VERB = {"rent": "Rent", "buy": "Buy", "own": "Use your own", "mixed": "Combine"}
 
 
@@ -184,7 +185,11 @@ def _certificate(certificate: Document) -> Markup:
         ["best found", show(certificate["best"]), ""],
         ["lower bound", show(certificate["lower_bound"]), "nothing that was cut can be below it"],
         ["gap", f"{100 * certificate['gap_frac']:.3g} %", ""],
-        ["search", format_seconds(certificate["wall_s"]), certificate["method"]],
+        [
+            "search",
+            format_seconds(certificate["wall_s"]),
+            {"astar": "A*"}.get(certificate["method"], certificate["method"]),
+        ],
     ]
     text = (
         "Every candidate was estimated, or cut because a physical bound already loses. "

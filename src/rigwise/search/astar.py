@@ -35,7 +35,7 @@ class Child(Generic[S]):
 
     Attributes:
         state: The state.
-        bound: No leaf below has a smaller value.
+        bound: No leaf below has a smaller value; infinite if none below is allowed.
         cut: Why no leaf below can be allowed; empty if one may be.
     """
 
@@ -120,8 +120,8 @@ class AStar(Generic[S, L]):
         return [*self._closed, *(Covered(state, "bound", bound) for bound, _, state in self._open)]
 
     def _admit(self, child: Child[S], parent_bound: float) -> None:
-        if child.cut:
-            self._closed.append(Covered(child.state, child.cut, child.bound))
+        if child.bound == float("inf") or child.cut:
+            self._closed.append(Covered(child.state, child.cut or "bound", child.bound))
         else:
             # among equals the youngest first: it is the deepest
             heappush(self._open, (max(child.bound, parent_bound), -next(self._order), child.state))

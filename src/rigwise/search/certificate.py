@@ -24,7 +24,7 @@ from rigwise.machine.machine import Machine
 from rigwise.market.money import rental_usd
 from rigwise.market.offers import OWNED, SPOT, Quote
 from rigwise.market.spot import ASSUMED, time_factor
-from rigwise.search.types import REASONS, Array, Certificate, CoverEntry, Plan, State, World, site_name
+from rigwise.search.types import KEEP, REASONS, RECOMPUTE, Array, Certificate, CoverEntry, Plan, State, World, site_name
 from rigwise.workload.choices import Family, Task, recipes, settle, usable_devices
 from rigwise.workload.job import Job
 from rigwise.workload.lower import Recipe
@@ -67,9 +67,11 @@ class _Question:
     def budget_usd(self) -> float:
         return inf if self.job.budget_usd is None else self.job.budget_usd
 
-    def recipes(self, family: Family, count: int) -> tuple[Recipe, ...]:
+    def recipes(self, family: Family, count: int, kind: str = "") -> tuple[Recipe, ...]:
+        """All recipes, or those that keep activations, or those that compute them again."""
         case = self.task.case
-        return recipes(family, case.batch, count, case.task == "train", self.task.recomputes)
+        every = recipes(family, case.batch, count, case.task == "train", self.task.recomputes)
+        return tuple(recipe for recipe in every if kind in ("", KEEP if recipe.recompute == "none" else RECOMPUTE))
 
     def late(self, p50_s: Array, p90_s: Array) -> Array:
         """Time that the job's confidence says is enough."""
@@ -99,11 +101,16 @@ class _Block:
     number: float
 
 
+#: A block's recipes that keep activations, or those that compute them again.
+_Part = tuple[State, str]
+
+
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """What the estimates of a block say: the best objective and the least time."""
+    """What the estimates of a part say: least objective, the same if memory were no limit, least time."""
 
     best: float
+    relaxed: float
     quickest_s: float
 
 
@@ -174,28 +181,39 @@ def _bound(question: _Question, place: _Place, least_s: float, need_bytes: float
 
 
 def _cover_faults(question: _Question, blocks: dict[State, _Block], certificate: Certificate) -> Iterator[str]:
-    below: dict[State, list[_Block]] = {}
-    for block in blocks.values():
-        for length in range(4):
-            below.setdefault(block.state[:length], []).append(block)
-    seen = Counter(block.state for entry in certificate.cover for block in below.get(entry.state, []))
-    for state in blocks:
-        if seen[state] != 1:
-            yield f"{_words(state)} is covered {seen[state]} times"
-    estimated = [b for entry in certificate.cover if entry.verdict == "estimated" for b in below.get(entry.state, [])]
-    found = _estimates(question, estimated)
-    for block in estimated:
-        quickest_s = found[block.state].quickest_s
-        if quickest_s < block.least_s * (1 - 1e-9):
-            yield f"{_words(block.state)}: the bound of {block.least_s:g} s is above an estimate, {quickest_s:g} s"
+    below = _parts_below(question, blocks)
+    seen = Counter(part for entry in certificate.cover for part in below.get(entry.state, []))
+    for part in below[()]:
+        if seen[part] != 1:
+            yield f"{_words((*part[0], part[1]))} is covered {seen[part]} times"
+    estimated = [p for entry in certificate.cover if entry.verdict == "estimated" for p in below.get(entry.state, [])]
+    twins = [(e.state[:3], KEEP) for e in certificate.cover if e.state[3:] == (RECOMPUTE,) and e.state[:3] in blocks]
+    found = _estimates(question, blocks, list(dict.fromkeys([*estimated, *twins])))
+    for (state, kind), outcome in found.items():
+        if outcome.quickest_s < blocks[state].least_s * (1 - 1e-9):
+            yield f"{_words((*state, kind))}: an estimate of {outcome.quickest_s:g} s is below the bound"
     for entry in certificate.cover:
         if entry.state not in below:
             yield f"{_words(entry.state)} is no candidate"
         elif entry.verdict == "estimated":
-            yield from _differs(entry, min(found[block.state].best for block in below[entry.state]))
+            yield from _differs(entry, min(found[part].best for part in below[entry.state]))
+        elif entry.state[3:] == (RECOMPUTE,) and entry.verdict == "bound":
+            yield from _too_low(question, entry, found[entry.state[:3], KEEP].relaxed, certificate.best)
         else:
-            yield from _entry_faults(question, entry, below[entry.state], certificate.best)
-    yield from _total_faults(question, found, below, certificate)
+            yield from _entry_faults(question, entry, [blocks[s] for s, _ in below[entry.state]], certificate.best)
+    yield from _count_faults(question, blocks, below, certificate)
+    yield from _total_faults(question, min((found[part].best for part in estimated), default=inf), certificate)
+
+
+def _parts_below(question: _Question, blocks: dict[State, _Block]) -> dict[State, list[_Part]]:
+    """The parts of the candidate tree under each of its states."""
+    below: dict[State, list[_Part]] = {(): []}
+    kinds = (KEEP,) if question.task.recomputes == ("none",) else (KEEP, RECOMPUTE)
+    for state in blocks:
+        for kind in kinds:
+            for length in range(5):
+                below.setdefault((*state, kind)[:length], []).append((state, kind))
+    return below
 
 
 def _differs(entry: CoverEntry, expected: float) -> Iterator[str]:
@@ -204,43 +222,44 @@ def _differs(entry: CoverEntry, expected: float) -> Iterator[str]:
         yield f"{_words(entry.state)}: {entry.verdict} says {number:g}, it is {expected:g}"
 
 
+def _too_low(question: _Question, entry: CoverEntry, bound: float, best: float) -> Iterator[str]:
+    if bound * (1 + question.job.gap_frac) < best * (1 - 1e-9):
+        yield f"{_words(entry.state)}: its bound of {bound:g} does not exclude it, the best is {best:g}"
+    yield from _differs(entry, bound)
+
+
 def _entry_faults(question: _Question, entry: CoverEntry, inside: list[_Block], best: float) -> Iterator[str]:
     """What is wrong with a part of the cover that was not looked at."""
     if entry.verdict == "bound":
-        expected = min((block.number for block in inside if not block.verdict), default=inf)
-        if expected * (1 + question.job.gap_frac) < best * (1 - 1e-9):
-            yield f"{_words(entry.state)}: its bound of {expected:g} does not exclude it, the best is {best:g}"
+        yield from _too_low(question, entry, min((b.number for b in inside if not b.verdict), default=inf), best)
     elif entry.verdict in REASONS and all(block.verdict == entry.verdict for block in inside):
-        expected = min(block.number for block in inside)
+        yield from _differs(entry, min(block.number for block in inside))
     else:
         yield f"{_words(entry.state)} is not ruled out by {entry.verdict}"
-        return
-    yield from _differs(entry, expected)
 
 
-def _total_faults(
-    question: _Question, found: dict[State, _Found], below: dict[State, list[_Block]], certificate: Certificate
+def _count_faults(
+    question: _Question, blocks: dict[State, _Block], below: dict[State, list[_Part]], certificate: Certificate
 ) -> Iterator[str]:
-    """What is wrong with the figures at the head of the certificate."""
-    counts = Counter({"candidates": 0, **dict.fromkeys(("memory", "deadline", "budget"), 0)})
-    bounds = [inf]
+    """What is wrong with the numbers of leaves."""
+    counts = Counter(dict.fromkeys(("estimated", *REASONS), 0))
     for entry in certificate.cover:
-        for block in below.get(entry.state, []):
-            leaves = len(question.recipes(block.family, block.place.machine.count)) * len(block.place.prices)
-            if entry.verdict != "estimated" and block.verdict:
-                counts[block.verdict] += leaves
-            counts["candidates"] += leaves
-        if entry.verdict == "bound" and entry.number is not None:
-            bounds.append(entry.number)
-    best = min((outcome.best for outcome in found.values()), default=inf)
-    lower_bound = min(best, *bounds)
-    gap = best / lower_bound - 1 if lower_bound > 0 else float(best > 0)
-    said = {"candidates": certificate.candidates, **certificate.pruned}
-    if certificate.estimated + sum(certificate.pruned.values()) != certificate.candidates:
-        yield "the leaves that were estimated and those that were not do not add up to the candidates"
-    for name, number in counts.items():
+        for state, kind in below.get(entry.state, []):
+            block = blocks[state]
+            verdict = "estimated" if entry.verdict == "estimated" else block.verdict or "bound"
+            leaves = len(question.recipes(block.family, block.place.machine.count, kind))
+            counts[verdict] += leaves * len(block.place.prices)
+    said = {"candidates": certificate.candidates, "estimated": certificate.estimated, **certificate.pruned}
+    for name, number in {"candidates": counts.total(), **counts}.items():
         if said.get(name) != number:
             yield f"{said.get(name)} leaves are said to be {name}, there are {number}"
+
+
+def _total_faults(question: _Question, best: float, certificate: Certificate) -> Iterator[str]:
+    """What is wrong with the figures at the head of the certificate."""
+    bounds = [entry.number for entry in certificate.cover if entry.verdict == "bound" and entry.number is not None]
+    lower_bound = min([best, *bounds])
+    gap = best / lower_bound - 1 if lower_bound > 0 else float(best > 0)
     for name, value, expected in (
         ("best", certificate.best, best),
         ("lower bound", certificate.lower_bound, lower_bound),
@@ -255,31 +274,37 @@ def _total_faults(
 # The estimates, again
 
 
-def _estimates(question: _Question, blocks: list[_Block]) -> dict[State, _Found]:
-    """What the estimator says of every recipe of these blocks."""
+def _estimates(question: _Question, blocks: dict[State, _Block], parts: list[_Part]) -> dict[_Part, _Found]:
+    """What the estimator says of every recipe of these parts."""
     task, world = question.task, question.world
-    of_recipe: dict[Recipe, list[_Block]] = {}
-    for block in blocks:
-        for recipe in question.recipes(block.family, block.place.machine.count):
-            of_recipe.setdefault(recipe, []).append(block)
-    best: dict[State, float] = {block.state: inf for block in blocks}
-    quickest_s = dict(best)
+    of_recipe: dict[Recipe, list[_Part]] = {}
+    for part in parts:
+        block = blocks[part[0]]
+        for recipe in question.recipes(block.family, block.place.machine.count, part[1]):
+            of_recipe.setdefault(recipe, []).append(part)
+    found = {part: _Found(inf, inf, inf) for part in parts}
     for recipe, members in of_recipe.items():
-        fleet = world.physics.estimate_fleet(task.case, recipe, [b.place.machine for b in members], world.model)
+        machines = [blocks[state].place.machine for state, _ in members]
+        fleet = world.physics.estimate_fleet(task.case, recipe, machines, world.model)
         p50_s, p90_s = task.steps * np.asarray(fleet.step_p50_s), task.steps * np.asarray(fleet.step_p90_s)
         late_s, energy_j = question.late(p50_s, p90_s), task.steps * np.asarray(fleet.energy_p50_j)
         fits = np.asarray(fleet.fit_probability) >= question.job.confidence
-        for i, block in enumerate(members):
-            if p50_s[i] < quickest_s[block.state]:
-                quickest_s[block.state] = float(p50_s[i])
-            if fits[i]:
-                value = _best_price(question, block.place, (float(p50_s[i]), float(late_s[i]), float(energy_j[i])))
-                best[block.state] = min(best[block.state], value)
-    return {state: _Found(best[state], quickest_s[state]) for state in best}
+        for i, part in enumerate(members):
+            if isnan(p50_s[i]):
+                continue
+            times = (float(p50_s[i]), float(late_s[i]), float(energy_j[i]))
+            value = _best_price(question, blocks[part[0]].place, times)
+            before = found[part]
+            found[part] = _Found(
+                best=min(before.best, value if fits[i] else inf),
+                relaxed=min(before.relaxed, value),
+                quickest_s=min(before.quickest_s, times[0]),
+            )
+    return found
 
 
 def _best_price(question: _Question, place: _Place, outcome: tuple[float, float, float]) -> float:
-    """The smallest allowed value of the objective over the prices of a place."""
+    """The smallest allowed value of the objective over the prices of a place, if memory is no limit."""
     p50_s, late_s, energy_j = outcome
     best = inf
     for _, usd_per_h, factor in place.prices:

@@ -17,6 +17,9 @@ from rigwise.search.types import Array, Physics
 from rigwise.workload.choices import Family
 from rigwise.workload.lower import Recipe
 
+#: Recompute is worth a look where a recipe fits with less than this probability without it.
+_TIGHT = 0.9
+
 Indices = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
@@ -84,6 +87,8 @@ class Estimates:
         table, machine = self.table(family), self.machine_of_site[site]
         for row in rows[~table.known[rows, machine]]:
             wanted = table.valid[row] & ~table.known[row] & company
+            if table.plain[row] != row:
+                wanted &= table.columns["fit_probability"][table.plain[row]] < _TIGHT
             wanted[machine] = True
             self._estimate(table, int(row), wanted)
 

@@ -20,7 +20,7 @@ from rigwise.search.problem import Leaf, PlanProblem
 from rigwise.search.relax import infeasible, nothing_to_rent
 from rigwise.search.robust import with_odds
 from rigwise.search.space import build_space
-from rigwise.search.types import REASONS, Certificate, CoverEntry, Plan, PlanResult, State, World
+from rigwise.search.types import KEEP, REASONS, Certificate, CoverEntry, Plan, PlanResult, State, World
 from rigwise.workload.choices import settle
 from rigwise.workload.job import Job, check_job
 
@@ -239,11 +239,10 @@ def _counts(problem: PlanProblem, parts: Iterable[tuple[State, str]]) -> Counter
         family, below = problem.sites_below(state)
         for index in below:
             site = sites[index]
-            recipes = len(problem.space.recipes(family, site.machine.count))
-            if verdict == "estimated":
-                counts["estimated"] += problem.looked_at[state] * site.prices
-                counts["bound"] += (recipes - problem.looked_at[state]) * site.prices
-            else:
-                limit = int(problem.sites[family.dtype].verdict[index])
-                counts["bound" if limit == -1 else REASONS[limit]] += recipes * site.prices
+            recipes = problem.space.recipes(family, site.machine.count)
+            if len(state) == 4:
+                recipes = tuple(r for r in recipes if (r.recompute == "none") == (state[3] == KEEP))
+            limit = int(problem.sites[family.dtype].verdict[index])
+            reason = "estimated" if verdict == "estimated" else "bound" if limit == -1 else REASONS[limit]
+            counts[reason] += len(recipes) * site.prices
     return counts

@@ -1,4 +1,12 @@
-"""The planning problem as A* sees it: states, choices, bounds, and blocks of recipes at prices."""
+"""The planning problem as A* sees it: states, choices, bounds, and blocks of recipes at prices.
+
+A state names a family (number format, layout, mode), a device class, a site, and whether
+activations are kept or computed again; below that, recipes and prices form a block.
+
+Recompute repeats part of the forward pass and changes nothing else, so no recipe is quicker
+with it than without. What the recipes of a site would take if memory were no limit therefore
+bounds what they take with recompute.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +20,9 @@ import numpy as np
 from rigwise.market.money import rental_usd
 from rigwise.search.astar import Child
 from rigwise.search.bounds import Z90, Goal, Least, SiteBounds, judge
-from rigwise.search.estimates import Estimates, Indices, Mask, Table
+from rigwise.search.estimates import Estimates, Indices, Mask
 from rigwise.search.space import Space
-from rigwise.search.types import REASONS, Array, State
+from rigwise.search.types import KEEP, REASONS, RECOMPUTE, Array, State
 from rigwise.workload.choices import Family
 
 
@@ -32,20 +40,34 @@ class Leaf(NamedTuple):
     cost_usd: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What recipes take at prices; arrays ``[recipes, prices]``.
+
+    Attributes:
+        value: Of the objective, infinite where a limit is not kept.
+        relaxed: The same if memory were no limit.
+        time_s, cost_usd: At the goal's quantile.
+    """
+
+    value: Array
+    relaxed: Array
+    time_s: Array
+    cost_usd: Array
+
+
 class PlanProblem:
     """One goal on a space. Several problems share one set of estimates.
 
     Attributes:
         sites: What the bounds say, by number format.
         leaves: Best allowed leaf of every block that was estimated, at each of its prices.
-        looked_at: Recipes that were estimated for a block; recompute excludes the others.
     """
 
     def __init__(self, space: Space, floor: Least, estimates: Estimates, goal: Goal) -> None:
         self.space, self.estimates, self.goal = space, estimates, goal
         self.sites = {dtype: judge(space, floor, goal, dtype) for dtype in floor.time_s}
         self.leaves: list[Leaf] = []
-        self.looked_at: dict[State, int] = {}
         self._family = {str(family): family for family in space.task.families}
         self._site = {(site.device_class, site.name): i for i, site in enumerate(space.sites)}
         classes: dict[str, list[int]] = {}
@@ -55,43 +77,32 @@ class PlanProblem:
         self._machine_bound = {dtype: self._by_machine(sites) for dtype, sites in self.sites.items()}
         self._values: dict[tuple[int, int], float] = {}
 
+    # What A* asks
+
     def expand(self, state: State) -> Sequence[Child[State]] | None:
-        """The next choice: family, then device class, then site; a site is a block."""
-        if len(state) == 3:
+        """The next choice: family, device class, site, recompute or not; then comes a block."""
+        if len(state) == 4:
             return None
+        if len(state) == 3:
+            return self._recompute_or_not(state)
         return [child for further in self._next(state) for child in self._child(further)]
 
     def estimate(self, block: State) -> Sequence[tuple[float, Leaf]]:
-        """The best recipe of a site at each price, if any keeps the limits.
-
-        Recompute repeats part of the forward pass and changes nothing else, so a recipe takes no
-        less time with it than without. It is looked at only where the recipe without it does not
-        fit, and would be good enough if it did.
-        """
-        family, site = self._family[block[0]], self._site[block[1], block[2]]
-        plain, again = self.estimates.rows(family, site)
-        cutoff = self._cutoff()
-        company = self._machine_bound[family.dtype] < cutoff
-        self.estimates.ensure(family, plain, site, company)
-        table = self.estimates.table(family)
-        found = self._outcome(table, plain, site)
-        hopeful = plain[~found.fits & (found.relaxed < cutoff).any(axis=1)]
-        again = again[np.isin(table.plain[again], hopeful)]
-        if again.size:
-            self.estimates.ensure(family, again, site, company)
-            plain = np.concatenate([plain, again])
-            found = self._outcome(table, plain, site)
-        self.looked_at[block] = len(plain)
+        """The best recipe of a block at each price, if any keeps the limits."""
+        family, site, rows = self._block(block)
+        found = self._outcome(family, site, rows)
         leaves = []
         for price, row in enumerate(np.argmin(found.value, axis=0)):
             value = float(found.value[row, price])
             if value < np.inf:
                 quote = int(self.space.sites[site].quote[price])
                 time_s, cost_usd = float(found.time_s[row, price]), float(found.cost_usd[row, price])
-                leaves.append((value, Leaf(family, site, int(plain[row]), quote, time_s, cost_usd)))
+                leaves.append((value, Leaf(family, site, int(rows[row]), quote, time_s, cost_usd)))
                 self._values[site, quote] = min(value, self._values.get((site, quote), np.inf))
         self.leaves += [leaf for _, leaf in leaves]
         return sorted(leaves, key=lambda pair: (pair[0], pair[1].cost_usd, pair[1].time_s))
+
+    # States
 
     def sites_below(self, state: State) -> tuple[Family, Indices]:
         """The family of a state, and the sites below it that can compute in its number format."""
@@ -123,22 +134,28 @@ class PlanProblem:
             return (Child(state, float(number.min()), REASONS[verdict[0]]),)
         return self.expand(state) or ()
 
-    def _by_machine(self, sites: SiteBounds) -> Array:
-        bound = np.full(len(self.estimates.machines), np.inf)
-        free = sites.candidate & (sites.verdict == -1)
-        np.minimum.at(bound, self.estimates.machine_of_site[free], sites.number[free])
-        return bound
+    def _recompute_or_not(self, state: State) -> Sequence[Child[State]]:
+        family, (site,) = self.sites_below(state)
+        keep = Child((*state, KEEP), float(self.sites[family.dtype].number[site]))
+        if len(self.space.task.recomputes) == 1:
+            return (keep,)
+        relaxed = self._outcome(*self._block(keep.state)).relaxed
+        return keep, Child((*state, RECOMPUTE), float(relaxed.min()))
 
-    def _cutoff(self) -> float:
-        """Value of the last of the plans that were asked for, as far as they are known."""
-        top = self.space.task.job.top
-        known = nsmallest(top, self._values.values())
-        return known[-1] if len(known) == top else np.inf
+    def _block(self, block: State) -> tuple[Family, int, Indices]:
+        """Family, site and recipes of a block; recipes are rows of the family's table."""
+        family, site = self._family[block[0]], self._site[block[1], block[2]]
+        plain, again = self.estimates.rows(family, site)
+        return family, site, plain if block[3] == KEEP else again
 
-    def _outcome(self, table: Table, rows: Indices, site: int) -> Outcome:
+    # Estimates
+
+    def _outcome(self, family: Family, site: int, rows: Indices) -> Outcome:
         """Time, cost and value of recipes on one site at all its kept prices."""
+        self.estimates.ensure(family, rows, site, self._company(family))
         goal, here, steps = self.goal, self.space.sites[site], self.space.task.steps
-        column = {name: values[rows, self.estimates.machine_of_site[site]] for name, values in table.columns.items()}
+        machine = self.estimates.machine_of_site[site]
+        column = {name: values[rows, machine] for name, values in self.estimates.table(family).columns.items()}
         p50_s, p90_s = steps * column["step_p50_s"], steps * column["step_p90_s"]
         time_s = quantile_s(p50_s, p90_s, goal.z if goal.late else 0.0)[:, None] * here.time_factor
         late_s = quantile_s(p50_s, p90_s, goal.z)[:, None] * here.time_factor
@@ -147,29 +164,21 @@ class PlanProblem:
         value = {"time": time_s, "cost": cost, "energy": energy}[goal.objective]
         allowed = (late_s <= min(goal.deadline_s, here.limit_s)) & (dear <= goal.budget_usd)
         allowed &= ~np.isnan(energy) | (not goal.known_energy)
-        fits = column["fit_probability"] >= goal.confidence
         relaxed = np.where(allowed, value, np.inf)
-        return Outcome(
-            value=np.where(fits[:, None], relaxed, np.inf), relaxed=relaxed, fits=fits, time_s=time_s, cost_usd=cost
-        )
+        fits = (column["fit_probability"] >= goal.confidence)[:, None]
+        return Outcome(value=np.where(fits, relaxed, np.inf), relaxed=relaxed, time_s=time_s, cost_usd=cost)
 
+    def _company(self, family: Family) -> Mask:
+        """Machines that may still be better than the plans that were asked for, as far as they are known."""
+        top = self.space.task.job.top
+        known = nsmallest(top, self._values.values())
+        return np.asarray(self._machine_bound[family.dtype] < (known[-1] if len(known) == top else np.inf))
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """What recipes take at prices; arrays ``[recipes, prices]``.
-
-    Attributes:
-        value: Of the objective, infinite where a limit is not kept.
-        relaxed: The same if memory were no limit.
-        fits: Whether memory is enough ``[recipes]``.
-        time_s, cost_usd: At the goal's quantile.
-    """
-
-    value: Array
-    relaxed: Array
-    fits: Mask
-    time_s: Array
-    cost_usd: Array
+    def _by_machine(self, sites: SiteBounds) -> Array:
+        bound = np.full(len(self.estimates.machines), np.inf)
+        free = sites.candidate & (sites.verdict == -1)
+        np.minimum.at(bound, self.estimates.machine_of_site[free], sites.number[free])
+        return bound
 
 
 def quantile_s(p50_s: Array, p90_s: Array, z: float) -> Array:

@@ -25,8 +25,10 @@ from rigwise.workload.lower import Recipe
 
 Array = NDArray[np.float64]
 
-#: A state by the names of the choices made: family, device class, site. The empty one is the root.
+#: A state by the names of the choices made: family, device class, site, and whether activations
+#: are kept or computed again. The empty one is the root.
 State = tuple[str, ...]
+KEEP, RECOMPUTE = "keep", "recompute"
 
 #: Ways in which leaves can be ruled out unseen, in the order in which they are tried.
 REASONS = ("memory", "deadline", "budget", "bound")

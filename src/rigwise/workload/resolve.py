@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from rigwise.errors import UnsupportedError
-from rigwise.graph.graph import Model
+from rigwise.graph.graph import Graph, Model
+from rigwise.graph.op import Role
 from rigwise.graph.summary import WORD_OF_SYMBOL, check_sizes
 from rigwise.workload.case import Case, check, with_data_parallel
 
@@ -39,7 +40,8 @@ def resolve(case: Case, model: Model) -> Resolved:
         UnsupportedError: It names a size that the model does not have.
     """
     check(case)
-    symbols = model.graph(case.task).symbols
+    graph = model.graph(case.task)
+    symbols = graph.symbols
     assumed: list[str] = list(model.card.assumed)
     filled: dict[str, Any] = {}
     for name, symbol, usual in (
@@ -52,9 +54,9 @@ def resolve(case: Case, model: Model) -> Resolved:
             filled[name] = usual
             assumed.append(f"{name.replace('_', ' ')} {usual}")
         elif symbol not in symbols and given is not None and not _belongs_elsewhere(model, symbol):
-            raise UnsupportedError(
-                f"{model.name} has no {name.replace('_', ' ')} in its {case.task} graph", hint=_axes(symbols)
-            )
+            fixed = _image_size(graph) if symbol == "p" else None
+            if given != fixed:
+                raise UnsupportedError(_no_such_axis(model.name, case.task, name, fixed), hint=_axes(symbols))
     if case.dtype is None:
         large = model.parameter_count > LARGE_MODEL_PARAMETERS and model.card.causal
         filled["dtype"] = "bf16" if large else "fp32"
@@ -67,13 +69,25 @@ def resolve(case: Case, model: Model) -> Resolved:
     micro = full.parallel.micro_batch or 1
     by_symbol = {"b": micro, "s": full.seq, "c": full.context, "p": full.image_size}
     sizes = {symbol: int(value) for symbol in symbols if (value := by_symbol.get(symbol)) is not None}
-    check_sizes(model.name, model.graph(case.task), sizes)
+    check_sizes(model.name, graph, sizes)
     return Resolved(case=full, sizes=sizes, assumed=tuple(assumed))
 
 
 def _belongs_elsewhere(model: Model, symbol: str) -> bool:
     """Whether another task of the model has this axis: ``seq`` may stand beside ``context``."""
     return any(symbol in graph.symbols for graph in model.graphs.values())
+
+
+def _image_size(graph: Graph) -> int | None:
+    """Height of the images that a graph of one fixed size takes, None if it takes none."""
+    images = (t for op in graph.ops for t in op.inputs if t.role is Role.INPUT and len(t.shape) == 4)
+    height = next((t.shape[2] for t in images), None)
+    return height if isinstance(height, int) else None
+
+
+def _no_such_axis(model: str, task: str, name: str, fixed: int | None) -> str:
+    words = name.replace("_", " ")
+    return f"{model} takes images of {fixed} only" if fixed else f"{model} has no {words} in its {task} graph"
 
 
 def _axes(symbols: Iterable[str]) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -69,22 +70,20 @@ def _same(tensor: Any, *_: Any, **__: Any) -> Any:
 @contextlib.contextmanager
 def _without_initialisation() -> Iterator[None]:
     kept = {name: getattr(torch.nn.init, name) for name in _INITIALISERS}
-    table: dict[str, Any] = {}
-    if importlib.util.find_spec("transformers") is not None:
-        with contextlib.suppress(ImportError, AttributeError):  # before version 5 it has no such table
-            from transformers import initialization
-
-            table = initialization.TORCH_INIT_FUNCTIONS
-    before = dict(table)
     try:
-        for name in _INITIALISERS:
-            setattr(torch.nn.init, name, _same)
-        table.update(dict.fromkeys(table, _same))
+        _set_initialisers(dict.fromkeys(kept, _same))
         yield
     finally:
-        for name, function in kept.items():
-            setattr(torch.nn.init, name, function)
-        table.update(before)
+        _set_initialisers(kept)
+
+
+def _set_initialisers(functions: Mapping[str, Any]) -> None:
+    """In PyTorch, and in the copy that transformers 5 keeps of them once it is imported."""
+    for name, function in functions.items():
+        setattr(torch.nn.init, name, function)
+    copy = sys.modules.get("transformers.initialization")
+    table = getattr(copy, "TORCH_INIT_FUNCTIONS", {})
+    table.update({name: functions[name] for name in table if name in functions})
 
 
 @contextlib.contextmanager
