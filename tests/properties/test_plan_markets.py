@@ -245,7 +245,10 @@ def test_every_bound_is_below_every_leaf(seed) -> None:
     for block in blocks:
         for value, _ in problem.estimate(block)[:1]:
             for length in range(5):
-                assert bound_of[block[:length]] <= value * (1 + 1e-12)
+                bound = bound_of[block[:length]]
+                if length == 4 and block[3] == RECOMPUTE:  # or no better than what fits without
+                    bound = min([bound, *(v for v, _ in problem.estimate((*block[:3], KEEP)))])
+                assert bound <= value * (1 + 1e-12)
 
 
 @settings(max_examples=300, deadline=None)

@@ -80,7 +80,10 @@ def _unet(name: str, config: Mapping[str, Any], card: Card, *, side: int) -> Sub
             "encoder_hidden_states": torch.empty(batch, 77, config["cross_attention_dim"]),
         }
         if "addition_embed_type" in config:
-            arguments["added_cond_kwargs"] = {"text_embeds": torch.empty(batch, 1280), "time_ids": torch.empty(batch, 6)}
+            arguments["added_cond_kwargs"] = {
+                "text_embeds": torch.empty(batch, 1280),
+                "time_ids": torch.empty(batch, 6),
+            }
         return arguments
 
     def loss(output: Any, _arguments: Any) -> torch.Tensor:

@@ -126,9 +126,7 @@ def graphsage() -> Subject:
     card = Card(
         title="GraphSAGE on Reddit", family="gnn", source="arXiv:1706.02216", reference_batch=512, assumed=assumed
     )
-    return Subject(
-        name="graphsage", module=GraphSage(), inputs=inputs, loss=cross_entropy, symbols=symbols, card=card
-    )
+    return Subject(name="graphsage", module=GraphSage(), inputs=inputs, loss=cross_entropy, symbols=symbols, card=card)
 
 
 _CRITEO_ROWS = (

@@ -131,7 +131,8 @@ def _products(
     compute, memory = product_s(shape, moved, (peak * frac * gain, bytes_per_s, device.units), gemm)  # type: ignore[arg-type]
     thin = is_conv & (np.minimum(shape[2], shape[3]) < 16) & (shape[0] > 1)
     streamed = moved / (device.bytes_per_s * conv.depthwise_frac)
-    vector_peak = device.peak_flops_per_s[:, [0, 1]].max(axis=1)[:, None, None]
+    vector_peak = device.peak_flops_per_s[:, FORMATS.index("fp32"), None, None]
+    vector_peak = np.where(np.isnan(vector_peak), peak, vector_peak)
     return np.where(thin, table.flops[rows][None] / vector_peak, compute), np.where(thin, streamed, memory)
 
 

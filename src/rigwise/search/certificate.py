@@ -107,7 +107,13 @@ _Part = tuple[State, str]
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """What the estimates of a part say: least objective, the same if memory were no limit, least time."""
+    """What the estimates of a part say.
+
+    Attributes:
+        best: Least objective of what fits.
+        relaxed: Least objective of what does not fit, if memory were no limit.
+        quickest_s: Least time of all.
+    """
 
     best: float
     relaxed: float
@@ -189,15 +195,21 @@ def _cover_faults(question: _Question, blocks: dict[State, _Block], certificate:
     estimated = [p for entry in certificate.cover if entry.verdict == "estimated" for p in below.get(entry.state, [])]
     twins = [(e.state[:3], KEEP) for e in certificate.cover if e.state[3:] == (RECOMPUTE,) and e.state[:3] in blocks]
     found = _estimates(question, blocks, list(dict.fromkeys([*estimated, *twins])))
+    looked_at = set(estimated)
     for (state, kind), outcome in found.items():
         if outcome.quickest_s < blocks[state].least_s * (1 - 1e-9):
             yield f"{_words((*state, kind))}: an estimate of {outcome.quickest_s:g} s is below the bound"
+        keep = found.get((state, KEEP), outcome)
+        if kind == RECOMPUTE and outcome.quickest_s < keep.quickest_s * (1 - 1e-9):
+            yield f"{_words(state)}: recompute is quicker than keeping activations"
     for entry in certificate.cover:
         if entry.state not in below:
             yield f"{_words(entry.state)} is no candidate"
         elif entry.verdict == "estimated":
             yield from _differs(entry, min(found[part].best for part in below[entry.state]))
         elif entry.state[3:] == (RECOMPUTE,) and entry.verdict == "bound":
+            if (entry.state[:3], KEEP) not in looked_at:
+                yield f"{_words(entry.state)} is bounded by recipes that were not estimated"
             yield from _too_low(question, entry, found[entry.state[:3], KEEP].relaxed, certificate.best)
         else:
             yield from _entry_faults(question, entry, [blocks[s] for s, _ in below[entry.state]], certificate.best)
@@ -297,7 +309,7 @@ def _estimates(question: _Question, blocks: dict[State, _Block], parts: list[_Pa
             before = found[part]
             found[part] = _Found(
                 best=min(before.best, value if fits[i] else inf),
-                relaxed=min(before.relaxed, value),
+                relaxed=min(before.relaxed, inf if fits[i] else value),
                 quickest_s=min(before.quickest_s, times[0]),
             )
     return found

@@ -4,8 +4,8 @@ A state names a family (number format, layout, mode), a device class, a site, an
 activations are kept or computed again; below that, recipes and prices form a block.
 
 Recompute repeats part of the forward pass and changes nothing else, so no recipe is quicker
-with it than without. What the recipes of a site would take if memory were no limit therefore
-bounds what they take with recompute.
+with it than without. A recipe that fits without recompute is therefore no worse than with it,
+and what the others would take if memory were no limit bounds what they take with it.
 """
 
 from __future__ import annotations
@@ -47,11 +47,13 @@ class Outcome:
     Attributes:
         value: Of the objective, infinite where a limit is not kept.
         relaxed: The same if memory were no limit.
+        fits: Whether memory is enough ``[recipes]``.
         time_s, cost_usd: At the goal's quantile.
     """
 
     value: Array
     relaxed: Array
+    fits: Mask
     time_s: Array
     cost_usd: Array
 
@@ -139,8 +141,8 @@ class PlanProblem:
         keep = Child((*state, KEEP), float(self.sites[family.dtype].number[site]))
         if len(self.space.task.recomputes) == 1:
             return (keep,)
-        relaxed = self._outcome(*self._block(keep.state)).relaxed
-        return keep, Child((*state, RECOMPUTE), float(relaxed.min()))
+        found = self._outcome(*self._block(keep.state))
+        return keep, Child((*state, RECOMPUTE), float(found.relaxed[~found.fits].min(initial=np.inf)))
 
     def _block(self, block: State) -> tuple[Family, int, Indices]:
         """Family, site and recipes of a block; recipes are rows of the family's table."""
@@ -165,8 +167,9 @@ class PlanProblem:
         allowed = (late_s <= min(goal.deadline_s, here.limit_s)) & (dear <= goal.budget_usd)
         allowed &= ~np.isnan(energy) | (not goal.known_energy)
         relaxed = np.where(allowed, value, np.inf)
-        fits = (column["fit_probability"] >= goal.confidence)[:, None]
-        return Outcome(value=np.where(fits, relaxed, np.inf), relaxed=relaxed, time_s=time_s, cost_usd=cost)
+        fits = column["fit_probability"] >= goal.confidence
+        value = np.where(fits[:, None], relaxed, np.inf)
+        return Outcome(value=value, relaxed=relaxed, fits=fits, time_s=time_s, cost_usd=cost)
 
     def _company(self, family: Family) -> Mask:
         """Machines that may still be better than the plans that were asked for, as far as they are known."""

@@ -19,6 +19,9 @@ from rigwise.graph.graph import Graph, Model
 
 _MAX_SAMPLES = 6
 
+#: Tasks that a model may lack: some have a cache that is not of keys and values.
+_OPTIONAL = ("prefill", "decode")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Attempt:
@@ -41,6 +44,16 @@ class _Capture:
         with cut_short(self.subject.module, self.stacks, depth):
             graph = trace(self.subject, task, {**self.subject.symbols[task], **sizes})
         return replace(graph, symbols=dict(sizes))
+
+    def task_or_whole(self, task: str) -> Graph:
+        """The graph of one task, from all layers if equal layers turn out to differ."""
+        try:
+            return self.task(task)
+        except CaptureError:
+            if not self.stacks:
+                raise
+            self.stacks = []
+            return self.task(task)
 
     def task(self, task: str) -> Graph:
         """The folded symbolic graph of one task."""
@@ -113,12 +126,11 @@ def capture(subject: Subject, *, whole: bool = False) -> Model:
     graphs = {}
     for task in tasks:
         try:
-            graphs[task] = work.task(task)
-        except CaptureError:
-            if not work.stacks:
+            graphs[task] = work.task_or_whole(task)
+        except CaptureError as error:
+            if task not in _OPTIONAL:
                 raise
-            work.stacks = []  # its layers are not as equal as they look
-            graphs[task] = work.task(task)
+            work.notes.append(f"no {task} graph: {error.message}")
     parameters = [(name, tuple(p.shape), p.requires_grad) for name, p in module.named_parameters()]
     return Model(
         name=subject.name,

@@ -2,13 +2,15 @@
 
 PyTorch can abort the whole process on fake tensors, and a factory is the user's own code, which may
 crash, loop or print. So capture runs apart: a request comes as JSON on standard input, the reply goes as
-JSON to what was standard output; prints of the model's code go to standard error.
+JSON to what was standard output; prints of the model's code go to standard error. If it crashes or its
+time is up, the last thing there is where it was, line by line.
 """
 
 from __future__ import annotations
 
 import base64
 import contextlib
+import faulthandler
 import json
 import os
 import sys
@@ -25,6 +27,8 @@ def main() -> None:
     os.dup2(2, 1)
     request = json.load(sys.stdin)
     _limit_memory(request["memory_bytes"])
+    faulthandler.enable()
+    faulthandler.dump_traceback_later(request["time_s"], exit=True)
     try:
         answer = {"model": base64.b64encode(_captured(request)).decode()}
     except RigwiseError as error:
@@ -32,6 +36,7 @@ def main() -> None:
     except MemoryError:
         gib = request["memory_bytes"] / 2**30
         answer = {"error": CaptureError(f"{request['name']} needs over {gib:.0f} GiB to be captured").as_dict()}
+    faulthandler.cancel_dump_traceback_later()
     with os.fdopen(reply, "w", encoding="utf-8") as stream:
         json.dump(answer, stream)
 

@@ -17,6 +17,7 @@ import importlib
 import inspect
 import sys
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any
 
 import torch
@@ -77,9 +78,13 @@ def subject(factory: Factory, *, spec: str, name: str) -> Subject:
     if own_batch is not None:
         reference.setdefault("b", REFERENCE_BATCH)
 
+    @cache
+    def example_at(**asked: int) -> Any:
+        return _call(factory, asked, spec)[1] if asked else example
+
     def inputs(_task: str, sizes: Mapping[str, int]) -> Any:
         asked = {parameter: sizes[symbol] for parameter, (symbol, _) in accepted.items()}
-        made = _call(factory, asked, spec)[1] if asked else example
+        made = example_at(**asked)
         return made if "batch" in asked or own_batch is None else _resized(made, sizes["b"])
 
     assumed = () if "b" in reference else ("the batch is that of the example inputs",)

@@ -32,11 +32,13 @@ def as_capture_error(error: BaseException, what: str) -> RigwiseError:
 def author_line(trace: TracebackType | None) -> str:
     """``file.py:12`` of the innermost frame that is not installed code, empty if there is none."""
     for frame in reversed(traceback.extract_tb(trace)):
-        file = frame.filename.replace("\\", "/")
-        if not any(part in file for part in _NOT_THEIRS) and not _is_standard_library(frame.filename):
+        if is_authors(frame.filename):
             return f"{Path(frame.filename).name}:{frame.lineno}"
     return ""
 
 
-def _is_standard_library(file: str) -> bool:
-    return Path(file).is_relative_to(Path(traceback.__file__).parent)
+def is_authors(file: str) -> bool:
+    """Whether a source file is neither installed, nor part of Python, nor of this package."""
+    plain = file.replace("\\", "/")
+    standard = Path(traceback.__file__).parent
+    return not any(part in plain for part in _NOT_THEIRS) and not Path(file).is_relative_to(standard)

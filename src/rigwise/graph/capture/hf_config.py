@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -20,11 +21,25 @@ from rigwise.graph.capture.subject import Subject
 
 _ATTENTION = "rigwise"
 
-#: Largest value of a size in a configuration; the largest published vocabulary is below a million.
-_MAX_SIZE = 2**24
-
-#: Sizes that a transformer cannot be built without, by the name transformers gives them inside.
+#: Sizes that every transformer has, by the name transformers gives them inside.
 _NEEDED = ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
+
+#: Sizes that may not be 0, under all their names.
+_POSITIVE = frozenset(
+    "hidden_size d_model n_embd dim vocab_size num_hidden_layers num_layers n_layer n_layers num_attention_heads"
+    " num_heads n_head n_heads num_key_value_heads intermediate_size d_ff d_kv head_dim image_size patch_size"
+    " hidden_sizes depths".split()
+)
+_SIZE_ENDINGS = ("_size", "_sizes", "_dim", "_dims", "_layers", "_heads", "_positions", "_embeddings", "_experts")
+
+#: Above every published model: a vocabulary of 16 million, a thousand layers.
+_MAX_SIZE, _MAX_LAYERS = 2**24, 1024
+
+#: Keys that are about running a model, not about its shape.
+_NOT_SHAPE = (
+    "architectures auto_map quantization_config torch_dtype dtype _attn_implementation attn_implementation torchscript"
+    " output_attentions output_hidden_states return_dict use_return_dict gradient_checkpointing"
+).split()
 
 
 def subject(config: Mapping[str, Any], *, name: str, where: str) -> Subject:
@@ -48,38 +63,46 @@ def subject(config: Mapping[str, Any], *, name: str, where: str) -> Subject:
             f"{where}: model_type is {model_type!r}, which transformers {transformers.__version__} does not know",
             hint=near_matches(str(model_type), known.keys()) or "models that bring their own code are not run",
         )
-    _check_sizes(config, known[model_type], where)
+    _check_sizes(config, where)
+    _check_needed(config, known[model_type], where)
     model_class = _model_class(config, model_type, where)
     module, settings = _build(config, known[model_type], model_class, where)
-    return with_inputs(module, settings, name=name, where=where)
+    found = with_inputs(module, settings, name=name, where=where)
+    if "quantization_config" not in config:
+        return found
+    note = "weights are not quantised; choose a dtype when predicting"
+    return replace(found, card=replace(found.card, assumed=(*found.card.assumed, note)))
 
 
-def _check_sizes(config: Mapping[str, Any], config_class: Any, where: str) -> None:
+def _check_sizes(config: Mapping[str, Any], where: str) -> None:
+    """Refuse sizes that are no whole numbers, negative or beyond reason; nested configurations too."""
     for key, value in config.items():
         if isinstance(value, Mapping):
-            _check_sizes(value, None, f"{where}: {key}")
-        if not _is_size(key) or value is None or isinstance(value, bool | list | str | Mapping):
-            continue
-        if not isinstance(value, int) or not 0 < value <= _MAX_SIZE:
-            zero_is_fine = value == 0 and not key.startswith(("hidden_size", "vocab_size", "num_hidden_layers"))
-            if not zero_is_fine:
-                raise InvalidInputError(
-                    f"{where}: {key} is {value!r}", hint=f"it must be a whole number from 1 to {_MAX_SIZE:,}"
-                )
-    if config_class is None:
+            _check_sizes(value, f"{where}: {key}")
+        elif key in _POSITIVE or key.endswith(_SIZE_ENDINGS):
+            for size in value if isinstance(value, list) else [value]:
+                _check_size(key, size, where)
+
+
+def _check_size(key: str, size: Any, where: str) -> None:
+    if size is None or isinstance(size, bool):
         return
+    least = 1 if key in _POSITIVE else 0
+    most = _MAX_LAYERS if key in ("depths", "n_layer") or key.endswith("layers") else _MAX_SIZE
+    if not isinstance(size, int) or not least <= size <= most:
+        raise InvalidInputError(
+            f"{where}: {key} is {size!r}", hint=f"a whole number from {least} to {most:,} is expected"
+        )
+
+
+def _check_needed(config: Mapping[str, Any], config_class: Any, where: str) -> None:
+    """Refuse a configuration without its main sizes, which transformers would fill with some model's own."""
     names = getattr(config_class, "attribute_map", {})
-    defaults = inspect.signature(config_class.__init__).parameters
+    known = inspect.signature(config_class.__init__).parameters
     for key in _NEEDED:
         own = names.get(key, key)
-        if own in defaults and own != "num_stages" and own not in config and key not in config:
-            raise InvalidInputError(f"{where}: {own} is missing")
-
-
-def _is_size(key: str) -> bool:
-    return key.endswith(("_size", "_dim", "_layers", "_heads", "_dims", "_positions", "_embeddings")) or key in (
-        "n_embd n_layer n_head n_inner d_model d_ff d_kv head_dim num_experts num_local_experts image_size"
-    )
+        if own in known and own != "num_stages" and own not in config and key not in config:
+            raise InvalidInputError(f"{where}: {own} is missing", hint="a model cannot be built without it")
 
 
 def _model_class(config: Mapping[str, Any], model_type: str, where: str) -> Any:
@@ -130,9 +153,7 @@ _ENCODERS = frozenset(
 
 
 def _build(config: Mapping[str, Any], config_class: Any, model_class: Any, where: str) -> tuple[Any, Any]:
-    settings = dict(config)
-    for key in ("architectures", "auto_map", "quantization_config", "torch_dtype", "dtype", "_attn_implementation"):
-        settings.pop(key, None)
+    settings = {key: value for key, value in config.items() if key not in _NOT_SHAPE}
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float32)
     try:

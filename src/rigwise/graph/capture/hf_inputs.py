@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -82,8 +83,14 @@ class _Taker:
     def subject(self, inputs: Inputs, symbols: Mapping[str, Mapping[str, int]], *assumed: str) -> Subject:
         """The finished subject."""
         causal = self.head.endswith(_CAUSAL)
-        title = f"{self.head} from {self.where}"
-        card = Card(title=title, family=self.config.model_type, source=self.where, causal=causal, assumed=assumed)
+        card = Card(
+            title=self.head,
+            family=self.config.model_type,
+            source=Path(self.where).name,
+            reference_batch=REFERENCE_BATCH,
+            causal=causal,
+            assumed=assumed,
+        )
         return Subject(name=self.name, module=self.module, inputs=inputs, loss=own_loss, symbols=symbols, card=card)
 
 
@@ -95,7 +102,7 @@ def with_inputs(module: Any, config: Any, *, name: str, where: str) -> Subject:
     """
     taker = _Taker(module=module, config=config, name=name, where=where)
     takes = taker.takes
-    if {"input_ids", "pixel_values"} <= takes and hasattr(config, "vision_config"):
+    if {"input_ids", "pixel_values", "return_loss"} <= takes and hasattr(config, "vision_config"):
         return _image_and_text(taker)
     if "input_features" in takes and getattr(config, "is_encoder_decoder", False):
         return _speech(taker)
@@ -134,7 +141,8 @@ def _text(taker: _Taker) -> Subject:
     if cached:
         symbols["prefill"] = {"b": REFERENCE_BATCH, "s": tokens}
         symbols["decode"] = {"b": REFERENCE_BATCH, "c": tokens - 1 if limit else tokens}
-    return taker.subject(inputs, symbols, *_limit_note(limit))
+    text_only = ("text alone: its images are not run",) if "pixel_values" in takes else ()
+    return taker.subject(inputs, symbols, *_limit_note(limit), *text_only)
 
 
 def _text_to_text(taker: _Taker) -> Subject:

@@ -15,14 +15,21 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from rigwise import errors
 from rigwise.errors import CaptureError, InvalidInputError, MissingExtraError
+from rigwise.graph.capture.faults import is_authors
 from rigwise.graph.graph import Model
 from rigwise.graph.rwg import from_bytes
 
 _SPEC = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+
+#: Time for the child to say where it stood when its time was up.
+_GRACE_S = 5.0
+
+#: A frame as faulthandler writes it.
+_FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+) in ')
 
 #: No network, no device, no advice on the console.
 _ENVIRONMENT = {
@@ -32,6 +39,7 @@ _ENVIRONMENT = {
     "CUDA_VISIBLE_DEVICES": "",
     "OMP_NUM_THREADS": "1",
     "PYTHONIOENCODING": "utf-8",
+    "PYTHONWARNINGS": "ignore",
 }
 
 
@@ -90,7 +98,7 @@ def _need(*packages: str) -> None:
 
 def _in_child(request: dict[str, Any], limits: Limits) -> Model:
     what = request.get("spec") or request["where"]
-    text = json.dumps(request | {"memory_bytes": limits.memory_bytes})
+    text = json.dumps(request | {"memory_bytes": limits.memory_bytes, "time_s": limits.time_s})
     with tempfile.TemporaryFile() as log:
         child = subprocess.Popen(
             [sys.executable, "-P", "-m", "rigwise.graph.capture.child"],
@@ -101,15 +109,14 @@ def _in_child(request: dict[str, Any], limits: Limits) -> Model:
             start_new_session=os.name == "posix",
         )
         try:
-            reply, _ = child.communicate(text.encode(), timeout=limits.time_s)
+            reply, _ = child.communicate(text.encode(), timeout=limits.time_s + _GRACE_S)
         except subprocess.TimeoutExpired:
-            raise CaptureError(
-                f"capturing {what} took over {limits.time_s:g} s and was stopped",
-                hint="does its forward pass end on its own?",
-            ) from None
+            reply = b""
         finally:
             _stop(child)
-        return _model(reply, what, child.returncode, _last_line(log))
+        if not reply:
+            raise _died(what, child.returncode, _tail(log), limits)
+        return _model(reply, what)
 
 
 def _stop(child: subprocess.Popen[bytes]) -> None:
@@ -126,20 +133,27 @@ def _stop(child: subprocess.Popen[bytes]) -> None:
                 stream.close()
 
 
-def _model(reply: bytes, what: str, status: int, last_line: str) -> Model:
-    try:
-        answer = json.loads(reply)
-    except ValueError:
-        died = _signal_name(-status) if status < 0 else f"exit status {status}"
-        said = f": {last_line}" if last_line else ""
-        raise CaptureError(f"capturing {what} ended Python with {died}{said}") from None
+def _model(reply: bytes, what: str) -> Model:
+    answer = json.loads(reply)
     if "error" not in answer:
         return from_bytes(base64.b64decode(answer["model"]), what)
     fault = answer["error"]
     if fault["type"] == "MissingExtraError":
-        raise MissingExtraError(fault["message"].removeprefix("this needs ").partition(",")[0], "torch")
-    kind = getattr(errors, fault["type"], CaptureError)
-    raise kind(fault["message"], hint=fault["hint"])
+        raise MissingExtraError(fault["package"], "torch")
+    raise getattr(errors, fault["type"])(fault["message"], hint=fault["hint"])
+
+
+def _died(what: str, status: int, log: str, limits: Limits) -> CaptureError:
+    """No reply came: out of time, or the process ended on its own."""
+    dump = log.rpartition("(most recent call first):")[2]
+    frames = ((match["file"], int(match["line"])) for match in _FRAME.finditer(dump))
+    place = next((f" at {Path(file).name}:{line}" for file, line in frames if is_authors(file)), "")
+    if "Timeout (" in log or status == -signal.SIGKILL:
+        hint = "does its forward pass end on its own?"
+        return CaptureError(f"capturing {what} took over {limits.time_s:g} s and was stopped{place}", hint=hint)
+    ended = _signal_name(-status) if status < 0 else f"exit status {status}"
+    said = "" if place else next((f": {line.strip()[:200]}" for line in reversed(log.splitlines()) if line.strip()), "")
+    return CaptureError(f"capturing {what} ended Python{place} with {ended}{said}")
 
 
 def _signal_name(number: int) -> str:
@@ -149,9 +163,8 @@ def _signal_name(number: int) -> str:
         return f"signal {number}"
 
 
-def _last_line(log: Any) -> str:
-    """The last thing the child said, for a crash that left no other word."""
+def _tail(log: IO[bytes]) -> str:
+    """The last words of the child."""
     end = log.seek(0, os.SEEK_END)
-    log.seek(max(0, end - 4000))
-    lines = log.read().decode("utf-8", "replace").split("\n")
-    return next((" ".join(line.split())[:200] for line in reversed(lines) if line.strip()), "")
+    log.seek(max(0, end - 16_000))
+    return log.read().decode("utf-8", "replace")
