@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALL := $(PIP) install --quiet --constraint constraints/test.txt
-SOURCES := src tests tools benchmarks
+SOURCES := src tests tools benchmarks .ci
 
 .PHONY: demo test lint types arch docs bench format wheel clean
 
@@ -16,8 +16,8 @@ test: .venv/test.installed  ## the whole suite; needs no GPU and no network
 	$(BIN)/python -m pytest -n 2 -q
 
 lint: .venv/lint.installed  ## style and formatting
-	$(BIN)/ruff check $(wildcard $(SOURCES))
-	$(BIN)/ruff format --check $(wildcard $(SOURCES))
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
 
 types: .venv/lint.installed  ## mypy, strict
 	$(BIN)/mypy
@@ -32,8 +32,8 @@ bench: .venv/test.installed  ## the figures of benchmarks/README.md
 	for file in benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python "$$file" || exit 1; done
 
 format: .venv/lint.installed  ## rewrite what `make lint` would complain about
-	$(BIN)/ruff check --fix $(wildcard $(SOURCES))
-	$(BIN)/ruff format $(wildcard $(SOURCES))
+	$(BIN)/ruff check --fix $(SOURCES)
+	$(BIN)/ruff format $(SOURCES)
 
 wheel: .venv/lint.installed  ## a wheel in dist/
 	rm -rf dist

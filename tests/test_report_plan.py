@@ -142,6 +142,18 @@ def test_limits_are_drawn_where_they_are_near(document) -> None:
         assert [limit["near"] for limit in plots.limits({**document, "job": job})] == ([near] if deadline_s else [])
 
 
+def test_a_free_plan_stands_at_zero_beside_dear_ones(document) -> None:
+    free = {**document["plans"][0], "cost_usd": {"p10": 0.0, "p50": 0.0, "p90": 0.0}}
+    dear = {**document["plans"][1], "cost_usd": {"p10": 900.0, "p50": 1000.0, "p90": 1100.0}}
+    spec = plots.cost_against_time({**document, "plans": [free, dear], "frontier": [free]}).to_dict()
+    scales = {
+        json.dumps(layer["encoding"]["y"]["scale"]) for layer in spec["layer"] if "scale" in layer["encoding"]["y"]
+    }
+    (scale,) = map(json.loads, scales)
+    assert scale["domain"][0] == 0
+    assert plots.svg(plots.cost_against_time({**document, "plans": [free, dear], "frontier": [free]}))
+
+
 @pytest.mark.parametrize("quantity", ["cost_usd", "time_s"])
 def test_axes_have_units(document, quantity: str) -> None:
     drawn = plots.svg(plots.intervals(document, quantity))

@@ -16,16 +16,15 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 os.environ |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error", "CUDA_VISIBLE_DEVICES": ""}
 
-from zoo import classic, diffusion, inception, mobile, others, resnet, workloads
-from zoo.language import SHAPES
-from zoo.subjects import image_classifier
-
 from rigwise.errors import RigwiseError, near_matches
 from rigwise.graph.capture.assemble import capture
 from rigwise.graph.capture.fake import fake_tensors
 from rigwise.graph.capture.hf_config import subject
 from rigwise.graph.graph import Card, Model
 from rigwise.graph.rwg import write_model
+from zoo import classic, diffusion, inception, mobile, others, resnet, workloads
+from zoo.language import SHAPES
+from zoo.subjects import image_classifier
 
 ZOO = Path(__file__).parents[1] / "src" / "rigwise" / "graph" / "zoo"
 

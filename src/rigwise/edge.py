@@ -130,7 +130,7 @@ def parse(data: Any, kind: type[T], where: str) -> T:
     from pydantic import ValidationError
 
     try:
-        return typing.cast(T, _adapter(kind).validate_python(data))
+        return typing.cast(T, _adapter(typing.cast(Any, kind)).validate_python(data))
     except ValidationError as error:
         raise InvalidInputError(_first_fault(error.errors(), kind, where)) from None
 

@@ -1,6 +1,7 @@
 """Tab completion in bash, zsh and fish."""
 
 import os
+import shutil
 import subprocess
 import sys
 
@@ -28,10 +29,17 @@ def test_the_script_registers_the_program(shell: str) -> None:
     assert f"{shell}_complete" in script
 
 
-def test_bash_accepts_its_script(tmp_path) -> None:
-    script = tmp_path / "completion.bash"
-    script.write_text(ask(_RIGWISE_COMPLETE="bash_source"))
-    subprocess.run(["bash", "-n", str(script)], check=True)
+installed = [
+    pytest.param(shell, marks=pytest.mark.skipif(shutil.which(shell) is None, reason=f"{shell} is not installed"))
+    for shell in ("bash", "zsh", "fish")
+]
+
+
+@pytest.mark.parametrize("shell", installed)
+def test_the_shell_accepts_its_script(shell: str, tmp_path) -> None:
+    script = tmp_path / f"completion.{shell}"
+    script.write_text(ask(_RIGWISE_COMPLETE=f"{shell}_source"))
+    subprocess.run([shell, "-n", str(script)], check=True)
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

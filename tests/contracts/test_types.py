@@ -31,6 +31,8 @@ WITHOUT_UNIT = {
     "lower_bound": "in the unit of the objective",
     "number": "in the unit of the objective",
     "bound": "in the unit of the objective",
+    "relaxed": "in the unit of the objective",
+    "spread": "a standard deviation of the logarithm of a time",
     "memory_terms": "bytes, as the published result names them",
     "cost_terms": "dollars, as the published result names them",
     "amount": "a count of what the job names: tokens, samples, steps",

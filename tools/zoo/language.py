@@ -127,6 +127,7 @@ def _convnext(depths: list[int], widths: list[int]) -> dict:
 
 
 _GPT2, _OPT, _BERT = "arXiv: Radford et al. 2019, table 2", "arXiv:2205.01068, table 1", "arXiv:1810.04805, section 3"
+_ROBERTA = "arXiv:1907.11692, section 3"
 _L2, _L3 = "arXiv:2307.09288, table 1", "arXiv:2407.21783, table 3"
 _EXPERTS = ("experts get equally many tokens",)
 _LLAMA3 = {"vocab_size": 128256, "rope_theta": 500000.0, "max_position_embeddings": 131072}
@@ -278,12 +279,8 @@ SHAPES: Mapping[str, Shape] = {
     "pythia-6.9b": _entry("Pythia 6.9B", "arXiv:2304.01373, table 1", _neox(4096, 32, 32, 50432)),
     "bert-base": _entry("BERT base, uncased", _BERT, _bert("bert", "Bert", 768, 12, 30522, 512), 32),
     "bert-large": _entry("BERT large, uncased", _BERT, _bert("bert", "Bert", 1024, 24, 30522, 512), 32),
-    "roberta-base": _entry(
-        "RoBERTa base", "arXiv:1907.11692, section 3", _bert("roberta", "Roberta", 768, 12, 50265, 514) | {"pad_token_id": 1}, 32
-    ),
-    "roberta-large": _entry(
-        "RoBERTa large", "arXiv:1907.11692, section 3", _bert("roberta", "Roberta", 1024, 24, 50265, 514) | {"pad_token_id": 1}, 32
-    ),
+    "roberta-base": _entry("RoBERTa base", _ROBERTA, _bert("roberta", "Roberta", 768, 12, 50265, 514), 32),
+    "roberta-large": _entry("RoBERTa large", _ROBERTA, _bert("roberta", "Roberta", 1024, 24, 50265, 514), 32),
     "distilbert": _entry(
         "DistilBERT base, uncased",
         "arXiv:1910.01108, section 3",

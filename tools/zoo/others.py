@@ -9,6 +9,7 @@ the table sizes of the Criteo Kaggle data set as its code reports them.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -35,12 +36,10 @@ class UNet(nn.Module):
         super().__init__()
         widths = [width * 2**level for level in range(5)]
         self.stem = _double(3, width)
-        self.down = nn.ModuleList(_double(a, b) for a, b in zip(widths, widths[1:], strict=False))
+        self.down = nn.ModuleList(_double(a, b) for a, b in pairwise(widths))
         backwards = widths[::-1]
-        self.up = nn.ModuleList(
-            nn.ConvTranspose2d(a, b, 2, stride=2) for a, b in zip(backwards, backwards[1:], strict=False)
-        )
-        self.merge = nn.ModuleList(_double(a, b) for a, b in zip(backwards, backwards[1:], strict=False))
+        self.up = nn.ModuleList(nn.ConvTranspose2d(a, b, 2, stride=2) for a, b in pairwise(backwards))
+        self.merge = nn.ModuleList(_double(a, b) for a, b in pairwise(backwards))
         self.head = nn.Conv2d(width, classes, 1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -96,7 +95,7 @@ class GraphSage(nn.Module):
     def __init__(self, features: int = 602, hidden: int = 256, classes: int = 41) -> None:
         super().__init__()
         sizes = (features, hidden, classes)
-        pairs = list(zip(sizes, sizes[1:], strict=False))
+        pairs = list(pairwise(sizes))
         self.own = nn.ModuleList(nn.Linear(a, b) for a, b in pairs)
         self.neighbours = nn.ModuleList(nn.Linear(a, b, bias=False) for a, b in pairs)
 
@@ -150,7 +149,7 @@ class Dlrm(nn.Module):
     @staticmethod
     def _stack(*sizes: int) -> nn.Module:
         layers: list[nn.Module] = []
-        for a, b in zip(sizes, sizes[1:], strict=False):
+        for a, b in pairwise(sizes):
             layers += [nn.Linear(a, b), nn.ReLU(inplace=True)]
         return nn.Sequential(*layers)
 

@@ -26,7 +26,7 @@ from rigwise.workload.case import (
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class Count(click.ParamType):
+class Count(click.ParamType):  # type: ignore[type-arg]  # generic only in newer click
     """A whole number that may be written 4096, 4k or 20M."""
 
     name = "number"
@@ -42,7 +42,7 @@ class Count(click.ParamType):
         return int(number)
 
 
-class Watts(click.ParamType):
+class Watts(click.ParamType):  # type: ignore[type-arg]
     """Power, 300 or 300W."""
 
     name = "watts"
@@ -100,7 +100,19 @@ def case_options(function: F) -> F:
 def case_from(model: str, device: str, flags: dict[str, Any]) -> Case:
     """The case that a set of flags describes."""
     parallel = Parallel(**{name: flags[name] for name in ("data", "tensor", "pipeline", "zero", "micro_batch")})
-    plain = ("count", "nodes", "task", "batch", "seq", "image_size", "context", "dtype", "layout", "mode", "method")
+    plain: tuple[str, ...] = (
+        "count",
+        "nodes",
+        "task",
+        "batch",
+        "seq",
+        "image_size",
+        "context",
+        "dtype",
+        "layout",
+        "mode",
+        "method",
+    )
     plain += ("lora_rank", "optimizer", "recompute", "link", "inter_node_gbps", "runtime")
     return Case(
         model=model,

@@ -131,10 +131,25 @@ def least_step_s(least: LeastWork, device: Device, count: int = 1) -> float:
 
     Source: see the module.
     """
-    compute = sum(flops / ceiling_flops_per_s(device, name) for name, flops in least.flops_by_format.items())
-    uncached = max(0.0, least.compulsory_bytes - count * (device.l2_bytes or 0.0))
-    memory = uncached / (device.memory_bytes_per_s or np.inf)
-    return max(compute, memory) / count
+    ceilings = {name: ceiling_flops_per_s(device, name) for name in least.flops_by_format}
+    memory = (device.l2_bytes or 0.0, device.memory_bytes_per_s or np.inf)
+    return float(floor_s(least, ceilings, memory, count))
+
+
+def floor_s(least: LeastWork, ceilings: Mapping[str, Any], memory: tuple[Any, Any], count: Any) -> Any:
+    """The same for many devices at once.
+
+    Args:
+        least: What a step cannot do without.
+        ceilings: By number format, the rate that no kernel exceeds ``[devices]``.
+        memory: Last-level cache and bandwidth ``[devices]``.
+        count: Devices that share the step ``[devices]``.
+
+    Source: see the module.
+    """
+    compute = sum(flops / ceilings[name] for name, flops in least.flops_by_format.items())
+    uncached = np.maximum(0.0, least.compulsory_bytes - count * memory[0])
+    return np.maximum(compute, uncached / memory[1]) / count
 
 
 def least_memory_bytes(work: Work, optimizer: str, shards: int) -> float:

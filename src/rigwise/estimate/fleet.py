@@ -7,7 +7,7 @@ left for each machine is the sum of ``step.py``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from typing import Any
@@ -32,7 +32,6 @@ from rigwise.estimate.step import (
     update_work,
     without_recompute,
 )
-from rigwise.facts.device import Device
 from rigwise.graph.graph import Model
 from rigwise.graph.load import load_model
 from rigwise.machine.machine import Machine
@@ -91,11 +90,10 @@ def estimate_fleet(
             kept = _kept(case, _of_one_device(recipe), best_format, held)
         except RigwiseError:
             continue
-        able = [
-            i for i in members if kept.formats <= _facts(_Known(machines[i].device)).formats and _network(machines[i])
-        ]
-        if able:
-            results[:, able] = _estimate(kept, recipe, [machines[i] for i in able])
+        able = [i for i in members if kept.formats <= _facts(_Known(machines[i].device)).formats]
+        linked = [i for i in able if _network(_Known(machines[i]))]
+        if linked:
+            results[:, linked] = _estimate(kept, recipe, tuple(_Known(machines[i]) for i in linked))
     return FleetEstimate(**dict(zip(FleetEstimate.__dataclass_fields__, results, strict=True)))
 
 
@@ -174,6 +172,7 @@ class _Facts:
     column: DeviceColumns
     best_format: str
     formats: frozenset[str]
+    ceilings: Mapping[str, float]
     spread: float
     capacity_bytes: float
 
@@ -186,13 +185,15 @@ def _facts(known: _Known) -> _Facts:
         column=columns([device], calibration),
         best_format=best_format_of(device) if formats & {"bf16", "fp16", "fp32"} else "fp32",
         formats=formats,
+        ceilings={f: bound.ceiling_flops_per_s(device, f) for f in (*FORMATS, bound.FASTEST)},
         spread=time_spread(device, calibration),
         capacity_bytes=capacity_bytes(device, calibration.memory_terms),
     )
 
 
 @lru_cache(maxsize=65536)
-def _network_of(known: _Known) -> Network | None:
+def _network(known: _Known) -> Network | None:
+    """The links of a machine, None where it has several devices and no known link."""
     constants = load_calibration().collective
     try:
         return network_of(known.thing, constants) if known.thing.count > 1 else alone(constants)
@@ -200,9 +201,37 @@ def _network_of(known: _Known) -> Network | None:
         return None
 
 
-def _network(machine: Machine) -> Network | None:
-    """The links of a machine, None where it has several devices and no known link."""
-    return _network_of(_Known(machine))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Fleet:
+    """Columns over machines that do not depend on the work ``[machines]``."""
+
+    devices: tuple[_Known, ...]
+    columns: DeviceColumns
+    network: Network
+    count: Array
+    ceilings: Mapping[str, Array]
+    l2_bytes: Array
+    bytes_per_s: Array
+    spread: Array
+    capacity_bytes: Array
+
+
+@lru_cache(maxsize=4096)
+def _fleet(machines: tuple[_Known, ...]) -> _Fleet:
+    keys = tuple(_Known(known.thing.device) for known in machines)
+    facts = [_facts(key) for key in keys]
+    joined = stack([f.column for f in facts])
+    return _Fleet(
+        devices=keys,
+        columns=joined,
+        network=as_columns([network for known in machines if (network := _network(known)) is not None]),
+        count=np.array([float(known.thing.count) for known in machines]),
+        ceilings={name: np.array([f.ceilings[name] for f in facts]) for name in facts[0].ceilings},
+        l2_bytes=joined.l2_bytes[:, 0, 0],
+        bytes_per_s=joined.bytes_per_s[:, 0, 0],
+        spread=np.array([f.spread for f in facts]),
+        capacity_bytes=np.array([f.capacity_bytes for f in facts]),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -225,9 +254,8 @@ class _Kept:
     least: LeastWork
     times: dict[_Known, MicroStep]
 
-    def on(self, devices: Sequence[Device], size: int) -> MicroStep:
+    def on(self, keys: Sequence[_Known], size: int) -> MicroStep:
         """Times of the micro-batch size with that index on each of the devices."""
-        keys = [_Known(d) for d in devices]
         unknown = list(dict.fromkeys(key for key in keys if key not in self.times))
         if unknown:
             layout, calibration = device_layout(self.step.case), load_calibration()
@@ -279,36 +307,25 @@ def _kept(case: Case, recipe: Recipe, best_format: str, holder: _Held) -> _Kept:
     )
 
 
-def _estimate(kept: _Kept, recipe: Recipe, machines: Sequence[Machine]) -> Array:
+def _estimate(kept: _Kept, recipe: Recipe, machines: tuple[_Known, ...]) -> Array:
     """The rows of ``FleetEstimate`` for machines that can all run the recipe."""
-    calibration = load_calibration()
-    devices = [m.device for m in machines]
-    facts = [_facts(_Known(d)) for d in devices]
-    on_devices = stack([f.column for f in facts])
+    calibration, fleet = load_calibration(), _fleet(machines)
     parallel = replace(kept.step.case.parallel, zero=recipe.zero, micro_batch=recipe.micro_batch)
     case = replace(kept.step.case, parallel=parallel, layout=recipe.layout, mode=recipe.mode)
     step = replace(kept.step, case=case)
     size = kept.batches.index(recipe.micro_batch)
-    count = np.array([float(m.count) for m in machines])
-    groups = Groups(
-        count=count,
-        data=count,
-        micro_steps=case.batch / (count * recipe.micro_batch),
-        network=as_columns([network for m in machines if (network := _network(m)) is not None]),
-    )
-    times = step_times(step, kept.on(devices, size), groups, on_devices, calibration)
-    floors = np.array([least_step_s(kept.least, m.device, m.count) for m in machines])
-    spread = np.array([f.spread for f in facts])
-    time_s = quantiles(times.total_s, spread, floors)
+    micro_steps = case.batch / (fleet.count * recipe.micro_batch)
+    groups = Groups(count=fleet.count, data=fleet.count, micro_steps=micro_steps, network=fleet.network)
+    times = step_times(step, kept.on(fleet.devices, size), groups, fleet.columns, calibration)
+    floors = bound.floor_s(kept.least, fleet.ceilings, (fleet.l2_bytes, fleet.bytes_per_s), fleet.count)
+    time_s = quantiles(times.total_s, fleet.spread, floors)
     held = WorkingSet(**{f.name: getattr(kept.held, f.name)[size] for f in fields(WorkingSet)})
-    is_cpu = on_devices.is_cpu[:, 0, 0]
     peaks = [
-        peak_memory(step.work, held, case, count, calibration.memory_terms, is_cpu=flag).peak_bytes
+        peak_memory(step.work, held, case, fleet.count, calibration.memory_terms, is_cpu=flag).peak_bytes
         for flag in (False, True)
     ]
+    is_cpu = fleet.columns.is_cpu[:, 0, 0]
     memory = quantiles(np.where(is_cpu, peaks[1], peaks[0]), calibration.interval.memory)
-    capacity = np.array([f.capacity_bytes for f in facts])
-    chance = fit_probability(memory["p50"], capacity, calibration.interval)
     rows = (
         time_s["p10"],
         time_s["p50"],
@@ -316,8 +333,8 @@ def _estimate(kept: _Kept, recipe: Recipe, machines: Sequence[Machine]) -> Array
         floors,
         memory["p50"],
         memory["p90"],
-        capacity,
-        chance,
+        fleet.capacity_bytes,
+        fit_probability(memory["p50"], fleet.capacity_bytes, calibration.interval),
         times.energy_j,
     )
     return np.stack([np.asarray(row, dtype=np.float64) for row in rows])

@@ -89,6 +89,32 @@ def size_at(size: Size, sizes: Mapping[str, Any]) -> Any:
     return size if isinstance(size, int) else size.at(sizes)
 
 
+class Sizes(dict[str, Any]):
+    """Symbol sizes that remember the products of the shapes they were asked about."""
+
+    __slots__ = ("products",)
+
+    def __init__(self, sizes: Mapping[str, Any]) -> None:
+        super().__init__(sizes)
+        self.products: dict[int, tuple[tuple[Size, ...], Any]] = {}
+
+
+def product_at(shape: tuple[Size, ...], sizes: Mapping[str, Any]) -> Any:
+    """Elements of a shape at the given symbol sizes.
+
+    >>> product_at((parse_size("b"), 1000), {"b": 64})
+    64000
+    """
+    known = sizes.products if isinstance(sizes, Sizes) else {}
+    if id(shape) in known:
+        return known[id(shape)][1]
+    product: Any = 1
+    for size in shape:
+        product = product * size_at(size, sizes)
+    known[id(shape)] = (shape, product)  # the shape is kept so that its id stays its own
+    return product
+
+
 def polynomial(terms: Mapping[tuple[Atom, ...], int]) -> Size:
     """The size with these coefficients by monomial; constant polynomials become ints."""
     kept = {tuple(sorted(atoms)): c for atoms, c in terms.items() if c}

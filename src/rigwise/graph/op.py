@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from rigwise.graph.dim import Size, size_at
+from rigwise.graph.dim import Size, product_at
 
 Attr = int | float | str | bool | tuple[int, ...]
 
@@ -87,10 +87,7 @@ class Tensor:
         >>> Tensor((parse_size("b"), 1000)).elements({"b": 64})
         64000
         """
-        product: Any = 1
-        for size in self.shape:
-            product = product * size_at(size, sizes)
-        return product
+        return product_at(self.shape, sizes)
 
     @property
     def is_floating(self) -> bool:

@@ -66,7 +66,9 @@ def _headline(document: Document) -> str:
 
 def _answer(document: Document, title: str) -> Markup:
     best, certificate = document["plans"][0], document["certificate"]
-    proof = "proven" if certificate["gap_frac"] == 0 else f"within {100 * certificate['gap_frac']:.3g} %"
+    proof = (
+        "proven" if certificate["gap_frac"] == 0 else f"within {100 * certificate['gap_frac']:.2g}\N{NO-BREAK SPACE}%"
+    )
     superlative = _SUPERLATIVE.get(certificate["objective"], "best")
     memory = format_fraction(best["memory_bytes"] / best["memory_capacity_bytes"])
     tiles = [

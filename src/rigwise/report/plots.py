@@ -64,7 +64,8 @@ def cost_against_time(document: Document, *, width_px: int = 720) -> Any:
     colour = alt.condition(alt.datum.rank == 1, alt.value(VERMILLION), alt.value(BLUE))
     points = _chart(alt, plans).mark_circle(size=110, opacity=1).encode(color=colour)
     words = [_words(alt, plans[:-1], "rank", dy=-11), _words(alt, plans[-1:], "rank", dy=15)]
-    words += [_words(alt, frontier[-1:], "name", dy=-11)] if frontier and not frontier[-1]["rank"] else []
+    ranked = {(plan["time_s"], plan["cost_usd"]) for plan in plans}
+    words += [_words(alt, [p], "name", dy=-11) for p in frontier[-1:] if (p["time_s"], p["cost_usd"]) not in ranked]
     placed = [layer.encode(x=x, y=y) for layer in (stairs, dots, points, *words)]
     return _dress(alt.layer(*_limit_lines(alt, near, x, y), across, along, *placed), width_px, 300)
 
@@ -213,14 +214,17 @@ def _position(
     alt = _altair()
     values = [row[f"{quantity}_{p}"] for row in rows for p in ("p10", "p90")]
     values += [limit[quantity] for limit in near if limit["quantity"] == quantity]
-    low, high = min(values), max(values)
-    is_log = low > 0 and high / low > _LOG_FROM_RATIO
-    domain = [0.8 * low, 1.25 * high] if is_log else [0.0, 1.05 * high]
+    above_zero = [value for value in values if value > 0] or [1.0]
+    low, high, has_zero = min(above_zero), max(above_zero), min(values) <= 0
+    is_log = high / low > _LOG_FROM_RATIO
+    domain = [0.0 if has_zero or not is_log else 0.8 * low, (1.25 if is_log else 1.05) * high]
     if quantity == "time_s":
         title, axis = "time", _time_axis(alt, _spread_ticks(*domain) if is_log else _even_ticks(high))
     else:
-        title, axis = "cost (US $)", alt.Axis(**({"values": _decimal_ticks(*domain)} if is_log else {}))
-    scale = alt.Scale(type="log" if is_log else "linear", domain=domain, nice=False)
+        ticks = ([0.0] if has_zero else []) + _decimal_ticks(low, domain[1])
+        title, axis = "cost (US $)", alt.Axis(**({"values": ticks} if is_log else {}))
+    kind = {"type": "symlog", "constant": low} if is_log and has_zero else {"type": "log" if is_log else "linear"}
+    scale = alt.Scale(**kind, domain=domain, nice=False)
     return channel(f"{quantity}{at}:Q", title=title, scale=scale, axis=axis)
 
 
@@ -250,12 +254,12 @@ def _spread_ticks(low_s: float, high_s: float) -> list[float]:
 
 
 def _decimal_ticks(low: float, high: float) -> list[float]:
-    """1, 2, 5, 10, ... within the range; only powers of ten where it spans over three decades.
+    """1, 2, 5, 10, ... within the range; only powers of ten where it spans more than two decades.
 
     >>> _decimal_ticks(0.4, 25)
     [0.5, 1.0, 2.0, 5.0, 10.0, 20.0]
     """
-    digits = (1, 2, 5) if high < 1000 * low else (1,)
+    digits = (1, 2, 5) if high < 300 * low else (1,)
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     return [tick for e in decades for d in digits if low <= (tick := float(f"{d}e{e}")) <= high]
 

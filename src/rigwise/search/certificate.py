@@ -12,7 +12,7 @@ the estimate is right.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf, isclose, isnan
 from statistics import NormalDist
@@ -24,47 +24,66 @@ from rigwise.machine.machine import Machine
 from rigwise.market.money import rental_usd
 from rigwise.market.offers import OWNED, SPOT, Quote
 from rigwise.market.spot import ASSUMED, time_factor
-from rigwise.search.types import KEEP, REASONS, RECOMPUTE, Array, Certificate, CoverEntry, Plan, State, World, site_name
+from rigwise.search.types import KEEP, REASONS, RECOMPUTE, Array, Certificate, CoverEntry, State, World, site_name
 from rigwise.workload.choices import Family, Task, recipes, settle, usable_devices
 from rigwise.workload.job import Job
 from rigwise.workload.lower import Recipe
 
 _NODES = (1, 2, 4, 8)
-_ENERGY = "energy"
+_SLACK = 1e-9
 
 
-def check(
-    certificate: Certificate, plans: Sequence[Plan], job: Job, quotes: Sequence[Quote], world: World
-) -> list[str]:
-    """What is wrong with a certificate and its plans; nothing if it proves them.
+def check(certificate: Certificate, question: Question, blocks: Mapping[State, Block]) -> Iterator[str]:
+    """What is wrong with a certificate; nothing if it proves what it says.
 
     Args:
         certificate: The proof.
-        plans: The answer, best first.
-        job: The question.
-        quotes: Every price that may be used, those of owned machines among them.
-        world: Model, devices and estimator.
+        question: The job put to its model.
+        blocks: The candidates, from ``candidates``.
     """
-    question = _Question(job, settle(job, world.model), world)
-    blocks = _blocks(question, quotes)
-    return [
-        *_cover_faults(question, blocks, certificate),
-        *_plan_faults(question, blocks, certificate, plans),
-    ]
+    below = _parts_below(question, blocks)
+    yield from _disjoint_and_complete(certificate, below)
+    estimated = [p for entry in certificate.cover if entry.verdict == "estimated" for p in below.get(entry.state, [])]
+    twins = [(e.state[:3], KEEP) for e in certificate.cover if e.state[3:] == (RECOMPUTE,) and e.state[:3] in blocks]
+    found = _estimates(question, blocks, list(dict.fromkeys([*estimated, *twins])))
+    yield from _inadmissible(blocks, found)
+    looked_at = set(estimated)
+    for entry in certificate.cover:
+        if entry.state not in below:
+            yield f"{words(entry.state)} is no candidate"
+        elif entry.verdict == "estimated":
+            yield from _differs(entry, min(found[part].best for part in below[entry.state]))
+        elif entry.state[3:] == (RECOMPUTE,) and entry.verdict == "bound":
+            if (entry.state[:3], KEEP) not in looked_at:
+                yield f"{words(entry.state)} is bounded by recipes that were not estimated"
+            yield from _too_low(question, entry, found[entry.state[:3], KEEP].relaxed, certificate.best)
+        else:
+            yield from _wrongly_cut(question, entry, [blocks[s] for s, _ in below[entry.state]], certificate.best)
+    yield from _wrong_counts(question, blocks, below, certificate)
+    yield from _wrong_totals(question, min((found[part].best for part in estimated), default=inf), certificate)
 
 
 @dataclass(frozen=True, slots=True)
-class _Question:
+class Question:
+    """A job, put to its model, in a world."""
+
     job: Job
     task: Task
     world: World
 
+    @staticmethod
+    def of(job: Job, world: World) -> Question:
+        """The question that a job asks."""
+        return Question(job, settle(job, world.model), world)
+
     @property
     def deadline_s(self) -> float:
+        """The job's deadline, infinite for none."""
         return inf if self.job.deadline_s is None else self.job.deadline_s
 
     @property
     def budget_usd(self) -> float:
+        """The job's budget, infinite for none."""
         return inf if self.job.budget_usd is None else self.job.budget_usd
 
     def recipes(self, family: Family, count: int, kind: str = "") -> tuple[Recipe, ...]:
@@ -80,7 +99,7 @@ class _Question:
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
+class Place:
     """Equal machines, with all their prices: quote, dollars per hour, time over undisturbed time."""
 
     machine: Machine
@@ -90,12 +109,12 @@ class _Place:
 
 
 @dataclass(frozen=True, slots=True)
-class _Block:
+class Block:
     """A place in one family: its least time, and the limit that it cannot keep or its least objective."""
 
     state: State
     family: Family
-    place: _Place
+    place: Place
     least_s: float
     verdict: str
     number: float
@@ -123,8 +142,8 @@ class _Found:
 # The candidates and their bounds, again
 
 
-def _places(question: _Question, quotes: Sequence[Quote]) -> dict[tuple[str, str], _Place]:
-    places: dict[tuple[str, str], _Place] = {}
+def _places(question: Question, quotes: Sequence[Quote]) -> dict[tuple[str, str], Place]:
+    places: dict[tuple[str, str], Place] = {}
     nodes_of = {machine.name: (machine.nodes,) for machine in question.job.owned}
     for quote in quotes:
         offer, owned = quote.offer, quote.market == OWNED
@@ -144,17 +163,17 @@ def _places(question: _Question, quotes: Sequence[Quote]) -> dict[tuple[str, str
                 inter_node_bytes_per_s=offer.inter_node_bytes_per_s if nodes > 1 else None,
             )
             name = site_name(machine, have, limit_s, offer.instance if owned else "")
-            place = places.setdefault((offer.device, name), _Place(machine, variants, limit_s))
+            place = places.setdefault((offer.device, name), Place(machine, variants, limit_s))
             usd_per_h = quote.usd_per_h if owned else quote.usd_per_h * nodes
             place.prices.append((quote, usd_per_h, time_factor(ASSUMED, nodes) if quote.market == SPOT else 1.0))
     return places
 
 
-def _blocks(question: _Question, quotes: Sequence[Quote]) -> dict[State, _Block]:
+def candidates(question: Question, quotes: Sequence[Quote]) -> dict[State, Block]:
     """Every block of the candidate tree by its state, bounded."""
     task, physics, model = question.task, question.world.physics, question.world.model
     places = _places(question, quotes)
-    blocks: dict[State, _Block] = {}
+    blocks: dict[State, Block] = {}
     for family in task.families:
         work = physics.least_work(task.case, family.dtype, model)
         for (device_class, name), place in places.items():
@@ -165,11 +184,11 @@ def _blocks(question: _Question, quotes: Sequence[Quote]) -> dict[State, _Block]
             least_s = task.steps * min(s for s in steps_s.values() if not isnan(s))
             need_bytes = physics.least_memory_bytes(task.case, family.dtype, count, model)
             state = (str(family), device_class, name)
-            blocks[state] = _Block(state, family, place, least_s, *_bound(question, place, least_s, need_bytes))
+            blocks[state] = Block(state, family, place, least_s, *_bound(question, place, least_s, need_bytes))
     return blocks
 
 
-def _bound(question: _Question, place: _Place, least_s: float, need_bytes: float) -> tuple[str, float]:
+def _bound(question: Question, place: Place, least_s: float, need_bytes: float) -> tuple[str, float]:
     """The limit that no recipe keeps and its bound; else the bound of the objective."""
     have_bytes = max(max(device.memory_bytes or 0.0, device.usable_bytes or 0.0) for device in place.variants)
     time_s = least_s * min(factor for _, _, factor in place.prices)
@@ -180,44 +199,13 @@ def _bound(question: _Question, place: _Place, least_s: float, need_bytes: float
         return "deadline", time_s
     if cost > question.budget_usd:
         return "budget", cost
-    return "", {"cost": cost, "time": time_s, _ENERGY: 0.0}[question.job.minimize]
+    return "", {"cost": cost, "time": time_s, "energy": 0.0}[question.job.minimize]
 
 
 # The cover
 
 
-def _cover_faults(question: _Question, blocks: dict[State, _Block], certificate: Certificate) -> Iterator[str]:
-    below = _parts_below(question, blocks)
-    seen = Counter(part for entry in certificate.cover for part in below.get(entry.state, []))
-    for part in below[()]:
-        if seen[part] != 1:
-            yield f"{_words((*part[0], part[1]))} is covered {seen[part]} times"
-    estimated = [p for entry in certificate.cover if entry.verdict == "estimated" for p in below.get(entry.state, [])]
-    twins = [(e.state[:3], KEEP) for e in certificate.cover if e.state[3:] == (RECOMPUTE,) and e.state[:3] in blocks]
-    found = _estimates(question, blocks, list(dict.fromkeys([*estimated, *twins])))
-    looked_at = set(estimated)
-    for (state, kind), outcome in found.items():
-        if outcome.quickest_s < blocks[state].least_s * (1 - 1e-9):
-            yield f"{_words((*state, kind))}: an estimate of {outcome.quickest_s:g} s is below the bound"
-        keep = found.get((state, KEEP), outcome)
-        if kind == RECOMPUTE and outcome.quickest_s < keep.quickest_s * (1 - 1e-9):
-            yield f"{_words(state)}: recompute is quicker than keeping activations"
-    for entry in certificate.cover:
-        if entry.state not in below:
-            yield f"{_words(entry.state)} is no candidate"
-        elif entry.verdict == "estimated":
-            yield from _differs(entry, min(found[part].best for part in below[entry.state]))
-        elif entry.state[3:] == (RECOMPUTE,) and entry.verdict == "bound":
-            if (entry.state[:3], KEEP) not in looked_at:
-                yield f"{_words(entry.state)} is bounded by recipes that were not estimated"
-            yield from _too_low(question, entry, found[entry.state[:3], KEEP].relaxed, certificate.best)
-        else:
-            yield from _entry_faults(question, entry, [blocks[s] for s, _ in below[entry.state]], certificate.best)
-    yield from _count_faults(question, blocks, below, certificate)
-    yield from _total_faults(question, min((found[part].best for part in estimated), default=inf), certificate)
-
-
-def _parts_below(question: _Question, blocks: dict[State, _Block]) -> dict[State, list[_Part]]:
+def _parts_below(question: Question, blocks: Mapping[State, Block]) -> dict[State, list[_Part]]:
     """The parts of the candidate tree under each of its states."""
     below: dict[State, list[_Part]] = {(): []}
     kinds = (KEEP,) if question.task.recomputes == ("none",) else (KEEP, RECOMPUTE)
@@ -228,30 +216,47 @@ def _parts_below(question: _Question, blocks: dict[State, _Block]) -> dict[State
     return below
 
 
+def _disjoint_and_complete(certificate: Certificate, below: Mapping[State, list[_Part]]) -> Iterator[str]:
+    seen = Counter(part for entry in certificate.cover for part in below.get(entry.state, []))
+    for part in below[()]:
+        if seen[part] != 1:
+            yield f"{words((*part[0], part[1]))} is covered {seen[part]} times"
+
+
+def _inadmissible(blocks: Mapping[State, Block], found: Mapping[_Part, _Found]) -> Iterator[str]:
+    """Estimates that break what the bounds rest on."""
+    for (state, kind), outcome in found.items():
+        if outcome.quickest_s < blocks[state].least_s * (1 - _SLACK):
+            yield f"{words((*state, kind))}: an estimate of {outcome.quickest_s:g} s is below the bound"
+        keep = found.get((state, KEEP), outcome)
+        if kind == RECOMPUTE and outcome.quickest_s < keep.quickest_s * (1 - _SLACK):
+            yield f"{words(state)}: recompute is quicker than keeping activations"
+
+
 def _differs(entry: CoverEntry, expected: float) -> Iterator[str]:
     number = inf if entry.number is None else entry.number
-    if not _same(number, expected):
-        yield f"{_words(entry.state)}: {entry.verdict} says {number:g}, it is {expected:g}"
+    if not same(number, expected):
+        yield f"{words(entry.state)}: {entry.verdict} says {number:g}, it is {expected:g}"
 
 
-def _too_low(question: _Question, entry: CoverEntry, bound: float, best: float) -> Iterator[str]:
-    if bound * (1 + question.job.gap_frac) < best * (1 - 1e-9):
-        yield f"{_words(entry.state)}: its bound of {bound:g} does not exclude it, the best is {best:g}"
+def _too_low(question: Question, entry: CoverEntry, bound: float, best: float) -> Iterator[str]:
+    if bound * (1 + question.job.gap_frac) < best * (1 - _SLACK):
+        yield f"{words(entry.state)}: its bound of {bound:g} does not exclude it, the best is {best:g}"
     yield from _differs(entry, bound)
 
 
-def _entry_faults(question: _Question, entry: CoverEntry, inside: list[_Block], best: float) -> Iterator[str]:
+def _wrongly_cut(question: Question, entry: CoverEntry, inside: list[Block], best: float) -> Iterator[str]:
     """What is wrong with a part of the cover that was not looked at."""
     if entry.verdict == "bound":
         yield from _too_low(question, entry, min((b.number for b in inside if not b.verdict), default=inf), best)
     elif entry.verdict in REASONS and all(block.verdict == entry.verdict for block in inside):
         yield from _differs(entry, min(block.number for block in inside))
     else:
-        yield f"{_words(entry.state)} is not ruled out by {entry.verdict}"
+        yield f"{words(entry.state)} is not ruled out by {entry.verdict}"
 
 
-def _count_faults(
-    question: _Question, blocks: dict[State, _Block], below: dict[State, list[_Part]], certificate: Certificate
+def _wrong_counts(
+    question: Question, blocks: Mapping[State, Block], below: Mapping[State, list[_Part]], certificate: Certificate
 ) -> Iterator[str]:
     """What is wrong with the numbers of leaves."""
     counts = Counter(dict.fromkeys(("estimated", *REASONS), 0))
@@ -267,7 +272,7 @@ def _count_faults(
             yield f"{said.get(name)} leaves are said to be {name}, there are {number}"
 
 
-def _total_faults(question: _Question, best: float, certificate: Certificate) -> Iterator[str]:
+def _wrong_totals(question: Question, best: float, certificate: Certificate) -> Iterator[str]:
     """What is wrong with the figures at the head of the certificate."""
     bounds = [entry.number for entry in certificate.cover if entry.verdict == "bound" and entry.number is not None]
     lower_bound = min([best, *bounds])
@@ -277,7 +282,7 @@ def _total_faults(question: _Question, best: float, certificate: Certificate) ->
         ("lower bound", certificate.lower_bound, lower_bound),
         ("gap", 1 + certificate.gap_frac, 1 + gap),
     ):
-        if not _same(value, expected):
+        if not same(value, expected):
             yield f"the {name} is said to be {value:g}, it is {expected:g}"
     if certificate.objective != question.job.minimize:
         yield f"the objective is {certificate.objective}, the job's is {question.job.minimize}"
@@ -286,7 +291,7 @@ def _total_faults(question: _Question, best: float, certificate: Certificate) ->
 # The estimates, again
 
 
-def _estimates(question: _Question, blocks: dict[State, _Block], parts: list[_Part]) -> dict[_Part, _Found]:
+def _estimates(question: Question, blocks: Mapping[State, Block], parts: list[_Part]) -> dict[_Part, _Found]:
     """What the estimator says of every recipe of these parts."""
     task, world = question.task, question.world
     of_recipe: dict[Recipe, list[_Part]] = {}
@@ -315,7 +320,7 @@ def _estimates(question: _Question, blocks: dict[State, _Block], parts: list[_Pa
     return found
 
 
-def _best_price(question: _Question, place: _Place, outcome: tuple[float, float, float]) -> float:
+def _best_price(question: Question, place: Place, outcome: tuple[float, float, float]) -> float:
     """The smallest allowed value of the objective over the prices of a place, if memory is no limit."""
     p50_s, late_s, energy_j = outcome
     best = inf
@@ -323,85 +328,16 @@ def _best_price(question: _Question, place: _Place, outcome: tuple[float, float,
         in_time = factor * late_s <= min(question.deadline_s, place.limit_s)
         if in_time and rental_usd(usd_per_h, factor * late_s) <= question.budget_usd:
             cost = rental_usd(usd_per_h, factor * p50_s)
-            value = {"cost": cost, "time": factor * p50_s, _ENERGY: factor * energy_j}[question.job.minimize]
+            value = {"cost": cost, "time": factor * p50_s, "energy": factor * energy_j}[question.job.minimize]
             best = min(best, inf if isnan(value) else value)
     return best
 
 
-# The plans
+def same(one: float, other: float) -> bool:
+    """Whether two figures are the same, but for rounding."""
+    return isclose(one, other, rel_tol=_SLACK, abs_tol=1e-12)
 
 
-def _plan_faults(
-    question: _Question, blocks: dict[State, _Block], certificate: Certificate, plans: Sequence[Plan]
-) -> Iterator[str]:
-    offered: dict[tuple[object, ...], list[tuple[_Block, float, float]]] = {}
-    for block in blocks.values():
-        for quote, usd_per_h, factor in block.place.prices:
-            offer, machine = quote.offer, block.place.machine
-            where = (offer.provider, offer.instance, offer.region, quote.market, offer.device)
-            key = (*where, machine.count, machine.nodes, str(block.family))
-            offered.setdefault(key, []).append((block, usd_per_h, factor))
-    before = certificate.best
-    for rank, plan in enumerate(plans, 1):
-        device_class = "|".join(plan.variants) or plan.device
-        family = Family(dtype=plan.dtype, layout=plan.layout, mode=plan.mode)
-        where = (plan.provider, plan.instance, plan.region, plan.market, device_class)
-        faults = [
-            _one_plan_fault(question, plan, block, usd_per_h, factor)
-            for block, usd_per_h, factor in offered.get((*where, plan.count, plan.nodes, str(family)), [])
-        ]
-        if not faults or all(faults):
-            yield f"plan {rank}: {faults[0] if faults else 'is no candidate'}"
-        value = {"cost": plan.cost_usd.p50, "time": plan.time_s.p50, _ENERGY: plan.energy_j or 0.0}[
-            certificate.objective
-        ]
-        if rank == 1 and not _same(value, certificate.best):
-            yield f"plan 1 has a {certificate.objective} of {value:g}, the certificate proves {certificate.best:g}"
-        if value < before * (1 - 1e-9):
-            yield f"plan {rank} is better than the one before it"
-        before = value
-    if not plans:
-        yield "there is no plan"
-
-
-def _one_plan_fault(question: _Question, plan: Plan, block: _Block, usd_per_h: float, factor: float) -> str:
-    """What is wrong with a plan, if it is this block at this price; empty if nothing is."""
-    recipe = Recipe(
-        dtype=plan.dtype,
-        layout=plan.layout,
-        mode=plan.mode,
-        micro_batch=plan.micro_batch,
-        recompute=plan.recompute,
-        zero=plan.parallel.zero,
-    )
-    machine, task, world = block.place.machine, question.task, question.world
-    if recipe not in question.recipes(block.family, machine.count):
-        return "its recipe is no candidate"
-    if not _same(plan.usd_per_h, usd_per_h):
-        return f"the price is {usd_per_h:g}, not {plan.usd_per_h:g}"
-    fleet = world.physics.estimate_fleet(task.case, recipe, [machine], world.model)
-    times = [task.steps * factor * float(t[0]) for t in (fleet.step_p10_s, fleet.step_p50_s, fleet.step_p90_s)]
-    claimed = (plan.time_s.p10, plan.time_s.p50, plan.time_s.p90)
-    if not all(map(_same, claimed, times)):
-        return f"the time is {times[1]:g} s, not {plan.time_s.p50:g} s"
-    if not all(
-        map(_same, (plan.cost_usd.p10, plan.cost_usd.p50, plan.cost_usd.p90), rental_usd(usd_per_h, np.array(times)))
-    ):
-        return f"the cost is {rental_usd(usd_per_h, times[1]):g}, not {plan.cost_usd.p50:g}"
-    late_s = float(question.late(np.array(times[1]), np.array(times[2])))
-    if (
-        not _same(plan.fit_probability, float(fleet.fit_probability[0]))
-        or plan.fit_probability < question.job.confidence
-    ):
-        return "it does not fit in memory with the job's confidence"
-    if late_s > min(question.deadline_s, block.place.limit_s) or rental_usd(usd_per_h, late_s) > question.budget_usd:
-        return "it does not keep the limits with the job's confidence"
-    return ""
-
-
-def _same(one: float, other: float) -> bool:
-    return isclose(one, other, rel_tol=1e-9, abs_tol=1e-12)
-
-
-def _words(state: State) -> str:
+def words(state: State) -> str:
+    """A state for people."""
     return " / ".join(state) or "the whole tree"

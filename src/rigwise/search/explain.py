@@ -133,6 +133,12 @@ def advice(result: PlanResult, goal: Goal) -> tuple[str, ...]:
             f"{ties} of the {len(result.plans) - 1} next plans overlap with the first: it is the best of them with"
             f" probability {best.p_best:.2f}"
         )
+    quick = [p for p in result.frontier if p.time_s.p50 < 0.75 * best.time_s.p50]
+    if quick and goal.objective == "cost" and quick[0].cost_usd.p50 < 1.1 * best.cost_usd.p50:
+        told.append(
+            f"{format_usd(quick[0].cost_usd.p50 - best.cost_usd.p50)} more makes it"
+            f" {best.time_s.p50 / quick[0].time_s.p50:.1f} x as fast: {machine_words(quick[0])} at {quick[0].place}"
+        )
     if best.market == SPOT:
         interval = format_seconds(checkpoint_interval_s(ASSUMED, best.nodes))
         told.append(

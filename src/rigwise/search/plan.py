@@ -13,8 +13,10 @@ from rigwise.errors import InfeasibleError, InvalidInputError, MissingFactError,
 from rigwise.market.offers import Quote, Rules, Selection, owned_quote, select
 from rigwise.search.astar import AStar
 from rigwise.search.bounds import Goal, Least, least, reasons
-from rigwise.search.certificate import check
+from rigwise.search.certificate import Question, candidates, check
+from rigwise.search.claims import check_plans
 from rigwise.search.estimates import Estimates
+from rigwise.search.exhaustive import Exhaustive, is_quicker
 from rigwise.search.explain import advice, plan_of, with_reasons
 from rigwise.search.problem import Leaf, PlanProblem
 from rigwise.search.relax import infeasible, nothing_to_rent
@@ -47,7 +49,10 @@ def plan(job: Job, world: World) -> PlanResult:
     floor, goal = least(space, world.physics), Goal.of(job)
     estimates = Estimates(space, world.physics)
     problem = PlanProblem(space, floor, estimates, goal)
-    search: AStar[State, Leaf] = AStar(problem, (), gap_frac=job.gap_frac)
+    search: AStar[State, Leaf] | Exhaustive = AStar(problem, (), gap_frac=job.gap_frac)
+    if is_quicker(task, job.minimize):
+        search = Exhaustive(space, estimates, goal)
+        problem.leaves = [leaf for _, leaf in search.leaves]
     ranked = _ranking(search, job.top)
     if not ranked:
         raise infeasible(space, floor, estimates, goal)
@@ -170,11 +175,14 @@ def read_document(answer: Any, where: str) -> Claim:
 def verify(claim: Claim, world: World) -> list[str]:
     """What is wrong with a plan document; nothing if it proves what it says."""
     check_job(claim.job, "the job")
+    question = Question.of(claim.job, world)
     quotes = (*owned_machines(claim.job, world), *usable_offers(claim.job, world).quotes)
-    return check(claim.certificate, claim.plans, claim.job, quotes, world)
+    blocks = candidates(question, quotes)
+    proof = check(claim.certificate, question, blocks)
+    return [*proof, *check_plans(claim.plans, claim.certificate, question, blocks)]
 
 
-def _ranking(search: AStar[State, Leaf], top: int) -> list[tuple[float, Leaf]]:
+def _ranking(search: Iterable[tuple[float, Leaf]], top: int) -> list[tuple[float, Leaf]]:
     """The best leaf of each of the ``top`` best offers."""
     ranked: dict[tuple[int, int], tuple[float, Leaf]] = {}
     for value, leaf in search:
@@ -206,7 +214,9 @@ def _frontier(leaves: Iterable[Leaf]) -> list[Leaf]:
     return front
 
 
-def _certificate(problem: PlanProblem, search: AStar[State, Leaf], best: float, wall_s: float) -> Certificate:
+def _certificate(
+    problem: PlanProblem, search: AStar[State, Leaf] | Exhaustive, best: float, wall_s: float
+) -> Certificate:
     covered = search.cover()
     counts = _counts(problem, [(part.state, part.verdict) for part in covered])
     lower_bound = min(best, search.lower_bound)
@@ -220,7 +230,7 @@ def _certificate(problem: PlanProblem, search: AStar[State, Leaf], best: float, 
         estimated=counts["estimated"],
         pruned={reason: counts[reason] for reason in REASONS},
         wall_s=wall_s,
-        method="astar",
+        method="astar" if isinstance(search, AStar) else "exhaustive",
         reasons=reasons(problem.space, problem.goal, best),
         cover=tuple(
             CoverEntry(
@@ -235,7 +245,8 @@ def _counts(problem: PlanProblem, parts: Iterable[tuple[State, str]]) -> Counter
     """Leaves by what became of them. A part that is bounded may hold sites that a limit excludes."""
     counts: Counter[str] = Counter({"estimated": 0, **dict.fromkeys(REASONS, 0)})
     sites = problem.space.sites
-    for state, verdict in parts:
+    whole = [(str(family),) for family in problem.space.task.families]
+    for state, verdict in ((s, verdict) for part, verdict in parts for s in ([part] if part else whole)):
         family, below = problem.sites_below(state)
         for index in below:
             site = sites[index]

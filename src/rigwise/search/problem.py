@@ -25,6 +25,8 @@ from rigwise.search.space import Space
 from rigwise.search.types import KEEP, REASONS, RECOMPUTE, Array, State
 from rigwise.workload.choices import Family
 
+_NEEDED = ("step_p50_s", "step_p90_s", "fit_probability", "energy_p50_j")
+
 
 class Leaf(NamedTuple):
     """A complete choice: a recipe (row of the family's table) on a site at a price.
@@ -154,10 +156,11 @@ class PlanProblem:
 
     def _outcome(self, family: Family, site: int, rows: Indices) -> Outcome:
         """Time, cost and value of recipes on one site at all its kept prices."""
-        self.estimates.ensure(family, rows, site, self._company(family))
         goal, here, steps = self.goal, self.space.sites[site], self.space.task.steps
-        machine = self.estimates.machine_of_site[site]
-        column = {name: values[rows, machine] for name, values in self.estimates.table(family).columns.items()}
+        table, machine = self.estimates.table(family), self.estimates.machine_of_site[site]
+        if not table.known[rows, machine].all():
+            self.estimates.ensure(family, rows, site, self._company(family))
+        column = {name: table.columns[name][rows, machine] for name in _NEEDED}
         p50_s, p90_s = steps * column["step_p50_s"], steps * column["step_p90_s"]
         time_s = quantile_s(p50_s, p90_s, goal.z if goal.late else 0.0)[:, None] * here.time_factor
         late_s = quantile_s(p50_s, p90_s, goal.z)[:, None] * here.time_factor

@@ -19,50 +19,53 @@ from rigwise.units import format_seconds, format_usd
 
 
 def infeasible(space: Space, floor: Least, estimates: Estimates, goal: Goal) -> InfeasibleError:
-    """The error that names the limits, and the nearest change to each that would do.
+    """The error that names the limit that binds, and the nearest change to each that would do.
 
     Nearest in the quantile that must keep the limits, so that a job with the figure that is
     named has a plan.
     """
-    deadline, budget = goal.deadline_s, goal.budget_usd
-    asked = " and ".join(
-        words
-        for words in (
-            f"{format_seconds(deadline)}" if deadline < np.inf else "",
-            format_usd(budget) if budget < np.inf else "",
-        )
-        if words
-    )
 
     def best(objective: str, **limits: Any) -> Leaf | None:
         relaxed = replace(goal, objective=objective, late=True, **limits)
         return next((leaf for _, leaf in AStar(PlanProblem(space, floor, estimates, relaxed), ())), None)
 
-    free = {"deadline_s": np.inf, "budget_usd": np.inf}
-    if best("cost", **free) is None:
-        dtype = next(iter(floor.time_s))
-        return InfeasibleError(
-            f"no machine holds {space.task.job.model}: {capacity_words(floor, dtype)}",
-            hint="add devices (--own), a smaller batch, or --method lora",
-        )
+    anything = best("cost", deadline_s=np.inf, budget_usd=np.inf)
     if goal.known_energy and best("cost", known_energy=False):
         return InfeasibleError(
             "no device that keeps the limits has a known power limit, so their energy cannot be compared",
             hint="minimize cost or time",
         )
-    ways = []
-    if budget < np.inf and (cheaper := best("cost", budget_usd=np.inf)):
-        within = f"within {format_seconds(deadline)} and " if deadline < np.inf else ""
-        ways.append(f"{within}under {_usd_up(cheaper.cost_usd)} there is {_name(space, cheaper)}")
-    if deadline < np.inf and (quicker := best("time", deadline_s=np.inf)):
-        under = f" and {format_usd(budget)}" if budget < np.inf else ""
-        ways.append(f"within {_time_up(quicker.time_s)}{under} there is {_name(space, quicker)}")
-    if not ways and (cheapest := best("cost", **free)):
-        ways.append(
-            f"the cheapest, {_name(space, cheapest)}, needs {_time_up(cheapest.time_s)}"
-            f" and {_usd_up(cheapest.cost_usd)}"
+    if anything is None:
+        return InfeasibleError(
+            f"no machine holds {space.task.job.model}: {capacity_words(floor, next(iter(floor.time_s)))}",
+            hint="--method lora needs less, and a larger --batch can be shared by more devices",
         )
-    return InfeasibleError(f"no plan under {asked}" if asked else "no plan", hint="; ".join(ways))
+    has_deadline, has_budget = goal.deadline_s < np.inf, goal.budget_usd < np.inf
+    dearer = best("cost", budget_usd=np.inf) if has_budget else None
+    slower = best("time", deadline_s=np.inf) if has_deadline else None
+    time, money = format_seconds(goal.deadline_s), format_usd(goal.budget_usd)
+    ways = []
+    if dearer:
+        within = f"within {time} and " if has_deadline else ""
+        ways.append(f"{within}under {_usd_up(dearer.cost_usd)} there is {_name(space, dearer)}")
+    if slower:
+        under = f" and {money}" if has_budget else ""
+        ways.append(f"within {_time_up(slower.time_s)}{under} there is {_name(space, slower)}")
+    if not ways:
+        needs = f"{_time_up(anything.time_s)} and {_usd_up(anything.cost_usd)}"
+        ways.append(f"the cheapest, {_name(space, anything)}, needs {needs}")
+    asked = " and ".join([*([time] if has_deadline else []), *([money] if has_budget else [])])
+    binding = _binding(deadline=has_deadline and slower is not None, budget=has_budget and dearer is not None)
+    return InfeasibleError(f"no plan under {asked}: {binding}", hint="; ".join(ways))
+
+
+def _binding(*, deadline: bool, budget: bool) -> str:
+    """Which limit is in the way, from which one alone would do if it gave way."""
+    if deadline and budget:
+        return "deadline and budget do not go together"
+    if deadline:
+        return "the deadline is too short"
+    return "the budget is too small" if budget else "deadline and budget are both too tight"
 
 
 def nothing_to_rent(excluded: Mapping[str, int]) -> InfeasibleError:

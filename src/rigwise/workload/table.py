@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from rigwise.facts.device import RATES_OF_FORMAT
 from rigwise.graph.count import attention_shape, causal_frac, gemm_shape, tensor_bytes, work
+from rigwise.graph.dim import Sizes
 from rigwise.graph.op import Kind, Op, Phase, Role
 
 Array = NDArray[np.float64]
@@ -71,7 +72,7 @@ class OpTable:
 def tabulate(ops: Sequence[Op], sizes: Mapping[str, Any]) -> OpTable:
     """Fill the table for symbol sizes that are numbers or equally long arrays."""
     length = max((len(np.atleast_1d(v)) for v in sizes.values()), default=1)
-    as_float = {name: np.asarray(value, dtype=np.float64) for name, value in sizes.items()}
+    as_float = Sizes({name: np.asarray(value, dtype=np.float64) for name, value in sizes.items()})
     columns = {name: np.ones((len(ops), length)) for name in ("batch", "m", "n", "k")}
     costs = {name: np.zeros((len(ops), length)) for name in ("macs", "flops", "read", "write", "weight")}
     for row, op in enumerate(ops):

@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 
+from rigwise.errors import CaptureError
+
 _LIBRARY = torch.library.Library("rigwise", "FRAGMENT")
 _LIBRARY.define(
     "attention(Tensor q, Tensor k, Tensor v, Tensor? mask, bool causal, float dropout, int window) -> (Tensor, Tensor)"
@@ -60,6 +62,8 @@ def attend(q: Any, k: Any, v: Any, mask: Any = None, *, causal: bool, dropout: f
     elif q.dim() > 4:
         q, k, v = (t.reshape(-1, *t.shape[-3:]) for t in (q, k, v))
         mask = None if mask is None else mask.reshape(-1, *mask.shape[-3:]) if mask.dim() > 3 else mask
+    if q.shape[1] % k.shape[1]:
+        raise CaptureError(f"{q.shape[1]} query heads do not divide over {k.shape[1]} key and value heads")
     out = _Attention.apply(q, k, v, mask, causal, float(dropout), int(window))
     if len(lead) > 1:
         return out.reshape(*lead, *out.shape[-3:])

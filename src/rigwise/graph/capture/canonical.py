@@ -13,32 +13,14 @@ from typing import Any
 from rigwise.graph.op import Attr
 
 #: Operators that move no data: they hand out memory, or exist for PyTorch's own bookkeeping.
-FREE = frozenset(
-    [
-        "aten.empty",
-        "aten.empty_like",
-        "aten.empty_strided",
-        "aten.new_empty",
-        "aten.new_empty_strided",
-        "aten.empty_permuted",
-        "aten.detach",
-        "aten.alias",
-        "aten.lift_fresh",
-        "aten._local_scalar_dense",
-        "aten.is_same_size",
-        "aten.sym_size",
-        "aten.sym_stride",
-        "aten.sym_numel",
-        "aten.resize_",
-        "aten.set_",
-        "aten.as_strided_",
-        "aten.record_stream",
-        "aten._has_compatible_shallow_copy_type",
-        "prim.device",
-        "profiler._record_function_enter_new",
-        "profiler._record_function_exit",
-    ]
-)
+_FREE_NAMES = """
+    aten.empty aten.empty_like aten.empty_strided aten.new_empty aten.new_empty_strided aten.empty_permuted
+    aten.detach aten.alias aten.lift_fresh aten._local_scalar_dense aten.is_same_size aten.sym_size
+    aten.sym_stride aten.sym_numel aten.resize_ aten.set_ aten.as_strided_ aten.record_stream
+    aten._has_compatible_shallow_copy_type prim.device profiler._record_function_enter_new
+    profiler._record_function_exit
+"""
+FREE = frozenset(_FREE_NAMES.split())
 
 #: Arguments that the graph keeps, by operator.
 _CONV = ("stride", "padding", "dilation", "groups", "transposed")
@@ -69,36 +51,17 @@ KEPT_ARGUMENTS: Mapping[str, tuple[str, ...]] = {
 }
 
 #: Operands of these keep their logical shape; others are read as stored, an expanded axis once.
-LOGICAL = frozenset(
-    [
-        "aten.mm",
-        "aten.addmm",
-        "aten.bmm",
-        "aten.baddbmm",
-        "aten._grouped_mm",
-        "aten.mv",
-        "aten.dot",
-        "aten.convolution",
-        "rigwise.conv_dgrad",
-        "rigwise.conv_wgrad",
-        "rigwise.attention",
-        "rigwise.attention_backward",
-    ]
-)
+_LOGICAL_NAMES = """
+    aten.mm aten.addmm aten.bmm aten.baddbmm aten._grouped_mm aten.mv aten.dot aten.convolution
+    rigwise.conv_dgrad rigwise.conv_wgrad rigwise.attention rigwise.attention_backward
+"""
+LOGICAL = frozenset(_LOGICAL_NAMES.split())
 
 #: In-place operators that write their tensor without reading it.
-_OVERWRITES = frozenset(
-    [
-        "aten.copy_",
-        "aten.fill_",
-        "aten.zero_",
-        "aten.uniform_",
-        "aten.normal_",
-        "aten.bernoulli_",
-        "aten.random_",
-        "aten.exponential_",
-    ]
-)
+_OVERWRITES_NAMES = """
+    aten.copy_ aten.fill_ aten.zero_ aten.uniform_ aten.normal_ aten.bernoulli_ aten.random_ aten.exponential_
+"""
+_OVERWRITES = frozenset(_OVERWRITES_NAMES.split())
 
 _ADDEND_FIRST = {"aten.addmm", "aten.baddbmm", "aten.addmv"}
 

@@ -17,7 +17,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from rigwise.errors import CaptureError, MissingExtraError, RigwiseError
+from rigwise.errors import CaptureError, RigwiseError
 from rigwise.graph.graph import Model
 
 
@@ -29,8 +29,11 @@ def main() -> None:
     _limit_memory(request["memory_bytes"])
     faulthandler.enable()
     faulthandler.dump_traceback_later(request["time_s"], exit=True)
+    answer: dict[str, Any]
     try:
         answer = {"model": base64.b64encode(_captured(request)).decode()}
+    except _MissingPackageError as error:
+        answer = {"missing": str(error)}
     except RigwiseError as error:
         answer = {"error": error.as_dict()}
     except MemoryError:
@@ -39,6 +42,10 @@ def main() -> None:
     faulthandler.cancel_dump_traceback_later()
     with os.fdopen(reply, "w", encoding="utf-8") as stream:
         json.dump(answer, stream)
+
+
+class _MissingPackageError(Exception):
+    """A package that an extra brings is not installed."""
 
 
 def _captured(request: Mapping[str, Any]) -> bytes:
@@ -51,7 +58,7 @@ def _captured(request: Mapping[str, Any]) -> bytes:
         raise
     except ImportError as error:
         if error.name in ("torch", "transformers"):
-            raise MissingExtraError(error.name, "torch") from None
+            raise _MissingPackageError(error.name) from None
         raise CaptureError(f"{request['name']}: {error}", hint="the installation of PyTorch is incomplete") from error
     except (SystemExit, KeyboardInterrupt) as error:
         raise CaptureError(f"{request['name']}: the model's code stopped Python ({type(error).__name__})") from error
@@ -81,7 +88,7 @@ def _limit_memory(limit_bytes: int) -> None:
     with contextlib.suppress(ImportError, ValueError, OSError):  # not on Windows; not above a hard limit
         import resource
 
-        resource.setrlimit(resource.RLIMIT_AS, (limit_bytes, limit_bytes))
+        resource.setrlimit(resource.RLIMIT_DATA, (limit_bytes, limit_bytes))
 
 
 if __name__ == "__main__":

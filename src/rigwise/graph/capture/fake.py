@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import importlib.util
 import sys
 from collections.abc import Iterator, Mapping
@@ -14,22 +15,11 @@ from torch.overrides import TorchFunctionMode
 
 from rigwise.graph.capture.loss import tensors_of
 
-_INITIALISERS = [
-    "uniform_",
-    "normal_",
-    "trunc_normal_",
-    "constant_",
-    "ones_",
-    "zeros_",
-    "eye_",
-    "dirac_",
-    "xavier_uniform_",
-    "xavier_normal_",
-    "kaiming_uniform_",
-    "kaiming_normal_",
-    "orthogonal_",
-    "sparse_",
-]
+_INITIALISER_NAMES = """
+    uniform_ normal_ trunc_normal_ constant_ ones_ zeros_ eye_ dirac_
+    xavier_uniform_ xavier_normal_ kaiming_uniform_ kaiming_normal_ orthogonal_ sparse_
+"""
+_INITIALISERS = _INITIALISER_NAMES.split()
 
 
 @contextlib.contextmanager
@@ -39,7 +29,7 @@ def fake_tensors() -> Iterator[None]:
     Initialisers are set aside because some of them look at values (``trunc_normal_`` does), and because
     there is nothing to initialise.
     """
-    _define_missing_operators()
+    _mend_torchvision()
     with contextlib.ExitStack() as stack:
         stack.enter_context(_without_initialisation())
         stack.enter_context(_plain_attention_modules())
@@ -97,21 +87,23 @@ def _plain_attention_modules() -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(before)
 
 
-def _define_missing_operators() -> None:
-    """Give a torchvision whose binary does not fit this torch the two operators it fails without.
+def _mend_torchvision() -> None:
+    """Give a torchvision whose binary does not fit this torch the operators it fails without.
 
     Such an installation breaks every import of transformers, although no operator of it is used here.
     """
     if importlib.util.find_spec("torchvision") is None:
         return
-    library = torch.library.Library("torchvision", "FRAGMENT")
-    for name, schema in (
-        ("nms", "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"),
-        ("qnms", "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"),
-    ):
-        if not hasattr(torch.ops.torchvision, name):
-            library.define(schema)
-    _KEPT.append(library)  # a library that is collected takes its operators with it
+    try:
+        importlib.import_module("torchvision")
+    except Exception:
+        library = torch.library.Library("torchvision", "FRAGMENT")
+        for name in ("nms", "qnms"):
+            if not hasattr(torch.ops.torchvision, name):
+                library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        _KEPT.append(library)  # a library that is collected takes its operators with it
+        for module in [m for m in sys.modules if m.partition(".")[0] == "torchvision"]:
+            del sys.modules[module]
 
 
 _KEPT: list[Any] = []

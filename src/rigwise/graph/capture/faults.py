@@ -14,7 +14,8 @@ _NOT_THEIRS = ("site-packages", "dist-packages", "rigwise/graph/capture", "<froz
 _HINTS = {
     "DataDependentOutputException": "it looks at the value of a tensor, which a capture without data does not have",
     "DynamicOutputShapeException": "a shape depends on the values of a tensor, which a capture without data lacks",
-    "TooManyOps": "the model unrolls a loop into more operators than a graph may hold",
+    "MemoryError": "a capture may not use that much memory",
+    "TooManyOpsError": "the model unrolls a loop into more operators than a graph may hold",
 }
 
 

@@ -25,21 +25,23 @@ _ATTENTION = "rigwise"
 _NEEDED = ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
 
 #: Sizes that may not be 0, under all their names.
-_POSITIVE = frozenset(
-    "hidden_size d_model n_embd dim vocab_size num_hidden_layers num_layers n_layer n_layers num_attention_heads"
-    " num_heads n_head n_heads num_key_value_heads intermediate_size d_ff d_kv head_dim image_size patch_size"
-    " hidden_sizes depths".split()
-)
+_POSITIVE_NAMES = """
+    hidden_size d_model n_embd dim vocab_size num_hidden_layers num_layers n_layer n_layers num_attention_heads
+    num_heads n_head n_heads num_key_value_heads intermediate_size d_ff d_kv head_dim image_size patch_size
+    hidden_sizes depths
+"""
+_POSITIVE = frozenset(_POSITIVE_NAMES.split())
 _SIZE_ENDINGS = ("_size", "_sizes", "_dim", "_dims", "_layers", "_heads", "_positions", "_embeddings", "_experts")
 
 #: Above every published model: a vocabulary of 16 million, a thousand layers.
 _MAX_SIZE, _MAX_LAYERS = 2**24, 1024
 
 #: Keys that are about running a model, not about its shape.
-_NOT_SHAPE = (
-    "architectures auto_map quantization_config torch_dtype dtype _attn_implementation attn_implementation torchscript"
-    " output_attentions output_hidden_states return_dict use_return_dict gradient_checkpointing"
-).split()
+_NOT_SHAPE_NAMES = """
+    architectures auto_map quantization_config torch_dtype dtype _attn_implementation attn_implementation
+    torchscript output_attentions output_hidden_states return_dict use_return_dict gradient_checkpointing
+"""
+_NOT_SHAPE = frozenset(_NOT_SHAPE_NAMES.split())
 
 
 def subject(config: Mapping[str, Any], *, name: str, where: str) -> Subject:
@@ -57,6 +59,8 @@ def subject(config: Mapping[str, Any], *, name: str, where: str) -> Subject:
     import transformers
 
     model_type = config.get("model_type")
+    if model_type is None:
+        raise InvalidInputError(f"{where}: model_type is missing", hint="is it the config.json of a transformers model?")
     known = transformers.CONFIG_MAPPING
     if not isinstance(model_type, str) or model_type not in known:
         raise CaptureError(
@@ -136,20 +140,10 @@ def _model_class(config: Mapping[str, Any], model_type: str, where: str) -> Any:
 
 
 #: Encoders that also have a causal head, which is not their usual one.
-_ENCODERS = frozenset(
-    [
-        "bert",
-        "roberta",
-        "xlm-roberta",
-        "electra",
-        "camembert",
-        "data2vec-text",
-        "ernie",
-        "rembert",
-        "roformer",
-        "big_bird",
-    ]
-)
+_ENCODERS_NAMES = """
+    bert roberta xlm-roberta electra camembert data2vec-text ernie rembert roformer big_bird
+"""
+_ENCODERS = frozenset(_ENCODERS_NAMES.split())
 
 
 def _build(config: Mapping[str, Any], config_class: Any, model_class: Any, where: str) -> tuple[Any, Any]:

@@ -20,26 +20,8 @@ from rigwise.graph.capture.subject import REFERENCE_BATCH, REFERENCE_TOKENS, Sub
 from rigwise.graph.graph import Card
 
 #: Model types whose positions are a table of weights, and how many rows of it are not positions.
-_LEARNED_POSITIONS = {
-    **dict.fromkeys(
-        [
-            "gpt2",
-            "opt",
-            "bert",
-            "distilbert",
-            "electra",
-            "gptj",
-            "codegen",
-            "gpt_neo",
-            "biogpt",
-            "albert",
-            "whisper",
-            "clip",
-        ],
-        0,
-    ),
-    **dict.fromkeys(["roberta", "xlm-roberta", "camembert"], 2),
-}
+_LEARNED_NAMES = "gpt2 opt bert distilbert electra gpt_neo gpt_bigcode biogpt albert bart mbart"
+_LEARNED_POSITIONS = dict.fromkeys(_LEARNED_NAMES.split(), 0) | dict.fromkeys(("roberta", "xlm-roberta", "camembert"), 2)
 
 _CAUSAL = ("ForCausalLM", "LMHeadModel")
 _ONE_LABEL = ("ForSequenceClassification", "ForImageClassification", "ForAudioClassification")

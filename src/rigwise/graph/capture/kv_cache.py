@@ -12,14 +12,16 @@ from typing import Any
 from transformers.cache_utils import Cache, CacheLayerMixin
 
 
-class CachedLayer(CacheLayerMixin):  # type: ignore[misc]
+class CachedLayer(CacheLayerMixin):
     """Keys and values of one layer, ``past`` tokens of them earlier ones."""
 
     is_sliding = False
 
-    def __init__(self, past: int, declare: Callable[[Any], None]) -> None:
+    declare: Callable[[Any], None]
+
+    def __init__(self, past: int) -> None:
         super().__init__()
-        self.past, self.declare = past, declare
+        self.past = past
         self.is_initialized = True
 
     def lazy_initialization(self, key_states: Any, value_states: Any) -> None:
@@ -50,9 +52,13 @@ class CachedLayer(CacheLayerMixin):  # type: ignore[misc]
         return -1
 
 
-class KeyValueCache(Cache):  # type: ignore[misc]
+class KeyValueCache(Cache):
     """A cache of ``past`` tokens for every layer."""
 
     def __init__(self, layers: int, past: int) -> None:
-        self.declare: Callable[[Any], None] = lambda tensor: None
-        super().__init__(layers=[CachedLayer(past, lambda t: self.declare(t)) for _ in range(layers)])
+        super().__init__(layers=[CachedLayer(past) for _ in range(layers)])
+
+    def declare_with(self, mark: Callable[[Any], None]) -> None:
+        """Have every layer report the memory of its keys and values to ``mark``."""
+        for layer in self.layers:
+            layer.declare = mark

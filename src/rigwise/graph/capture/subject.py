@@ -11,10 +11,10 @@ from rigwise.graph.graph import Card
 #: Sizes at which a symbol is tried, in this order. Primes, so that no size of a model is a
 #: multiple of one by chance, and never 1, which PyTorch treats as broadcastable.
 SAMPLES = {
-    "b": (2, 3, 5, 7, 11, 13),
-    "s": (61, 83, 109, 131, 151, 173),
-    "c": (67, 89, 113, 137, 157, 179),
-    "p": (257, 295, 340, 390, 450, 500),
+    "b": (7, 5, 13, 3, 11, 2),
+    "s": (73, 347, 313, 109, 151, 257),
+    "c": (71, 331, 307, 113, 157, 263),
+    "p": (257, 455, 340, 594, 390, 523),
 }
 
 #: For networks that only take sides that can be halved many times.

@@ -1,8 +1,8 @@
 """Several traces of one model, at different sizes, become one graph with symbols.
 
 Every size of every tensor is a row of whole numbers, one per trace. It is explained by the polynomial
-with the fewest terms that gives all of them exactly: ``(122, 249, 545)`` at ``(b, s) = (2, 61), (3, 83),
-(5, 109)`` is ``b*s``. A polynomial has to leave at least one trace over to be believed, and to be the
+with the fewest terms that gives all of them exactly: ``(511, 1735, 4069)`` at ``(b, s) = (7, 73), (5, 347),
+(13, 313)`` is ``b*s``. A polynomial has to leave at least one trace over to be believed, and to be the
 only one of its length; else another trace is asked for. Sizes of images go through strides, so the
 atoms ``(p+a)//d`` are followed from convolution to convolution by the rule for windows.
 
@@ -130,6 +130,8 @@ class _Solver:
 
     def add_atom(self, atom: Atom) -> None:
         """A side length of an image; areas and batches of them follow."""
+        if len(set(self._values(polynomial({(atom,): 1})))) == 1:
+            return  # too coarse for these samples: it would be mistaken for a number
         batch = (Atom("b"),) if "b" in self.samples[0] else ()
         for monomial in ((atom,), (atom, atom), (*batch, atom), (*batch, atom, atom)):
             self._add(monomial)
@@ -189,7 +191,7 @@ class _Solver:
     def follow_window(self, inputs: tuple[Tensor, ...], row: tuple[Op, ...]) -> None:
         """Remember the side lengths that a convolution or pooling makes."""
         op = row[0]
-        kernel = inputs[1].shape[2:] if op.name == "aten.convolution" else op.attrs.get("kernel_size")
+        kernel: Any = inputs[1].shape[2:] if op.name == "aten.convolution" else op.attrs.get("kernel_size")
         if not kernel or "p" not in self.samples[0] or op.phase is not Phase.FORWARD or op.attrs.get("transposed"):
             return
         made = list(zip(*(o.outputs[0].shape for o in row), strict=True))[-len(kernel) :]

@@ -37,12 +37,13 @@ def trace(subject: Subject, task: str, sizes: Mapping[str, int]) -> Graph:
     training = task == "train"
     module = subject.module
     module.train(training)
+    module.zero_grad(set_to_none=True)
     arguments = subject.inputs(task, sizes)
     recorder = Recorder(module, arguments)
     keywords = isinstance(arguments, Mapping)
     for value in arguments.values() if keywords else arguments:
-        if hasattr(value, "declare"):
-            value.declare = recorder.mark_cache
+        if hasattr(value, "declare_with"):
+            value.declare_with(recorder.mark_cache)
     with torch.set_grad_enabled(training), recorder, WholeOperators(), recorder.module_paths(module):
         with torch.autograd.graph.saved_tensors_hooks(recorder.keep, lambda t: t):
             output = module(**arguments) if keywords else module(*arguments)
@@ -135,7 +136,7 @@ class Recorder(TorchDispatchMode):
     def _append(self, call: Call) -> None:
         index = len(self._ops)
         if index >= MAX_OPS:
-            raise TooManyOps
+            raise TooManyOpsError
         logical = call.name in LOGICAL
         inputs = tuple(self._tensor(t, logical=logical, output=False) for t in call.inputs)
         for position, tensor in enumerate(call.outputs):
@@ -212,7 +213,7 @@ class Recorder(TorchDispatchMode):
         return self._path_from[place - 1][1]
 
 
-class TooManyOps(Exception):  # noqa: N818
+class TooManyOpsError(Exception):
     """The trace passed ``MAX_OPS``."""
 
 

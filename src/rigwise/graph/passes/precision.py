@@ -81,7 +81,9 @@ def compute_format(op: Op, precision: Precision) -> str:
 
 
 def _in_dtype(tensor: Tensor, dtype: str) -> Tensor:
-    return replace(tensor, dtype=dtype) if tensor.is_floating and tensor.dtype != "float64" else tensor
+    if tensor.dtype in (dtype, "float64") or not tensor.is_floating:
+        return tensor
+    return replace(tensor, dtype=dtype)
 
 
 def _stored(op: Op, precision: Precision) -> Op:

@@ -36,13 +36,13 @@ def rewrite(ops: Sequence[Op], expand: Callable[[int, Op], Sequence[Op]]) -> tup
     def relink(tensor: Tensor, start: int) -> Tensor:
         if tensor.producer is None:
             return tensor
-        if tensor.producer < 0:
-            return replace(tensor, producer=start - 1 - tensor.producer)
-        return replace(tensor, producer=final(tensor.producer))
+        producer = start - 1 - tensor.producer if tensor.producer < 0 else final(tensor.producer)
+        return tensor if producer == tensor.producer else replace(tensor, producer=producer)
 
     def relinked(group: Iterable[Op], start: int) -> Iterable[Op]:
         for place, op in enumerate(group, start):
             inputs = tuple(relink(t, start) for t in op.inputs)
-            yield replace(op, inputs=inputs, outputs=tuple(replace(t, producer=place) for t in op.outputs))
+            outputs = tuple(t if t.producer == place else replace(t, producer=place) for t in op.outputs)
+            yield replace(op, inputs=inputs, outputs=outputs)
 
     return tuple(op for group, start in zip(replacements, starts, strict=True) for op in relinked(group, start))
