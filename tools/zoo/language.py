@@ -129,7 +129,6 @@ def _convnext(depths: list[int], widths: list[int]) -> dict:
 _GPT2, _OPT, _BERT = "arXiv: Radford et al. 2019, table 2", "arXiv:2205.01068, table 1", "arXiv:1810.04805, section 3"
 _ROBERTA = "arXiv:1907.11692, section 3"
 _L2, _L3 = "arXiv:2307.09288, table 1", "arXiv:2407.21783, table 3"
-_EXPERTS = ("experts get equally many tokens",)
 _LLAMA3 = {"vocab_size": 128256, "rope_theta": 500000.0, "max_position_embeddings": 131072}
 _QWEN2 = {"vocab_size": 152064, "rope_theta": 1e6, "max_position_embeddings": 32768}
 _QWEN3 = {"vocab_size": 151936, "head_dim": 128, "rope_theta": 1e6, "max_position_embeddings": 40960}
@@ -141,7 +140,7 @@ _DEEPSEEK = {
     "qk_nope_head_dim": 128, "qk_rope_head_dim": 64, "v_head_dim": 128, "n_routed_experts": 256,
     "num_experts_per_tok": 8, "n_group": 8, "topk_group": 4, "n_shared_experts": 1, "first_k_dense_replace": 3,
 }  # fmt: skip
-_NO_LATENT = (*_EXPERTS, "the cache holds keys and values of all heads, not their latent form")
+_NO_LATENT = "the cache holds keys and values of all heads, not their latent form"
 
 
 def _entry(title: str, source: str, config: dict, batch: int = 8, assumed: tuple[str, ...] = ()) -> Shape:
@@ -195,13 +194,11 @@ SHAPES: Mapping[str, Shape] = {
         "Mixtral 8x7B",
         "arXiv:2401.04088, table 1",
         _decoder("mixtral", "Mixtral", 4096, 14336, 32, (32, 8), **_MIXTRAL),
-        assumed=_EXPERTS,
     ),
     "mixtral-8x22b": _entry(
         "Mixtral 8x22B",
         "config.json of mistralai/Mixtral-8x22B-v0.1",
         _decoder("mixtral", "Mixtral", 6144, 16384, 56, (48, 8), **_MIXTRAL),
-        assumed=_EXPERTS,
     ),
     "qwen2.5-0.5b": _entry(
         "Qwen2.5 0.5B",
@@ -229,13 +226,11 @@ SHAPES: Mapping[str, Shape] = {
         "Qwen3 30B-A3B",
         "arXiv:2505.09388, table 2",
         _decoder("qwen3_moe", "Qwen3Moe", 2048, 6144, 48, (32, 4), moe_intermediate_size=768, **_QWEN3_MOE),
-        assumed=_EXPERTS,
     ),
     "qwen3-235b-a22b": _entry(
         "Qwen3 235B-A22B",
         "arXiv:2505.09388, table 2",
         _decoder("qwen3_moe", "Qwen3Moe", 4096, 12288, 94, (64, 4), moe_intermediate_size=1536, **_QWEN3_MOE),
-        assumed=_EXPERTS,
     ),
     "gemma-2b": _entry(
         "Gemma 2B", "arXiv:2403.08295, table 1", _decoder("gemma", "Gemma", 2048, 16384, 18, (8, 1), **_GEMMA)

@@ -172,7 +172,7 @@ class _Facts:
     column: DeviceColumns
     best_format: str
     formats: frozenset[str]
-    ceilings: Mapping[str, float]
+    ceilings_flops_per_s: Mapping[str, float]
     spread: float
     capacity_bytes: float
 
@@ -185,7 +185,7 @@ def _facts(known: _Known) -> _Facts:
         column=columns([device], calibration),
         best_format=best_format_of(device) if formats & {"bf16", "fp16", "fp32"} else "fp32",
         formats=formats,
-        ceilings={f: bound.ceiling_flops_per_s(device, f) for f in (*FORMATS, bound.FASTEST)},
+        ceilings_flops_per_s={f: bound.ceiling_flops_per_s(device, f) for f in (*FORMATS, bound.FASTEST)},
         spread=time_spread(device, calibration),
         capacity_bytes=capacity_bytes(device, calibration.memory_terms),
     )
@@ -209,7 +209,7 @@ class _Fleet:
     columns: DeviceColumns
     network: Network
     count: Array
-    ceilings: Mapping[str, Array]
+    ceilings_flops_per_s: Mapping[str, Array]
     l2_bytes: Array
     bytes_per_s: Array
     spread: Array
@@ -226,7 +226,9 @@ def _fleet(machines: tuple[_Known, ...]) -> _Fleet:
         columns=joined,
         network=as_columns([network for known in machines if (network := _network(known)) is not None]),
         count=np.array([float(known.thing.count) for known in machines]),
-        ceilings={name: np.array([f.ceilings[name] for f in facts]) for name in facts[0].ceilings},
+        ceilings_flops_per_s={
+            name: np.array([f.ceilings_flops_per_s[name] for f in facts]) for name in facts[0].ceilings_flops_per_s
+        },
         l2_bytes=joined.l2_bytes[:, 0, 0],
         bytes_per_s=joined.bytes_per_s[:, 0, 0],
         spread=np.array([f.spread for f in facts]),
@@ -317,7 +319,7 @@ def _estimate(kept: _Kept, recipe: Recipe, machines: tuple[_Known, ...]) -> Arra
     micro_steps = case.batch / (fleet.count * recipe.micro_batch)
     groups = Groups(count=fleet.count, data=fleet.count, micro_steps=micro_steps, network=fleet.network)
     times = step_times(step, kept.on(fleet.devices, size), groups, fleet.columns, calibration)
-    floors = bound.floor_s(kept.least, fleet.ceilings, (fleet.l2_bytes, fleet.bytes_per_s), fleet.count)
+    floors = bound.floor_s(kept.least, fleet.ceilings_flops_per_s, (fleet.l2_bytes, fleet.bytes_per_s), fleet.count)
     time_s = quantiles(times.total_s, fleet.spread, floors)
     held = WorkingSet(**{f.name: getattr(kept.held, f.name)[size] for f in fields(WorkingSet)})
     peaks = [

@@ -32,6 +32,10 @@ from rigwise.workload.job import Job
 Z90 = NormalDist().inv_cdf(0.9)
 
 
+#: What a free hour counts in the objective, so that of two ways that cost nothing the quicker wins.
+FREE_USD_PER_H = 1e-15
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Goal:
     """What is minimised under which limits.
@@ -133,7 +137,8 @@ def judge(space: Space, floor: Least, goal: Goal, dtype: str) -> SiteBounds:
     limit_s = np.minimum(goal.deadline_s, [site.limit_s for site in space.sites])
     undisturbed_s, memory = floor.time_s[dtype], floor.memory_bytes[dtype]
     time_s, cost = factor * undisturbed_s, rental_usd(hourly, undisturbed_s)
-    value = {"time": time_s, "cost": cost, "energy": np.zeros_like(cost)}[goal.objective]
+    ranked_cost = rental_usd(np.maximum(hourly, FREE_USD_PER_H), undisturbed_s)
+    value = {"time": time_s, "cost": ranked_cost, "energy": np.zeros_like(cost)}[goal.objective]
     conditions = [memory > floor.capacity_bytes, time_s > limit_s, cost > goal.budget_usd]
     return SiteBounds(
         candidate=~np.isnan(undisturbed_s),

@@ -335,7 +335,7 @@ def _best_price(question: Question, place: Place, outcome: tuple[float, float, f
 
 def same(one: float, other: float) -> bool:
     """Whether two figures are the same, but for rounding."""
-    return isclose(one, other, rel_tol=_SLACK, abs_tol=1e-12)
+    return isclose(one, other, rel_tol=_SLACK, abs_tol=1e-9)
 
 
 def words(state: State) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 
 from rigwise.market.money import rental_usd
 from rigwise.search.astar import Covered
-from rigwise.search.bounds import Goal
+from rigwise.search.bounds import FREE_USD_PER_H, Goal
 from rigwise.search.estimates import Estimates, Table
 from rigwise.search.problem import Leaf, quantile_s
 from rigwise.search.space import Space
@@ -92,12 +92,13 @@ def _values(table: Table, row: int, machine: np.ndarray, goal: Goal, prices: _Pr
     """Value (infinite where not allowed), time and cost of one recipe ``[prices]``."""
     column = {name: values[row, machine] for name, values in table.columns.items()}
     p50_s, p90_s = prices.steps * column["step_p50_s"], prices.steps * column["step_p90_s"]
-    time_s = quantile_s(p50_s, p90_s, goal.z if goal.late else 0.0) * prices.factor
     late_s = quantile_s(p50_s, p90_s, goal.z) * prices.factor
+    time_s = late_s if goal.late else p50_s * prices.factor
     cost, dear = rental_usd(prices.usd_per_h, time_s), rental_usd(prices.usd_per_h, late_s)
     allowed = (column["fit_probability"] >= goal.confidence) & (late_s <= np.minimum(goal.deadline_s, prices.limit_s))
     allowed &= dear <= goal.budget_usd
     energy = prices.steps * column["energy_p50_j"] * prices.factor
     allowed &= ~np.isnan(energy) | (not goal.known_energy)
-    value = {"time": time_s, "cost": cost, "energy": energy}[goal.objective]
+    ranked_cost = rental_usd(np.maximum(prices.usd_per_h, FREE_USD_PER_H), time_s)
+    value = {"time": time_s, "cost": ranked_cost, "energy": energy}[goal.objective]
     return np.where(allowed, value, np.inf), time_s, cost

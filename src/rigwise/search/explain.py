@@ -143,12 +143,12 @@ def advice(result: PlanResult, goal: Goal) -> tuple[str, ...]:
         interval = format_seconds(checkpoint_interval_s(ASSUMED, best.nodes))
         told.append(
             f"spot: save a checkpoint every {interval}; interruptions every {format_seconds(ASSUMED.between_s)} of an"
-            f" instance are assumed and make the job {time_factor(ASSUMED, best.nodes):.2f} x as long;"
-            " waiting for capacity is not counted"
+            f" instance are assumed and make the job {time_factor(ASSUMED, best.nodes):.2f} x as long"
         )
     old = _number(result.excluded, "price older than")
     if old:
         told.append(f"{old} offers have prices too old to count; --max-price-age lets them in")
+    told.append("starting machines, loading data and waiting for capacity are not counted")
     if best.kind == "rent" and best.price_date:
         told.append(f"the price is of {best.price_date}: look it up before you rent")
     return tuple(told)

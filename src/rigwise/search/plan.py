@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
+from math import inf
 from typing import Any
 
 from rigwise.edge import as_plain, parse
@@ -27,6 +28,7 @@ from rigwise.workload.choices import settle
 from rigwise.workload.job import Job, check_job
 
 SCHEMA = "rigwise.plan/1"
+_NOTHING = 1e-9
 
 
 def plan(job: Job, world: World) -> PlanResult:
@@ -217,9 +219,9 @@ def _frontier(leaves: Iterable[Leaf]) -> list[Leaf]:
 def _certificate(
     problem: PlanProblem, search: AStar[State, Leaf] | Exhaustive, best: float, wall_s: float
 ) -> Certificate:
-    covered = search.cover()
+    covered, best = search.cover(), _figure(best)
     counts = _counts(problem, [(part.state, part.verdict) for part in covered])
-    lower_bound = min(best, search.lower_bound)
+    lower_bound = min(best, _figure(search.lower_bound))
     return Certificate(
         objective=problem.goal.objective,
         best=best,
@@ -234,26 +236,32 @@ def _certificate(
         reasons=reasons(problem.space, problem.goal, best),
         cover=tuple(
             CoverEntry(
-                state=part.state, verdict=part.verdict, number=None if part.number == float("inf") else part.number
+                state=part.state, verdict=part.verdict, number=None if part.number == inf else _figure(part.number)
             )
             for part in covered
         ),
     )
 
 
+def _figure(value: float) -> float:
+    """A value to print: what a free hour counts in the ranking is no money."""
+    return 0.0 if value < _NOTHING else value
+
+
 def _counts(problem: PlanProblem, parts: Iterable[tuple[State, str]]) -> Counter[str]:
     """Leaves by what became of them. A part that is bounded may hold sites that a limit excludes."""
     counts: Counter[str] = Counter({"estimated": 0, **dict.fromkeys(REASONS, 0)})
-    sites = problem.space.sites
-    whole = [(str(family),) for family in problem.space.task.families]
+    sites, task = problem.space.sites, problem.space.task
+    whole = [(str(family),) for family in task.families]
     for state, verdict in ((s, verdict) for part, verdict in parts for s in ([part] if part else whole)):
         family, below = problem.sites_below(state)
         for index in below:
             site = sites[index]
-            recipes = problem.space.recipes(family, site.machine.count)
+            recipes = len(problem.space.recipes(family, site.machine.count))
             if len(state) == 4:
-                recipes = tuple(r for r in recipes if (r.recompute == "none") == (state[3] == KEEP))
+                kept = recipes // len(task.recomputes)
+                recipes = kept if state[3] == KEEP else recipes - kept
             limit = int(problem.sites[family.dtype].verdict[index])
             reason = "estimated" if verdict == "estimated" else "bound" if limit == -1 else REASONS[limit]
-            counts[reason] += len(recipes) * site.prices
+            counts[reason] += recipes * site.prices
     return counts

@@ -19,7 +19,7 @@ import numpy as np
 
 from rigwise.market.money import rental_usd
 from rigwise.search.astar import Child
-from rigwise.search.bounds import Z90, Goal, Least, SiteBounds, judge
+from rigwise.search.bounds import FREE_USD_PER_H, Z90, Goal, Least, SiteBounds, judge
 from rigwise.search.estimates import Estimates, Indices, Mask
 from rigwise.search.space import Space
 from rigwise.search.types import KEEP, REASONS, RECOMPUTE, Array, State
@@ -80,6 +80,7 @@ class PlanProblem:
         self._classes = {name: np.array(members) for name, members in classes.items()}
         self._machine_bound = {dtype: self._by_machine(sites) for dtype, sites in self.sites.items()}
         self._values: dict[tuple[int, int], float] = {}
+        self._found: dict[State, Outcome] = {}
 
     # What A* asks
 
@@ -94,7 +95,7 @@ class PlanProblem:
     def estimate(self, block: State) -> Sequence[tuple[float, Leaf]]:
         """The best recipe of a block at each price, if any keeps the limits."""
         family, site, rows = self._block(block)
-        found = self._outcome(family, site, rows)
+        found = self._found.pop(block, None) or self._outcome(family, site, rows)
         leaves = []
         for price, row in enumerate(np.argmin(found.value, axis=0)):
             value = float(found.value[row, price])
@@ -143,7 +144,7 @@ class PlanProblem:
         keep = Child((*state, KEEP), float(self.sites[family.dtype].number[site]))
         if len(self.space.task.recomputes) == 1:
             return (keep,)
-        found = self._outcome(*self._block(keep.state))
+        found = self._found[keep.state] = self._outcome(*self._block(keep.state))
         return keep, Child((*state, RECOMPUTE), float(found.relaxed[~found.fits].min(initial=np.inf)))
 
     def _block(self, block: State) -> tuple[Family, int, Indices]:
@@ -162,11 +163,12 @@ class PlanProblem:
             self.estimates.ensure(family, rows, site, self._company(family))
         column = {name: table.columns[name][rows, machine] for name in _NEEDED}
         p50_s, p90_s = steps * column["step_p50_s"], steps * column["step_p90_s"]
-        time_s = quantile_s(p50_s, p90_s, goal.z if goal.late else 0.0)[:, None] * here.time_factor
         late_s = quantile_s(p50_s, p90_s, goal.z)[:, None] * here.time_factor
+        time_s = late_s if goal.late else p50_s[:, None] * here.time_factor
         cost, dear = rental_usd(here.usd_per_h, time_s), rental_usd(here.usd_per_h, late_s)
         energy = (steps * column["energy_p50_j"])[:, None] * here.time_factor
-        value = {"time": time_s, "cost": cost, "energy": energy}[goal.objective]
+        ranked_cost = rental_usd(np.maximum(here.usd_per_h, FREE_USD_PER_H), time_s)
+        value = {"time": time_s, "cost": ranked_cost, "energy": energy}[goal.objective]
         allowed = (late_s <= min(goal.deadline_s, here.limit_s)) & (dear <= goal.budget_usd)
         allowed &= ~np.isnan(energy) | (not goal.known_energy)
         relaxed = np.where(allowed, value, np.inf)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -45,35 +46,29 @@ class _Capture:
             graph = trace(self.subject, task, {**self.subject.symbols[task], **sizes})
         return replace(graph, symbols=dict(sizes))
 
-    def task_or_whole(self, task: str) -> Graph:
-        """The graph of one task, from all layers if equal layers turn out to differ."""
-        try:
-            return self.task(task)
-        except CaptureError:
-            if not self.stacks:
-                raise
-            self.stacks = []
-            return self.task(task)
-
     def task(self, task: str) -> Graph:
         """The folded symbolic graph of one task."""
-        reference = self.subject.symbols[task]
-        try:
-            check = self.trace(task, reference, DEPTH + 1)
-        except Exception as error:
-            raise as_capture_error(error, f"{self.subject.name} ({task})") from error
-        fault: RigwiseError | None = None
-        for attempt in _attempts(self.subject, task):
+        faults: list[RigwiseError] = []
+        for stacks in (self.stacks, ()) if self.stacks else ((),):
+            self.stacks = stacks  # all layers, where equal layers turned out to differ
             try:
-                graph = self._solved(task, attempt, check)
+                check = self.trace(task, self.subject.symbols[task], DEPTH + 1)
             except Exception as error:
-                fault = fault or as_capture_error(error, f"{self.subject.name} ({task}) at other sizes")
-                continue
-            if attempt.note and attempt.note not in self.notes:
-                self.notes.append(attempt.note)
-            return graph
-        assert fault is not None
-        raise fault
+                raise as_capture_error(error, f"{self.subject.name} ({task})") from error
+            for attempt in _attempts(self.subject, task):
+                try:
+                    graph = self._solved(task, attempt, check)
+                except Exception as error:
+                    faults.append(as_capture_error(error, f"{self.subject.name} ({task}) at other sizes"))
+                else:
+                    self.note(attempt.note)
+                    return graph
+        raise faults[0]
+
+    def note(self, text: str) -> None:
+        """Remember what had to be assumed."""
+        if text and text not in self.notes:
+            self.notes.append(text)
 
     def _solved(self, task: str, attempt: _Attempt, check: Graph) -> Graph:
         """The graph with these symbols free, proven on the trace ``check``."""
@@ -126,11 +121,13 @@ def capture(subject: Subject, *, whole: bool = False) -> Model:
     graphs = {}
     for task in tasks:
         try:
-            graphs[task] = work.task_or_whole(task)
+            graphs[task] = work.task(task)
         except CaptureError as error:
             if task not in _OPTIONAL:
                 raise
-            work.notes.append(f"no {task} graph: {error.message}")
+            work.note(f"no {task} graph: {error.message}")
+    if any(op.name == "aten._grouped_mm" for graph in graphs.values() for op in graph.ops):
+        work.note("experts get equally many tokens")
     parameters = [(name, tuple(p.shape), p.requires_grad) for name, p in module.named_parameters()]
     return Model(
         name=subject.name,
@@ -151,13 +148,11 @@ def _attempts(subject: Subject, task: str) -> Iterator[_Attempt]:
         yield _Attempt(free={**free, "p": ROUND_SIDES}, note="image sides are multiples of 64")
     others = [symbol for symbol in free if symbol != "b"]
     fixed = ", ".join(f"{SYMBOLS[symbol].partition(':')[0]} fixed at {reference[symbol]}" for symbol in others)
-    if others and len(others) < len(free):
+    if others and "b" in free:
         yield _Attempt(free={"b": free["b"]}, note=fixed)
 
 
 def _versions() -> dict[str, str]:
-    import sys
-
     versions = {"torch": torch.__version__.partition("+")[0]}
     transformers = sys.modules.get("transformers")
     return versions | {"transformers": transformers.__version__} if transformers else versions

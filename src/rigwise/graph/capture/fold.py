@@ -39,11 +39,15 @@ class LeftOut:
         path: Module path of the stack.
         first: Number of its first layer that is equal to those left out.
         more: How often the folded block of equal layers is repeated beyond what was traced.
+        last: Number of the first layer of the last group that was traced.
+        group: Layers that a block stands for.
     """
 
     path: str
     first: int
     more: int
+    last: int = 0
+    group: int = 1
 
 
 def fold(graph: Graph, left_out: Sequence[LeftOut] = ()) -> Graph:
@@ -57,7 +61,7 @@ def fold(graph: Graph, left_out: Sequence[LeftOut] = ()) -> Graph:
     ops: list[Op] = []
     position = 0
     for block in [*blocks, _Block(len(graph.ops), 0, 0)]:
-        ops.extend(_moved(op, new_index) for op in graph.ops[position : block.start])
+        ops.extend(_renumbered(_moved(op, new_index), left_out) for op in graph.ops[position : block.start])
         ops.extend(_folded(graph.ops, block, new_index, left_out))
         position = block.end
     return Graph(ops=tuple(ops), symbols=graph.symbols)
@@ -132,7 +136,7 @@ def _candidates(ops: Sequence[Op], tokens: list[int], low: int, high: int) -> It
                 length += 1
             if length >= period:
                 repeat, spare = divmod(length + period, period)
-                for shift in _layer_start(ops, start, spare):
+                for shift in _layer_start(ops, start, spare, period):
                     block = _Block(shift, period, repeat)
                     if _is_layers(ops, block):
                         yield block
@@ -151,11 +155,17 @@ def _periods(tokens: list[int], low: int, high: int) -> list[int]:
     return [gap for gap, _ in sorted(gaps.items(), key=lambda item: (-item[0] * item[1], item[0]))[:_MAX_PERIODS]]
 
 
-def _layer_start(ops: Sequence[Op], start: int, spare: int) -> list[int]:
-    """Where to begin when a run is longer than its layers: at a new layer number if there is one."""
+def _layer_start(ops: Sequence[Op], start: int, spare: int, period: int) -> list[int]:
+    """Where to begin when a run is longer than its layers: where the layer number changes, if it does."""
     shifts = range(start, start + spare + 1)
-    fresh = [i for i in shifts if i == 0 or _NUMBER.findall(ops[i].module) != _NUMBER.findall(ops[i - 1].module)]
+    fresh = [i for i in shifts if i == 0 or _layer(ops[i - 1], ops[i - 1 + period]) != _layer(ops[i], ops[i + period])]
     return [*fresh, *(i for i in shifts if i not in fresh)]
+
+
+def _layer(op: Op, twin: Op) -> list[str]:
+    """The module path down to the number that tells an operator from its twin in the next layer."""
+    path, other = op.module.split("."), twin.module.split(".")
+    return next((path[: n + 1] for n, (x, y) in enumerate(zip(path, other, strict=False)) if x != y), [])
 
 
 def _is_layers(ops: Sequence[Op], block: _Block) -> bool:
@@ -213,6 +223,16 @@ def _folded(ops: Sequence[Op], block: _Block, new_index: Sequence[int], left_out
         second = ops[block.start + block.period + offset]
         path = _common_path(modules[offset :: block.period])
         yield replace(_moved(second, new_index), module=path, repeat=repeat)
+
+
+def _renumbered(op: Op, left_out: Sequence[LeftOut]) -> Op:
+    """An operator outside all blocks: if it is in the last layers of a stack, with the number they really have."""
+    for stack in left_out:
+        number, _, rest = op.module.removeprefix(f"{stack.path}.").partition(".")
+        if op.module.startswith(f"{stack.path}.") and int(number) >= stack.last:
+            path = f"{stack.path}.{int(number) + stack.more * stack.group}"
+            return replace(op, module=f"{path}.{rest}" if rest else path)
+    return op
 
 
 def _has_layers_of(stack: LeftOut, modules: Sequence[str]) -> bool:

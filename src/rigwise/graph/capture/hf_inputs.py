@@ -20,8 +20,9 @@ from rigwise.graph.capture.subject import REFERENCE_BATCH, REFERENCE_TOKENS, Sub
 from rigwise.graph.graph import Card
 
 #: Model types whose positions are a table of weights, and how many rows of it are not positions.
-_LEARNED_NAMES = "gpt2 opt bert distilbert electra gpt_neo gpt_bigcode biogpt albert bart mbart"
-_LEARNED_POSITIONS = dict.fromkeys(_LEARNED_NAMES.split(), 0) | dict.fromkeys(("roberta", "xlm-roberta", "camembert"), 2)
+_FROM_0 = "gpt2 opt bert distilbert electra gpt_neo gpt_bigcode biogpt albert bart mbart"
+_FROM_2 = "roberta xlm-roberta camembert"
+_LEARNED_POSITIONS = dict.fromkeys(_FROM_0.split(), 0) | dict.fromkeys(_FROM_2.split(), 2)
 
 _CAUSAL = ("ForCausalLM", "LMHeadModel")
 _ONE_LABEL = ("ForSequenceClassification", "ForImageClassification", "ForAudioClassification")

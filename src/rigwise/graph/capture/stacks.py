@@ -41,7 +41,13 @@ class Stack:
 
     def left_out(self, groups: int, traced: int) -> LeftOut:
         """What a trace of ``traced`` groups lacks of ``groups``."""
-        return LeftOut(path=self.path, first=self.leading, more=groups - traced)
+        return LeftOut(
+            path=self.path,
+            first=self.leading,
+            more=groups - traced,
+            last=self.leading + (traced - 1) * self.group,
+            group=self.group,
+        )
 
 
 def find_stacks(module: Any) -> list[Stack]:
