@@ -11,8 +11,6 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-import torch
-
 from rigwise.errors import CaptureError, InvalidInputError
 from rigwise.graph.capture import hf_config
 from rigwise.graph.capture.assemble import capture
@@ -25,6 +23,8 @@ from rigwise.graph.capture.trace import trace
 from rigwise.graph.count import work
 from rigwise.graph.graph import Card
 from rigwise.graph.op import Kind, Phase, Role
+
+torch = pytest.importorskip("torch")
 
 REPOSITORY = Path(__file__).parents[1]
 

@@ -100,6 +100,17 @@ def test_a_plan_is_verified_and_a_changed_one_rejected(rigwise, tmp_path) -> Non
     assert verdict["faults"]
 
 
+def test_a_plan_file_cannot_make_us_run_code(rigwise, tmp_path) -> None:
+    file = tmp_path / "plan.json"
+    rigwise(*JOB, *FEW, "--output", file, "--quiet")
+    answer = json.loads(file.read_text())
+    answer["job"]["model"] = "os:getcwd"
+    file.write_text(json.dumps(answer))
+    code, _, err = rigwise("plan", "verify", file)
+    assert code == 2
+    assert "code to run" in err
+
+
 def test_owned_machines_cost_what_they_cost(rigwise, tmp_path) -> None:
     own = tmp_path / "own.toml"
     own.write_text('[[owned]]\nname = "box under the desk"\ndevice = "rtx-3090"\n')
@@ -138,6 +149,12 @@ def test_a_budget_too_small(rigwise) -> None:
     assert code == 1
     assert "$0.01" in err
     assert "under $" in err.partition(";")[2]
+
+
+def test_a_model_that_nothing_holds(rigwise) -> None:
+    code, _, err = rigwise("plan", "llama-3.1-405b", "--samples", "100", "--batch", "1", *FEW)
+    assert code == 1
+    assert "weights, gradients and optimizer state need" in err
 
 
 def test_nothing_to_rent(rigwise) -> None:
@@ -200,9 +217,13 @@ def test_a_file_that_is_no_plan_cannot_be_verified(text, word, rigwise, tmp_path
     assert err.count("\n") == 1
 
 
-def test_the_example_is_a_job(rigwise, request) -> None:
+def test_the_example_is_planned_and_proven(rigwise, request, tmp_path) -> None:
+    """Once all prices of the catalogue are older than a year, nothing is left to rent."""
+    file = tmp_path / "plan.json"
     code, out, _ = rigwise("plan", request.config.rootpath / "examples" / "finetune-llama.toml", "--json")
     answer = json.loads(out)
-    assert code in (0, 1)
     assert answer["job"]["amount"] == 20e6
     assert (answer["job"]["deadline_s"], answer["job"]["budget_usd"]) == (24 * 3600, 100)
+    if code == 0:
+        file.write_text(out)
+        assert rigwise("plan", "verify", file)[0] == 0

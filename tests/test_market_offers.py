@@ -113,6 +113,7 @@ def test_rules_leave_out_and_count() -> None:
     other = replace(OFFER, provider="beta", region="west", device="l4")
     assert chosen(OFFER, other, providers=("beta",)).excluded == {"another provider": 1}
     assert chosen(OFFER, other, regions=("west",)).excluded == {"another region": 1}
+    assert len(chosen(replace(OFFER, region="EAST"), regions=("east",)).quotes) == 1
     assert chosen(OFFER, other, devices=("l4",)).excluded == {"another device": 1}
     assert chosen(replace(OFFER, device="l4|t4"), devices=("l4",)).quotes == ()
     assert chosen(replace(OFFER, device="l4|t4"), devices=("l4", "t4")).quotes

@@ -6,6 +6,7 @@ weights. Equal versions give equal files.
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import time
@@ -25,6 +26,8 @@ from rigwise.graph.rwg import write_model
 from zoo import classic, diffusion, inception, mobile, others, resnet, workloads
 from zoo.language import SHAPES
 from zoo.subjects import image_classifier
+
+logging.disable(logging.CRITICAL)  # PyTorch logs every size that a model turns out not to take
 
 ZOO = Path(__file__).parents[1] / "src" / "rigwise" / "graph" / "zoo"
 

@@ -61,7 +61,6 @@ GEMM_DTYPES = {
     "fp16": "fp16",
     "fp8": "fp8",
     "fp32 (TF32 off)": "fp32",
-    "fp32": "fp32",
 }
 
 

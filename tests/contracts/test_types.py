@@ -31,7 +31,6 @@ WITHOUT_UNIT = {
     "lower_bound": "in the unit of the objective",
     "number": "in the unit of the objective",
     "bound": "in the unit of the objective",
-    "ceilings": "FLOP/s by number format",
     "relaxed": "in the unit of the objective",
     "spread": "a standard deviation of the logarithm of a time",
     "memory_terms": "bytes, as the published result names them",

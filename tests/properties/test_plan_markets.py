@@ -180,7 +180,7 @@ def quotes_of(job, world):
 
 def faults(certificate, plans, job, world):
     """What the checker says."""
-    return verify(Claim(job=job, today=TODAY.isoformat(), plans=tuple(plans), certificate=certificate), world)
+    return verify(Claim(job=job, today=TODAY, plans=tuple(plans), certificate=certificate), world)
 
 
 def solved(job, world):

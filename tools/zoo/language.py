@@ -126,7 +126,11 @@ def _convnext(depths: list[int], widths: list[int]) -> dict:
     }  # fmt: skip
 
 
-_GPT2, _OPT, _BERT = "arXiv: Radford et al. 2019, table 2", "arXiv:2205.01068, table 1", "arXiv:1810.04805, section 3"
+_GPT2, _OPT, _BERT = (
+    "Radford et al. 2019, Language Models are Unsupervised Multitask Learners, table 2",
+    "arXiv:2205.01068, table 1",
+    "arXiv:1810.04805, section 3",
+)
 _ROBERTA = "arXiv:1907.11692, section 3"
 _L2, _L3 = "arXiv:2307.09288, table 1", "arXiv:2407.21783, table 3"
 _LLAMA3 = {"vocab_size": 128256, "rope_theta": 500000.0, "max_position_embeddings": 131072}

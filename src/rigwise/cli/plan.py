@@ -118,12 +118,12 @@ def _job(target: str, given: dict[str, Any], own: str | None) -> Any:
     return with_owned(job, owned_from_toml(read_text(own), own), own) if own else job
 
 
-def _world(model: str, day: str | None = None) -> Any:
+def _world(model: str, day: Any = None) -> Any:
     from datetime import date
 
     from rigwise.search.plan import catalogue_world
 
-    return catalogue_world(model, date.fromisoformat(day) if day else date.today())
+    return catalogue_world(model, day or date.today())
 
 
 def _verify(paths: tuple[str, ...], flags: list[str], *, as_json: bool) -> int:

@@ -44,7 +44,7 @@ class Rules:
     """What a job allows.
 
     Attributes:
-        providers, regions, devices: Only these; empty for any. Devices are catalogue ids.
+        providers, regions, devices: Only these, in lower case; empty for any. Devices are catalogue ids.
         spot: Whether spot prices count.
         max_age_s: Prices older than this do not.
     """
@@ -77,8 +77,8 @@ def select(offers: Iterable[Offer], rules: Rules, today: date, unfit: Callable[[
         UnknownNameError: No row has a provider or region that the rules ask for.
     """
     rows = tuple(offers)
-    _check_names("provider", rules.providers, {row.provider for row in rows})
-    _check_names("region", rules.regions, {row.region for row in rows})
+    _check_names("provider", rules.providers, {row.provider.lower() for row in rows})
+    _check_names("region", rules.regions, {row.region.lower() for row in rows})
     excluded: Counter[str] = Counter()
     newest: dict[tuple[object, ...], Quote] = {}
     too_old = f"price older than {format_seconds(rules.max_age_s)}"
@@ -121,9 +121,9 @@ def _oldest_day(today: date, max_age_s: float) -> str:
 
 def _fault(row: Offer, rules: Rules) -> str:
     """Why no quote of the row can be used, whatever its price says."""
-    if rules.providers and row.provider not in rules.providers:
+    if rules.providers and row.provider.lower() not in rules.providers:
         return "another provider"
-    if rules.regions and row.region not in rules.regions:
+    if rules.regions and row.region.lower() not in rules.regions:
         return "another region"
     if not row.device:
         return "a device that the catalogue does not have"

@@ -30,8 +30,6 @@ from rigwise.workload.job import Job
 
 #: Distance of the median from the 90th percentile, in standard deviations of a normal distribution.
 Z90 = NormalDist().inv_cdf(0.9)
-
-
 #: What a free hour counts in the objective, so that of two ways that cost nothing the quicker wins.
 FREE_USD_PER_H = 1e-15
 
@@ -150,19 +148,28 @@ def judge(space: Space, floor: Least, goal: Goal, dtype: str) -> SiteBounds:
 def reasons(space: Space, goal: Goal, best: float) -> dict[str, str]:
     """What each verdict of a certificate means, with its figures."""
     shown = {"cost": format_usd(best), "time": format_seconds(best)}.get(goal.objective, format_count(best, "J"))
+    deadline = "" if goal.deadline_s == np.inf else f"{format_seconds(goal.deadline_s)} or "
+    budget = "any budget" if goal.budget_usd == np.inf else format_usd(goal.budget_usd)
     words = (
         "weights, gradients and optimizer state exceed the device, however they are sharded",
-        f"at the highest rates of the devices the {space.task.steps:,} steps exceed {format_seconds(goal.deadline_s)}"
-        " or the longest session",
-        f"the least time at the lowest price exceeds {format_usd(goal.budget_usd)}",
+        f"at the highest rates of the devices the {space.task.steps:,} steps exceed {deadline}the longest session",
+        f"the least time at the lowest price exceeds {budget}",
         f"at the highest rates and the lowest price the {goal.objective} is not below {shown}",
     )
     return dict(zip(REASONS, words, strict=True))
 
 
-def capacity_words(floor: Least, dtype: str) -> str:
-    """How much memory is needed and how much there is, for a job that fits nowhere."""
-    return (
-        f"weights and optimizer state need {format_bytes(float(floor.memory_bytes[dtype].min()))} on each device at"
-        f" least, the largest device has {format_bytes(float(floor.capacity_bytes.max()))}"
-    )
+def why_nowhere(space: Space, floor: Least) -> str:
+    """Why a job without deadline and budget has no plan at all."""
+    need_bytes = np.min(list(floor.memory_bytes.values()), axis=0)
+    if (need_bytes > floor.capacity_bytes).all():
+        return (
+            f"weights, gradients and optimizer state need {format_bytes(float(need_bytes.min()))} on each device at"
+            f" least, the largest has {format_bytes(float(floor.capacity_bytes.max()))}"
+        )
+    limit_s = np.array([site.limit_s for site in space.sites])
+    time_s = np.nanmin(list(floor.time_s.values()), axis=0)
+    if (time_s > limit_s).all():
+        longest = format_seconds(float(limit_s.max()))
+        return f"it takes {format_seconds(float(time_s.min()))} at least, the longest session {longest}"
+    return "activations and what stands beside them do not fit, or the session is too short"

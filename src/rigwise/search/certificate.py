@@ -152,7 +152,7 @@ def _places(question: Question, quotes: Sequence[Quote]) -> dict[tuple[str, str]
         alone = offer.inter_node_bytes_per_s is None or limit_s < inf
         for nodes in nodes_of[offer.instance] if owned else (1,) if alone else _NODES:
             each = usable_devices(question.task.case.batch, have, nodes)
-            if not each:
+            if not each or (nodes > 1 and each < have and not owned):
                 continue
             variants = tuple(question.world.device(name) for name in offer.devices)
             machine = Machine(

@@ -67,7 +67,6 @@ class Estimates:
         self.machines = tuple(machines)
         self.machine_of_site = np.array([index[_identity(site.machine)] for site in space.sites], dtype=np.int64)
         self._tables: dict[Family, Table] = {}
-        self.calls = 0
 
     def table(self, family: Family) -> Table:
         """The table of a family, as far as it is filled in."""
@@ -108,7 +107,6 @@ class Estimates:
         for name, column in table.columns.items():
             column[row, where] = getattr(estimate, name)
         table.known[row, where] = True
-        self.calls += 1
 
     def _empty_table(self, family: Family) -> Table:
         counts = sorted({machine.count for machine in self.machines})

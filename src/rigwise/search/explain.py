@@ -82,7 +82,7 @@ def _why(plan: Plan, plans: Sequence[Plan], fastest: Plan, space: Space, goal: G
             f"fastest within the limits: {machine_words(fastest)} at {fastest.provider},"
             f" {format_seconds(fastest.time_s.p50)} for {format_usd(fastest.cost_usd.p50)}"
         )
-    if plan.nodes == 1 and plan.count == 1 and fastest.count > 1:
+    if goal.objective == "cost" and plan.count == 1 and fastest.count > 1:
         sentences.append("one device does it in time, and several share their work at a loss")
     return sentences
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -29,6 +30,7 @@ from rigwise.workload.job import Job, check_job
 
 SCHEMA = "rigwise.plan/1"
 _NOTHING = 1e-9
+_CODE = re.compile(r"[\w.]+:\w+")
 
 
 def plan(job: Job, world: World) -> PlanResult:
@@ -154,7 +156,7 @@ class Claim:
     """What of a plan document is to be proven again."""
 
     job: Job
-    today: str
+    today: date
     plans: tuple[Plan, ...]
     certificate: Certificate
 
@@ -163,7 +165,7 @@ def read_document(answer: Any, where: str) -> Claim:
     """Read back what ``document`` wrote.
 
     Raises:
-        InvalidInputError: It is no plan document, or holds no plan.
+        InvalidInputError: It is no plan document, holds no plan, or would have us run code.
     """
     if not isinstance(answer, dict) or answer.get("schema") != SCHEMA:
         raise InvalidInputError(
@@ -171,7 +173,12 @@ def read_document(answer: Any, where: str) -> Claim:
         )
     if not answer.get("plans"):
         raise InvalidInputError(f"{where} holds no plan to verify")
-    return parse({key: answer.get(key) for key in ("job", "today", "plans", "certificate")}, Claim, where)
+    claim = parse({key: answer.get(key) for key in ("job", "today", "plans", "certificate")}, Claim, where)
+    if _CODE.fullmatch(claim.job.model):
+        raise InvalidInputError(
+            f"{where}: job.model is code to run: {claim.job.model}", hint="capture it to a .rwg file and plan that"
+        )
+    return claim
 
 
 def verify(claim: Claim, world: World) -> list[str]:

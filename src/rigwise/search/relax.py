@@ -11,7 +11,7 @@ import numpy as np
 
 from rigwise.errors import InfeasibleError
 from rigwise.search.astar import AStar
-from rigwise.search.bounds import Goal, Least, capacity_words
+from rigwise.search.bounds import Goal, Least, why_nowhere
 from rigwise.search.estimates import Estimates
 from rigwise.search.problem import Leaf, PlanProblem
 from rigwise.search.space import Space
@@ -37,7 +37,7 @@ def infeasible(space: Space, floor: Least, estimates: Estimates, goal: Goal) -> 
         )
     if anything is None:
         return InfeasibleError(
-            f"no machine holds {space.task.job.model}: {capacity_words(floor, next(iter(floor.time_s)))}",
+            f"no offer can do {space.task.job.model}: {why_nowhere(space, floor)}",
             hint="--method lora needs less, and a larger --batch can be shared by more devices",
         )
     has_deadline, has_budget = goal.deadline_s < np.inf, goal.budget_usd < np.inf

@@ -124,14 +124,14 @@ def limit_s(offer: Offer) -> float:
 
 
 def _shapes(batch: int, quote: Quote, nodes_of: dict[str, int]) -> Iterator[_Shape]:
-    """The machines that can be made of a quote: one instance, or several that are known to be joined."""
+    """The machines that can be made of a quote: one instance, or several whole ones that are known to be joined."""
     offer = quote.offer
     owner = offer.instance if quote.market == OWNED else ""
     have, limit = int(offer.accel_count or 0), limit_s(offer)
     joinable = offer.inter_node_bytes_per_s is not None and limit == np.inf
     for nodes in (nodes_of[owner],) if owner else NODES if joinable else (1,):
         used = usable_devices(batch, have, nodes)
-        if used:
+        if used and (nodes == 1 or used == have or owner):
             link = offer.link if used > 1 else ""
             network = offer.inter_node_bytes_per_s if nodes > 1 else None
             yield _Shape(offer.device, have, used, nodes, link, network, limit, owner)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 
@@ -22,6 +23,9 @@ _MAX_SAMPLES = 6
 
 #: Tasks that a model may lack: some have a cache that is not of keys and values.
 _OPTIONAL = ("prefill", "decode")
+
+#: Libraries whose models change from version to version.
+_LIBRARIES = ("transformers", "diffusers")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,7 +139,7 @@ def capture(subject: Subject, *, whole: bool = False) -> Model:
         parameters=fold_parameters(parameters),
         graphs=graphs,
         buffer_bytes=float(sum(b.numel() * b.element_size() for b in module.buffers())),
-        captured_with=_versions(),
+        captured_with=_versions(module),
     )
 
 
@@ -152,7 +156,8 @@ def _attempts(subject: Subject, task: str) -> Iterator[_Attempt]:
         yield _Attempt(free={"b": free["b"]}, note=fixed)
 
 
-def _versions() -> dict[str, str]:
-    versions = {"torch": torch.__version__.partition("+")[0]}
-    transformers = sys.modules.get("transformers")
-    return versions | {"transformers": transformers.__version__} if transformers else versions
+def _versions(module: Any) -> dict[str, str]:
+    """PyTorch, and the library that the model is from."""
+    library = sys.modules[type(module).__module__.partition(".")[0]]
+    made_by = {"torch": torch.__version__.partition("+")[0]}
+    return made_by | {library.__name__: library.__version__} if library.__name__ in _LIBRARIES else made_by

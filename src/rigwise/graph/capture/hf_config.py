@@ -60,9 +60,7 @@ def subject(config: Mapping[str, Any], *, name: str, where: str) -> Subject:
 
     model_type = config.get("model_type")
     if model_type is None:
-        raise InvalidInputError(
-            f"{where}: model_type is missing", hint="is it the config.json of a transformers model?"
-        )
+        raise InvalidInputError(f"{where}: model_type is missing", hint="is it of a transformers model?")
     known = transformers.CONFIG_MAPPING
     if not isinstance(model_type, str) or model_type not in known:
         raise CaptureError(

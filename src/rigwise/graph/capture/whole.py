@@ -23,7 +23,7 @@ class WholeOperators(TorchFunctionMode):
 
     def __enter__(self) -> Any:
         # Python functions such as F.multi_head_attention_forward run below the mode, so names are swapped too.
-        functional.scaled_dot_product_attention = attention.scaled_dot_product
+        functional.scaled_dot_product_attention = attention.scaled_dot_product  # type: ignore[assignment]
         functional.dropout = _dropout
         return super().__enter__()
 
