@@ -98,6 +98,7 @@ def peak_memory(
     context = 0.0 if is_cpu else constants.context_bytes + constants.collective_bytes * several
     always = {**standing, "kv_cache": held.cache_bytes, "workspace": constants.workspace_bytes, "context": context}
     in_step = {**always, "activations": held.activations_bytes, "transient": held.transient_bytes}
+    in_step["gathered"] = _gathered_bytes(work, case) * (data > 1)
     temporary = standing["trained"] if case.optimizer in _HAS_TEMPORARY and case.task == "train" else 0.0
     in_update = {**always, "update_temporary": temporary}
     moments = [_with_allocator(terms, constants, data, is_cpu=is_cpu) for terms in (in_step, in_update)]
@@ -135,6 +136,17 @@ def _standing(work: Work, case: Case, data: Array) -> dict[str, Any]:
         "optimizer": sharded(trained * STATE_ARRAYS[case.optimizer or "none"], 1),
         "trained": sharded(trained, 1),
     }
+
+
+def _gathered_bytes(work: Work, case: Case) -> float:
+    """Whole weights that ZeRO 3 holds for a moment: the unit at work and the next one, prefetched.
+
+    Source: Zhao et al., "PyTorch FSDP", 2023, section 3.3.
+    """
+    if case.parallel.zero < 3:
+        return 0.0
+    sent_dtype = work.precision.autocast or work.precision.storage
+    return 2 * work.unit_elements * BYTES_OF_DTYPE[sent_dtype] / (case.parallel.tensor * case.parallel.pipeline)
 
 
 def _keeps_cache(op: Op, case: Case) -> bool:

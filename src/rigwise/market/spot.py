@@ -59,7 +59,7 @@ def time_factor(interruption: Interruption, instances: int = 1) -> float:
     Source: Daly 2006, see the module.
 
     >>> round(time_factor(ASSUMED), 3), round(time_factor(ASSUMED, 8), 2)
-    (1.105, 1.44)
+    (1.104, 1.44)
     """
     between_s = interruption.between_s / instances
     interval_s = checkpoint_interval_s(interruption, instances)

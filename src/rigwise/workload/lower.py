@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -68,6 +69,7 @@ class Work:
         trained: Parameters that get gradients and optimizer state.
         frozen_elements: Parameters that do not, in the weight format.
         packed_elements: Frozen parameters held in 4 bits (QLoRA).
+        unit_elements: Largest unit that ZeRO 3 gathers at once: a block, or what stands outside blocks.
     """
 
     step_ops: tuple[Op, ...]
@@ -76,6 +78,7 @@ class Work:
     trained: tuple[Parameter, ...]
     frozen_elements: float
     packed_elements: float
+    unit_elements: float = 0.0
 
     @property
     def trained_elements(self) -> float:
@@ -141,4 +144,17 @@ def _in_formats(model: Model, lowering: Lowering) -> Work:
         trained=trained,
         frozen_elements=frozen - packed,
         packed_elements=packed,
+        unit_elements=_largest_unit(model.parameters),
     )
+
+
+def _largest_unit(parameters: Iterable[Parameter]) -> float:
+    """Elements of the largest block, or of everything outside the blocks if that is more.
+
+    Source: the usual wrapping of fully sharded data parallelism: each block, and the rest as one.
+    """
+    units: dict[str, float] = {}
+    for parameter in parameters:
+        stack = parameter.name.partition("*")[0] if parameter.count > 1 else ""
+        units[stack] = units.get(stack, 0.0) + parameter.elements / parameter.count
+    return max(units.values(), default=0.0)
