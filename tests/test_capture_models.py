@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections import Counter
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -29,23 +30,31 @@ torch = pytest.importorskip("torch")
 REPOSITORY = Path(__file__).parents[1]
 
 LLAMA = {
-    "model_type": "llama", "vocab_size": 997, "hidden_size": 96, "intermediate_size": 160, "num_hidden_layers": 8,
+    "model_type": "llama", "vocab_size": 997, "hidden_size": 96, "intermediate_size": 160, "num_hidden_layers": 6,
     "num_attention_heads": 6, "num_key_value_heads": 2, "max_position_embeddings": 4096,
 }  # fmt: skip
 MIXTRAL = LLAMA | {"model_type": "mixtral", "num_local_experts": 4, "num_experts_per_tok": 2}
 BERT = {
     "model_type": "bert", "architectures": ["BertForMaskedLM"], "vocab_size": 997, "hidden_size": 64,
-    "intermediate_size": 160, "num_hidden_layers": 7, "num_attention_heads": 4, "max_position_embeddings": 512,
+    "intermediate_size": 160, "num_hidden_layers": 6, "num_attention_heads": 4, "max_position_embeddings": 512,
 }  # fmt: skip
-GEMMA2 = LLAMA | {"model_type": "gemma2", "head_dim": 16, "num_hidden_layers": 12, "sliding_window": 32}
+GEMMA2 = LLAMA | {"model_type": "gemma2", "head_dim": 16, "num_hidden_layers": 10, "sliding_window": 32}
 T5 = {
     "model_type": "t5", "architectures": ["T5ForConditionalGeneration"], "vocab_size": 997, "d_model": 64, "d_ff": 160,
-    "d_kv": 16, "num_layers": 7, "num_heads": 4, "decoder_start_token_id": 0, "pad_token_id": 0,
+    "d_kv": 16, "num_layers": 6, "num_heads": 4, "decoder_start_token_id": 0, "pad_token_id": 0,
 }  # fmt: skip
 
 
 def language(config):
     return hf_config.subject(config, name=config["model_type"], where="config.json")
+
+
+@cache
+def captured(model_type):
+    """The captured model, once for all tests."""
+    config = {c["model_type"]: c for c in (LLAMA, MIXTRAL, BERT, GEMMA2, T5)}[model_type]
+    with fake_tensors():
+        return capture(language(config))
 
 
 def images(module, side=64):
@@ -88,9 +97,9 @@ def test_an_image_network_predicts_a_size_it_was_not_traced_at():
 @pytest.mark.parametrize("config", [LLAMA, MIXTRAL, BERT, GEMMA2, T5], ids=lambda c: c["model_type"])
 def test_a_language_model_predicts_sizes_it_was_not_traced_at(config):
     sizes = {"b": 6, "s": 200, "c": 121}
+    model = captured(config["model_type"])
     with fake_tensors():
         subject = language(config)
-        model = capture(subject)
         assert set(model.graphs) == set(subject.symbols)
         for task, graph in model.graphs.items():
             own = {symbol: sizes[symbol] for symbol in graph.symbols}
@@ -100,8 +109,7 @@ def test_a_language_model_predicts_sizes_it_was_not_traced_at(config):
 @pytest.mark.parametrize("config", [LLAMA, GEMMA2, T5], ids=lambda c: c["model_type"])
 def test_a_stack_cut_short_gives_the_same_graph_as_all_its_layers(config):
     with fake_tensors():
-        subject = language(config)
-        assert capture(subject) == capture(subject, whole=True)
+        assert captured(config["model_type"]) == capture(language(config), whole=True)
 
 
 def test_layers_that_differ_are_not_taken_for_equal():
@@ -116,12 +124,11 @@ def test_layers_that_differ_are_not_taken_for_equal():
 
 
 def test_attention_keeps_its_own_key_heads_and_says_what_is_causal():
-    with fake_tensors():
-        llama, bert = capture(language(LLAMA)), capture(language(BERT))
+    llama, bert = captured("llama"), captured("bert")
     (decoder,) = (op for op in llama.graphs["train"].ops if op.name == "rigwise.attention")
     assert [str(size) for size in decoder.inputs[0].shape] == ["b", "6", "s", "16"]
     assert [str(size) for size in decoder.inputs[1].shape] == ["b", "2", "s", "16"]
-    assert (decoder.attrs["causal"], decoder.repeat) == (True, 8)
+    assert (decoder.attrs["causal"], decoder.repeat) == (True, 6)
     (encoder,) = (op for op in bert.graphs["train"].ops if op.name == "rigwise.attention")
     assert (encoder.attrs["causal"], encoder.attrs["dropout"]) == (False, 0.1)
     (encoder,) = (op for op in bert.graphs["infer"].ops if op.name == "rigwise.attention")
@@ -129,14 +136,12 @@ def test_attention_keeps_its_own_key_heads_and_says_what_is_causal():
 
 
 def test_local_and_global_layers_keep_their_windows():
-    with fake_tensors():
-        ops = capture(language(GEMMA2)).graphs["infer"].ops
-    assert [(o.attrs["window"], o.repeat) for o in ops if o.name == "rigwise.attention"] == [(32, 6), (0, 6)]
+    ops = captured("gemma2").graphs["infer"].ops
+    assert [(o.attrs["window"], o.repeat) for o in ops if o.name == "rigwise.attention"] == [(32, 5), (0, 5)]
 
 
 def test_one_decoded_token_writes_only_its_own_keys():
-    with fake_tensors():
-        graph = capture(language(LLAMA)).graphs["decode"]
+    graph = captured("llama").graphs["decode"]
     (attention,) = (op for op in graph.ops if op.name == "rigwise.attention")
     assert [str(size) for size in attention.inputs[1].shape] == ["b", "2", "c+1", "16"]
     assert {t.role for t in attention.inputs[1:3]} == {Role.CACHE}
@@ -145,8 +150,7 @@ def test_one_decoded_token_writes_only_its_own_keys():
 
 
 def test_prefill_scores_the_last_position_only():
-    with fake_tensors():
-        model = capture(language(LLAMA))
+    model = captured("llama")
     for task, rows in (("prefill", "b"), ("infer", "b*s")):
         head = [op for op in model.graphs[task].ops if op.module == "lm_head"]
         assert [[str(size) for size in op.outputs[0].shape] for op in head] == [[rows, "997"]]
@@ -175,8 +179,7 @@ def test_a_result_overwritten_in_place_is_saved_once():
 
 
 def test_every_parameter_gets_one_gradient():
-    with fake_tensors():
-        model = capture(language(LLAMA))
+    model = captured("llama")
     gradients = Counter(
         tuple(t.shape)
         for op in model.graphs["train"].ops
@@ -189,8 +192,7 @@ def test_every_parameter_gets_one_gradient():
 
 
 def test_backward_operators_belong_to_the_module_of_their_forward():
-    with fake_tensors():
-        ops = list(capture(language(LLAMA)).graphs["train"].phase(Phase.BACKWARD))
+    ops = list(captured("llama").graphs["train"].phase(Phase.BACKWARD))
     gemms = Counter(op.module for op in ops if op.kind is Kind.GEMM)
     assert gemms["model.layers.*.mlp.up_proj"] == gemms["model.layers.*.self_attn.k_proj"] == gemms["lm_head"] == 2
 
@@ -210,8 +212,7 @@ def test_flops_of_a_residual_network_are_those_of_pytorchs_counter():
 
 def test_flops_of_a_language_model_are_six_per_weight_and_token_besides_attention():
     sizes = {"b": 3, "s": 50}
-    with fake_tensors():
-        model = capture(language(LLAMA))
+    model = captured("llama")
     gemms = [op for op in model.graphs["train"].ops if op.kind is Kind.GEMM]
     weights = sum(p.elements for p in model.parameters if len(p.shape) == 2 and "embed" not in p.name)
     assert sum(op.repeat * work(op, sizes).flops for op in gemms) == 6 * weights * sizes["b"] * sizes["s"]
@@ -219,8 +220,7 @@ def test_flops_of_a_language_model_are_six_per_weight_and_token_besides_attentio
 
 def test_experts_compute_for_the_tokens_sent_to_them():
     sizes = {"b": 3, "s": 50}
-    with fake_tensors():
-        ops = capture(language(MIXTRAL)).graphs["infer"].ops
+    ops = captured("mixtral").graphs["infer"].ops
     flops = sum(op.repeat * work(op, sizes).flops for op in ops if op.name == "aten._grouped_mm")
     tokens = sizes["b"] * sizes["s"] * MIXTRAL["num_experts_per_tok"]
     expert = 3 * MIXTRAL["hidden_size"] * MIXTRAL["intermediate_size"]
@@ -269,15 +269,14 @@ def test_a_size_that_cannot_vary_is_fixed_and_said():
     with fake_tensors():
         model = capture(language(config))
     assert dict(model.graphs["train"].symbols) == {"b": 8}
-    assert "image height and width in pixels fixed at 48" in model.card.assumed
+    assert "image side fixed at 48" in model.card.assumed
 
 
 def test_parameters_are_folded_and_complete():
-    with fake_tensors():
-        model = capture(language(BERT))
+    model = captured("bert")
     names = {p.name: (p.shape, p.count) for p in model.parameters}
-    assert names["bert.encoder.layer.*.attention.self.query.weight"] == ((64, 64), 7)
-    h, i, v, n = 64, 160, 997, 7
+    assert names["bert.encoder.layer.*.attention.self.query.weight"] == ((64, 64), 6)
+    h, i, v, n = 64, 160, 997, 6
     embeddings = (v + 512 + 2) * h + 2 * h
     layer = 4 * (h * h + h) + 2 * (2 * h) + (h * i + i) + (i * h + h)
     head = h * h + h + 2 * h + v  # its matrix is that of the embeddings
@@ -305,6 +304,24 @@ def test_a_configuration_that_cannot_be_is_refused_with_file_and_key(change, err
     with fake_tensors(), pytest.raises(error, match=words) as caught:
         capture(hf_config.subject(LLAMA | change, name="x", where="some/config.json"))
     assert "config.json" in str(caught.value) or "heads" in str(caught.value)
+
+
+def test_the_usual_head_is_taken_where_none_is_named():
+    with fake_tensors():
+        heads = [
+            hf_config.subject(c | {"architectures": None}, name="x", where="x").card.title for c in (LLAMA, BERT, T5)
+        ]
+    assert heads == ["LlamaForCausalLM", "BertForMaskedLM", "T5ForConditionalGeneration"]
+
+
+def test_a_loop_over_tokens_is_refused_before_it_fills_the_memory():
+    class Loop(torch.nn.Linear):
+        def forward(self, x):
+            while True:
+                x = super().forward(x)
+
+    with fake_tensors(), pytest.raises(CaptureError, match="unrolls a loop into more operators"):
+        capture(plain(Loop(8, 8), 8))
 
 
 @pytest.mark.parametrize("key", ["hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size"])

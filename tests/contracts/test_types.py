@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-UNITS = "bytes_per_s|flops_per_s|per_s|usd_per_h|usd_h|bytes|flops|macs|hz|usd|frac|s|w|j|kg|m"
+UNITS = "bytes_per_s|flops_per_s|per_s|usd_per_h|usd_h|bytes|flops|macs|elements|hz|usd|frac|s|w|j|kg|m"
 FLOATS = re.compile(r"(float|Mapping\[str, float\])( \| None)?")
 OF_WHAT = "each_way|both_ways|per_unit|per_sample|by_format"
 HAS_UNIT = re.compile(rf"(^|_)({UNITS})(_({OF_WHAT}))?$")
@@ -39,8 +39,6 @@ WITHOUT_UNIT = {
     "dataset_size": "a count of samples",
     "launches": "a count",
     "tensors": "a count",
-    "frozen_elements": "a count",
-    "packed_elements": "a count",
 }
 
 #: Dataclasses that are filled in while a model is being traced, and are read by nobody else.

@@ -46,6 +46,14 @@ def test_grouped_mm_shares_rows_among_experts():
     assert work(weight_gradient, {}).macs == rows * k * n
 
 
+def test_few_rows_touch_few_experts():
+    k, n, experts = 16, 32, 8
+    for rows in (1, 4, 100):
+        grouped = op("aten._grouped_mm", Kind.GEMM, [(rows, k), (experts, k, n)], [(rows, n)], groups=experts)
+        assert work(grouped, {}).read_bytes == F4 * (rows * k + min(rows, experts) * k * n)
+        assert work(grouped, {}).macs == rows * k * n
+
+
 def conv(batch=2, c_in=6, c_out=8, size=10, kernel=3, stride=1, groups=1):
     out = (size - kernel) // stride + 1
     attrs = {"stride": (stride, stride), "padding": (0, 0), "groups": groups}

@@ -147,10 +147,14 @@ _DEEPSEEK = {
 _NO_LATENT = "the cache holds keys and values of all heads, not their latent form"
 
 
+_FAMILIES = {
+    "qwen2": "qwen", "qwen3": "qwen", "qwen3_moe": "qwen", "gemma2": "gemma", "gpt_neox": "neox",
+    "deepseek_v3": "deepseek",
+}  # fmt: skip
+
+
 def _entry(title: str, source: str, config: dict, batch: int = 8, assumed: tuple[str, ...] = ()) -> Shape:
-    family = {"qwen3_moe": "qwen3", "gemma2": "gemma", "gpt_neox": "neox"}.get(
-        config["model_type"], config["model_type"]
-    )
+    family = _FAMILIES.get(config["model_type"], config["model_type"])
     return Shape(
         title=title, source=source, config=config, family=family, reference_batch=batch, assumed=tuple(assumed)
     )

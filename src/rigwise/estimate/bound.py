@@ -19,14 +19,15 @@ from typing import Any
 import numpy as np
 
 from rigwise.facts.device import RATES_OF_FORMAT, Device
-from rigwise.graph.count import BYTES_OF_DTYPE
-from rigwise.graph.op import Kind, Op
+from rigwise.graph.count import BYTES_OF_DTYPE, tensor_bytes
+from rigwise.graph.op import Kind, Op, Phase, Role
 from rigwise.graph.passes.optimizer import STATE_ARRAYS
 from rigwise.workload.lower import Work
 from rigwise.workload.table import FORMATS, OpTable
 
 #: Boards sold with a raised clock run up to a tenth above the reference boost clock.
 CLOCK_HEADROOM = 1.10
+_READS_WHOLE_WEIGHTS = frozenset({Kind.GEMM, Kind.CONV, Kind.RNN, Kind.COPY})
 #: Key of arithmetic that may be done in whichever 16- or 32-bit format a device is quickest in.
 FASTEST = "fastest"
 #: Output tile of the largest Winograd transform in use.
@@ -95,18 +96,39 @@ def least_work(table: OpTable, work: Work, micro_steps: int, replicas: int, opti
         if flops and not op.attrs.get("recomputed"):
             name = FORMATS[table.number_format[row]]
             by_format[name] = by_format.get(name, 0.0) + least_flops(op, flops) * micro_steps * replicas
-    storage = BYTES_OF_DTYPE[work.precision.storage]
-    trained = work.trained_elements * storage
-    frozen = (
-        work.frozen_elements * BYTES_OF_DTYPE[work.precision.weights] + work.packed_elements * BYTES_OF_DTYPE["int4"]
-    )
-    update = trained * (2 + 2 * STATE_ARRAYS[optimizer]) if optimizer != "none" else trained
-    return LeastWork(flops_by_format=by_format, compulsory_bytes=(update + frozen if _reads_all(table) else update))
+    updates_all = optimizer != "none" and not work.frozen_elements and not work.packed_elements
+    update = work.trained_elements * BYTES_OF_DTYPE[work.precision.storage] * (2 + 2 * STATE_ARRAYS[optimizer])
+    compulsory = (update if optimizer != "none" else 0.0) + _cache_read_bytes(table)
+    if not updates_all:
+        compulsory += _weights_read_bytes(table, work)
+    return LeastWork(flops_by_format=by_format, compulsory_bytes=compulsory)
 
 
-def _reads_all(table: OpTable) -> bool:
-    """Whether a step touches every weight: not so with experts or embedding tables."""
-    return not any(op.name in ("aten._grouped_mm", "aten.embedding") for op in table.ops)
+def _weights_read_bytes(table: OpTable, work: Work) -> float:
+    """Weights of matrix operators, each read once; embedding tables and experts may stay untouched.
+
+    Weights that several blocks share are counted once, and packed ones in their 4 bits.
+    """
+    if work.packed_elements:
+        return work.packed_elements * BYTES_OF_DTYPE["int4"]
+    read = 0.0
+    for op in table.ops:
+        if op.phase is Phase.FORWARD and op.kind in _READS_WHOLE_WEIGHTS and op.name != "aten._grouped_mm":
+            whole = (t for t in op.inputs if t.role is Role.PARAMETER and t.producer is None and len(t.shape) > 1)
+            read += op.repeat * sum(float(tensor_bytes(t, {})) for t in whole)
+    narrowest = min(BYTES_OF_DTYPE[work.precision.weights], BYTES_OF_DTYPE[work.precision.storage])
+    return min(read, (work.frozen_elements + work.trained_elements) * narrowest)
+
+
+def _cache_read_bytes(table: OpTable) -> float:
+    """Keys and values of earlier tokens, each read once."""
+    total = 0.0
+    for row, op in enumerate(table.ops):
+        if op.kind is Kind.ATTENTION and any(t.role is Role.CACHE for t in op.inputs):
+            queries = table.batch[row] * table.m[row] * table.k[row] * BYTES_OF_DTYPE[op.inputs[0].dtype]
+            earlier_frac = (table.n[row] - table.m[row]) / table.n[row]
+            total += op.repeat * float(((table.read_bytes[row] - queries) * earlier_frac)[0])
+    return total
 
 
 def ceiling_flops_per_s(device: Device, number_format: str) -> float:

@@ -22,6 +22,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from rigwise.graph.dim import size_at
 from rigwise.graph.op import Kind, Op, Tensor
 
@@ -165,11 +167,17 @@ def _matmul(op: Op, sizes: Sizes) -> GemmShape:
 def _grouped_matmul(op: Op, sizes: Sizes) -> GemmShape:
     """Rows spread evenly over the groups; a weight gradient sums over the rows instead."""
     a, b = op.inputs[:2]
-    groups = int(op.attrs.get("groups", 1))  # type: ignore[arg-type]
     m, k, n = _at(a, -2, sizes), _at(a, -1, sizes), _at(b, -1, sizes)
     if len(b.shape) == 2:  # [m, rows] x [rows, n] -> [groups, m, n]
+        groups = _groups_touched(op, k)
         return GemmShape(batch=groups, m=m, n=n, k=k / groups)
+    groups = _groups_touched(op, m)
     return GemmShape(batch=groups, m=m / groups, n=n, k=k)
+
+
+def _groups_touched(op: Op, rows: Any) -> Any:
+    """Groups that get a row at all when rows are spread evenly."""
+    return np.minimum(float(op.attrs.get("groups", 1)), np.maximum(rows, 1.0))  # type: ignore[arg-type]
 
 
 def _convolution(op: Op, sizes: Sizes) -> GemmShape:
@@ -274,6 +282,16 @@ def _zeroed_then_scattered(op: Op, sizes: Sizes) -> Traffic:
     return 2 * grad + rest, _sum_bytes(op.outputs, sizes) + grad
 
 
+def _groups_that_have_rows(op: Op, sizes: Sizes) -> Traffic:
+    """Only the weights of groups that get a row are read: few, when one token is decoded."""
+    read, written = _each_operand_once(op, sizes)
+    a, b = op.inputs[:2]
+    if len(b.shape) == 2:
+        return read, written
+    untouched = 1.0 - _groups_touched(op, _at(a, -2, sizes)) / float(op.attrs.get("groups", 1))  # type: ignore[arg-type]
+    return read - untouched * tensor_bytes(b, sizes), written
+
+
 def _statistics_first(op: Op, sizes: Sizes) -> Traffic:
     """Batch statistics are known only after the whole batch was read, so it is read twice.
 
@@ -291,6 +309,7 @@ def _indices(op: Op) -> tuple[Tensor, ...]:
 
 
 _TRAFFIC: Mapping[str, Callable[[Op, Sizes], Traffic]] = {
+    "aten._grouped_mm": _groups_that_have_rows,
     **dict.fromkeys(("aten.empty", "aten.empty_like", "aten.new_empty", "aten.empty_strided"), _nothing),
     **dict.fromkeys(
         (

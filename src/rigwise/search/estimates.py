@@ -41,6 +41,7 @@ class Table:
     Attributes:
         recipes: One for each row.
         plain: Row of the same recipe without recompute ``[recipes]``.
+        of_count: Rows that a number of devices can use: without recompute, and with it.
         valid: Whether a machine's devices can share the work so ``[recipes, machines]``.
         known: What has been estimated ``[recipes, machines]``.
         columns: Estimates by the names of ``FleetEstimate`` ``[recipes, machines]``.
@@ -48,6 +49,7 @@ class Table:
 
     recipes: tuple[Recipe, ...]
     plain: Indices
+    of_count: dict[int, tuple[Indices, Indices]]
     valid: Mask
     known: Mask
     columns: dict[str, Array]
@@ -76,10 +78,7 @@ class Estimates:
 
     def rows(self, family: Family, site: int) -> tuple[Indices, Indices]:
         """Rows of ``table`` that a site's devices can use: without recompute, and with it."""
-        table = self.table(family)
-        rows = np.flatnonzero(table.valid[:, self.machine_of_site[site]])
-        is_plain = table.plain[rows] == rows
-        return rows[is_plain], rows[~is_plain]
+        return self.table(family).of_count[self._space.sites[site].machine.count]
 
     def ensure(self, family: Family, rows: Indices, site: int, company: Mask) -> None:
         """Fill in some rows for a site, and for the machines in ``company`` along with it."""
@@ -109,16 +108,23 @@ class Estimates:
         table.known[row, where] = True
 
     def _empty_table(self, family: Family) -> Table:
-        counts = sorted({machine.count for machine in self.machines})
-        of_count = {count: self._space.recipes(family, count) for count in counts}
-        recipes = tuple(dict.fromkeys(recipe for count in counts for recipe in of_count[count]))
+        devices = np.array([machine.count for machine in self.machines])
+        counts = sorted(set(devices.tolist()))
+        usable = {count: self._space.recipes(family, count) for count in counts}
+        recipes = tuple(dict.fromkeys(recipe for count in counts for recipe in usable[count]))
         row_of = {recipe: row for row, recipe in enumerate(recipes)}
-        usable = {count: np.isin(np.arange(len(recipes)), [row_of[r] for r in of_count[count]]) for count in counts}
+        plain = np.array([row_of[replace(recipe, recompute="none")] for recipe in recipes], dtype=np.int64)
         shape = (len(recipes), len(self.machines))
+        of_count, valid = {}, np.zeros(shape, dtype=np.bool_)
+        for count in counts:
+            rows = np.array([row_of[recipe] for recipe in usable[count]], dtype=np.int64)
+            of_count[count] = rows[plain[rows] == rows], rows[plain[rows] != rows]
+            valid[np.ix_(rows, np.flatnonzero(devices == count))] = True
         return Table(
             recipes=recipes,
-            plain=np.array([row_of[replace(recipe, recompute="none")] for recipe in recipes], dtype=np.int64),
-            valid=np.stack([usable[machine.count] for machine in self.machines], axis=1),
+            plain=plain,
+            of_count=of_count,
+            valid=valid,
             known=np.zeros(shape, dtype=np.bool_),
             columns={name: np.full(shape, np.nan) for name in _COLUMNS},
         )

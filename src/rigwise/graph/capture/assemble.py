@@ -16,7 +16,6 @@ from rigwise.graph.capture.stacks import DEPTH, Stack, cut_short, find_stacks
 from rigwise.graph.capture.subject import ROUND_SIDES, SAMPLES, Subject
 from rigwise.graph.capture.symbolic import UndecidedError, align, difference, evaluate
 from rigwise.graph.capture.trace import trace
-from rigwise.graph.dim import SYMBOLS
 from rigwise.graph.graph import Graph, Model
 
 _MAX_SAMPLES = 6
@@ -26,6 +25,9 @@ _OPTIONAL = ("prefill", "decode")
 
 #: Libraries whose models change from version to version.
 _LIBRARIES = ("transformers", "diffusers")
+
+
+_WORDS = {"s": "sequence length", "c": "context", "p": "image side"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,13 +153,13 @@ def _attempts(subject: Subject, task: str) -> Iterator[_Attempt]:
     if "p" in free and "p" not in subject.samples:
         yield _Attempt(free={**free, "p": ROUND_SIDES}, note="image sides are multiples of 64")
     others = [symbol for symbol in free if symbol != "b"]
-    fixed = ", ".join(f"{SYMBOLS[symbol].partition(':')[0]} fixed at {reference[symbol]}" for symbol in others)
+    fixed = ", ".join(f"{_WORDS[symbol]} fixed at {reference[symbol]}" for symbol in others)
     if others and "b" in free:
         yield _Attempt(free={"b": free["b"]}, note=fixed)
 
 
 def _versions(module: Any) -> dict[str, str]:
     """PyTorch, and the library that the model is from."""
-    library = sys.modules[type(module).__module__.partition(".")[0]]
     made_by = {"torch": torch.__version__.partition("+")[0]}
-    return made_by | {library.__name__: library.__version__} if library.__name__ in _LIBRARIES else made_by
+    library = type(module).__module__.partition(".")[0]
+    return made_by | {library: sys.modules[library].__version__} if library in _LIBRARIES else made_by

@@ -79,7 +79,7 @@ def subject(config: Mapping[str, Any], *, name: str, where: str) -> Subject:
 
 
 def _check_sizes(config: Mapping[str, Any], where: str) -> None:
-    """Refuse sizes that are no whole numbers, negative or beyond reason; nested configurations too."""
+    """Refuse sizes that are negative, no whole numbers or beyond reason; nested configurations too."""
     for key, value in config.items():
         if isinstance(value, Mapping):
             _check_sizes(value, f"{where}: {key}")
@@ -89,13 +89,13 @@ def _check_sizes(config: Mapping[str, Any], where: str) -> None:
 
 
 def _check_size(key: str, size: Any, where: str) -> None:
-    if size is None or isinstance(size, bool):
-        return
-    least = 1 if key in _POSITIVE else 0
+    if size is None or isinstance(size, bool) or (key not in _POSITIVE and not isinstance(size, int | float)):
+        return  # not a size after all, such as a list of kinds of layers
+    least = 1 if key in _POSITIVE else -1  # which some keys have for "no limit"
     most = _MAX_LAYERS if key in ("depths", "n_layer") or key.endswith("layers") else _MAX_SIZE
     if not isinstance(size, int) or not least <= size <= most:
         raise InvalidInputError(
-            f"{where}: {key} is {size!r}", hint=f"a whole number from {least} to {most:,} is expected"
+            f"{where}: {key} is {size!r}", hint=f"give a whole number from {max(0, least)} to {most:,}"
         )
 
 
@@ -124,16 +124,17 @@ def _model_class(config: Mapping[str, Any], model_type: str, where: str) -> Any:
             )
         return found
     for table in (
-        auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES if model_type not in _ENCODERS else {},
         auto.MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES,
         auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
+        auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES if model_type not in _ENCODERS else {},
         auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES,
         auto.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES,
         auto.MODEL_MAPPING_NAMES,
     ):
         entry = table.get(model_type)
-        if isinstance(entry, str) and hasattr(transformers, entry):
-            return getattr(transformers, entry)
+        usual = entry[0] if isinstance(entry, tuple | list) else entry
+        if isinstance(usual, str) and hasattr(transformers, usual):
+            return getattr(transformers, usual)
     raise CaptureError(
         f"{where}: no model class is known for model_type {model_type!r}", hint="name one under architectures"
     )

@@ -103,8 +103,7 @@ def with_inputs(module: Any, config: Any, *, name: str, where: str) -> Subject:
 
 def _text(taker: _Taker) -> Subject:
     takes, config = taker.takes, taker.config
-    limit = _position_limit(config)
-    tokens = min(REFERENCE_TOKENS, limit or REFERENCE_TOKENS)
+    tokens = min(REFERENCE_TOKENS, _positions(config) or REFERENCE_TOKENS)
     cached = taker.head.endswith(_CAUSAL) and "past_key_values" in takes
 
     def inputs(task: str, sizes: Mapping[str, int]) -> dict[str, Any]:
@@ -123,9 +122,9 @@ def _text(taker: _Taker) -> Subject:
     symbols = {task: {"b": REFERENCE_BATCH, "s": tokens} for task in ("train", "infer")}
     if cached:
         symbols["prefill"] = {"b": REFERENCE_BATCH, "s": tokens}
-        symbols["decode"] = {"b": REFERENCE_BATCH, "c": tokens - 1 if limit else tokens}
+        symbols["decode"] = {"b": REFERENCE_BATCH, "c": tokens if tokens == REFERENCE_TOKENS else tokens - 1}
     text_only = ("text alone: its images are not run",) if "pixel_values" in takes else ()
-    return taker.subject(inputs, symbols, *_limit_note(limit), *text_only)
+    return taker.subject(inputs, symbols, *_limit_note(config), *text_only)
 
 
 def _text_to_text(taker: _Taker) -> Subject:
@@ -134,10 +133,9 @@ def _text_to_text(taker: _Taker) -> Subject:
         arguments = {"input_ids": ids, "use_cache": False, **taker.labels(task, ids)}
         return arguments if "labels" in arguments else arguments | {"decoder_input_ids": ids}
 
-    limit = _position_limit(taker.config)
-    tokens = min(512, limit or 512)
+    tokens = min(512, _positions(taker.config) or 512)
     symbols = {task: {"b": REFERENCE_BATCH, "s": tokens} for task in ("train", "infer")}
-    return taker.subject(inputs, symbols, "encoder and decoder both run s tokens", *_limit_note(limit))
+    return taker.subject(inputs, symbols, "encoder and decoder both run s tokens", *_limit_note(taker.config))
 
 
 def _image(taker: _Taker) -> Subject:
@@ -183,12 +181,14 @@ def _speech(taker: _Taker) -> Subject:
     return taker.subject(inputs, symbols, f"the encoder hears {frames} frames, the decoder writes s tokens")
 
 
-def _position_limit(config: Any) -> int | None:
-    if config.model_type not in _LEARNED_POSITIONS:
-        return None
+def _positions(config: Any) -> int | None:
+    """How many tokens a model says it takes, None if it does not say."""
     rows = getattr(config, "max_position_embeddings", None)
-    return None if rows is None else int(rows) - _LEARNED_POSITIONS[config.model_type]
+    return rows - _LEARNED_POSITIONS.get(config.model_type, 0) if isinstance(rows, int) and rows > 2 else None
 
 
-def _limit_note(limit: int | None) -> tuple[str, ...]:
-    return () if limit is None else (f"at most {limit} tokens, as positions are learned",)
+def _limit_note(config: Any) -> tuple[str, ...]:
+    """What a reader should know of a model whose positions end."""
+    if config.model_type not in _LEARNED_POSITIONS:
+        return ()
+    return (f"at most {_positions(config)} tokens, as positions are learned",)

@@ -26,7 +26,7 @@ from rigwise.graph.kinds import kind_of
 from rigwise.graph.op import Op, Phase, Role, Tensor
 
 #: More than this is an unrolled loop, not a model that a person would want listed.
-MAX_OPS = 200_000
+MAX_OPS = 60_000
 
 
 def trace(subject: Subject, task: str, sizes: Mapping[str, int]) -> Graph:
