@@ -122,7 +122,7 @@ def _text(taker: _Taker) -> Subject:
     symbols = {task: {"b": REFERENCE_BATCH, "s": tokens} for task in ("train", "infer")}
     if cached:
         symbols["prefill"] = {"b": REFERENCE_BATCH, "s": tokens}
-        symbols["decode"] = {"b": REFERENCE_BATCH, "c": tokens if tokens == REFERENCE_TOKENS else tokens - 1}
+        symbols["decode"] = {"b": REFERENCE_BATCH, "c": tokens - (config.model_type in _LEARNED_POSITIONS)}
     text_only = ("text alone: its images are not run",) if "pixel_values" in takes else ()
     return taker.subject(inputs, symbols, *_limit_note(config), *text_only)
 
