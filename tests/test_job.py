@@ -216,7 +216,7 @@ def test_tokens_need_a_sequence() -> None:
     ("model", "fields", "dtypes"),
     [
         (a_model(), {}, ["amp-bf16", "amp-fp16", "fp32"]),
-        (a_model(2 * 10**9, causal=True), {"method": "lora"}, ["bf16", "fp16", "fp32"]),
+        (a_model(2 * 10**9, causal=True), {"method": "lora"}, ["bf16", "amp-bf16", "amp-fp16", "fp32"]),
         (a_model(2 * 10**9, causal=True), {}, ["bf16", "amp-bf16", "amp-fp16", "fp32"]),
         (a_model(), {"task": "infer"}, ["bf16", "fp16", "fp32"]),
         (a_model(), {"task": "infer", "allow_quantised": True}, ["bf16", "fp16", "fp32", "fp8", "int8", "int4"]),
@@ -239,7 +239,7 @@ def test_recipes_divide_the_batch() -> None:
             assert share % recipe.micro_batch == 0
             assert recipe.zero == 0 or count > 1
         assert len(recipes(task.families[0], 48, count, False, ("none",))) == len(
-            [m for m in (1, 2, 4, 8, 16, 32) if share % m == 0]
+            {m for k in range(6) for m in (2**k, share // 2**k) if m and share % 2**k == 0}
         )
 
 

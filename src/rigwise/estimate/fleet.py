@@ -7,6 +7,7 @@ left for each machine is the sum of ``step.py``.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
@@ -242,7 +243,7 @@ class _Kept:
 
     Attributes:
         step: The work; its columns run over ``batches``.
-        batches: Micro-batch sizes: the divisors of the global batch that are powers of two.
+        batches: Micro-batch sizes: the divisors of the global batch.
         formats: Number formats that the work computes in.
         held: What the operators hold ``[batches]``.
         least: The floor of one step of the whole job.
@@ -269,6 +270,12 @@ class _Kept:
         return MicroStep(**{f.name: np.array([getattr(m, f.name)[size] for m in picked]) for f in fields(MicroStep)})
 
 
+def _divisors(batch: int) -> tuple[int, ...]:
+    """Whole numbers that divide a batch, rising."""
+    small = [n for n in range(1, math.isqrt(batch) + 1) if batch % n == 0]
+    return tuple(sorted({*small, *(batch // n for n in small)}))
+
+
 def _of_one_device(recipe: Recipe) -> Recipe:
     """The part of a recipe that decides what one micro-batch takes on one device."""
     layout = "nhwc" if recipe.mode == "compiled" else recipe.layout
@@ -278,7 +285,7 @@ def _of_one_device(recipe: Recipe) -> Recipe:
 @lru_cache(maxsize=1024)
 def _kept(case: Case, recipe: Recipe, best_format: str, holder: _Held) -> _Kept:
     model = holder.model
-    batches = tuple(2**n for n in range(case.batch.bit_length()) if case.batch % 2**n == 0)
+    batches = _divisors(case.batch)
     parallel = replace(case.parallel, data=1, micro_batch=1, zero=0)
     whole = replace(
         case,

@@ -100,15 +100,15 @@ def _families(dtype: str, *, is_image: bool) -> tuple[Family, ...]:
 def _dtypes(job: Job, model: Model) -> tuple[str, ...]:
     """Number formats that leave the result alone.
 
-    Frozen weights may be held in 16 bits; weights that are trained need a 32-bit master copy,
-    which ``amp-*`` keeps. Large language models are trained in plain bf16 as well, which has the
-    range of fp32. Source: Micikevicius et al., "Mixed Precision Training", 2018.
+    Weights that are trained need a 32-bit master copy, which ``amp-*`` keeps. Large language
+    models are trained in plain bf16 as well, which has the range of fp32.
+
+    Source: Micikevicius et al., "Mixed Precision Training", 2018.
     """
     if job.task != "train":
         return ("bf16", "fp16", "fp32", *(_QUANTISED if job.allow_quantised else ()))
-    if not (model.card.causal and model.parameter_count > LARGE_MODEL_PARAMETERS):
-        return ("amp-bf16", "amp-fp16", "fp32")
-    return ("bf16", "fp16", "fp32") if job.method != "full" else ("bf16", "amp-bf16", "amp-fp16", "fp32")
+    large = model.card.causal and model.parameter_count > LARGE_MODEL_PARAMETERS
+    return (*(("bf16",) if large else ()), "amp-bf16", "amp-fp16", "fp32")
 
 
 def _steps(job: Job, case: Case, *, has_sequence: bool) -> int:
@@ -129,14 +129,16 @@ def _steps(job: Job, case: Case, *, has_sequence: bool) -> int:
 def recipes(family: Family, batch: int, count: int, training: bool, recomputes: tuple[str, ...]) -> tuple[Recipe, ...]:
     """All recipes of a family on ``count`` data-parallel devices.
 
-    The micro-batch is a power of two that divides what each of them gets of the batch.
+    The micro-batch is what each of them gets of the batch, halved as often as that goes, or a
+    power of two that divides it.
 
     >>> family = Family(dtype="fp32", layout="nchw", mode="eager")
     >>> [r.micro_batch for r in recipes(family, 24, 2, False, ("none",))]
-    [4, 2, 1]
+    [12, 6, 4, 3, 2, 1]
     """
     share = batch // count
-    sizes = [2**k for k in reversed(range(share.bit_length())) if share % 2**k == 0]
+    powers = [2**k for k in range(share.bit_length()) if share % 2**k == 0]
+    sizes = sorted({*powers, *(share // power for power in powers)}, reverse=True)
     stages = ZERO_STAGES if training and count > 1 else (0,)
     return tuple(
         Recipe(
