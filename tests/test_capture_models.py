@@ -245,6 +245,9 @@ def test_attention_modules_of_pytorch_stay_whole():
         graphs = capture(plain(torch.nn.TransformerEncoder(layer, 6, enable_nested_tensor=False), 10, 32)).graphs
     for task, graph in graphs.items():
         assert sum(op.repeat for op in graph.ops if op.name == "rigwise.attention") == 6, task
+        assert not [op for op in graph.ops if op.kind is Kind.UNKNOWN], task
+        weights = [op.inputs[1].role for op in graph.phase(Phase.FORWARD) if op.kind is Kind.GEMM]
+        assert set(weights) == {Role.PARAMETER}
 
 
 def test_dropout_is_one_operator_that_keeps_a_mask_of_bytes():

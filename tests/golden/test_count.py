@@ -111,6 +111,18 @@ def test_causal_mask_leaves_the_triangle_and_decoding_sees_all():
     assert causal_frac(attention(), {}) == 1
 
 
+@pytest.mark.parametrize(
+    ("s", "t", "window"), [(8, 8, 3), (8, 8, 8), (8, 8, 100), (4, 10, 3), (4, 10, 8), (1, 10, 4), (1, 10, 20)]
+)
+def test_a_window_leaves_a_band_of_the_triangle(s, t, window):
+    banded = attention(s=s, t=t, causal=True)
+    banded = op(banded.name, Kind.ATTENTION, banded.inputs, banded.outputs, causal=True, window=window)
+    seen = sum(min(window, t - s + i + 1) for i in range(s))
+    assert causal_frac(banded, {}) == pytest.approx(seen / (s * t))
+    keys = min(t, window + s - 1)
+    assert work(banded, {}).read_bytes == pytest.approx(F4 * (2 * 4 * s * 16 + 2 * 2 * 2 * keys * 16))
+
+
 def test_embedding_moves_the_rows_it_picks_not_the_table():
     vocabulary, width, tokens = 50000, 64, 12
     table = Tensor((vocabulary, width), role=Role.PARAMETER)

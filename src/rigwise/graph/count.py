@@ -115,20 +115,25 @@ def attention_shape(op: Op, sizes: Sizes) -> tuple[Any, Any, Any, Any, Any]:
 
 
 def causal_frac(op: Op, sizes: Sizes) -> Any:
-    """Part of the score matrix that a causal mask leaves, 1 without one.
+    """Part of the score matrix that a causal mask, and a window where there is one, leave.
 
-    Query i of s sees t - s + i + 1 of t keys; the mean over i is t - (s - 1) / 2.
+    Query i of s sees t - s + i + 1 of t keys, or the last ``window`` of them; without a window
+    the mean over i is t - (s - 1) / 2. Without a causal mask all is seen.
 
     >>> from rigwise.graph.op import Phase
     >>> q = Tensor((1, 8, 100, 64))
-    >>> causal_frac(Op(name="rigwise.attention", kind=Kind.ATTENTION, phase=Phase.FORWARD,
-    ...                inputs=(q, q, q), outputs=(q,), attrs={"causal": True}), {})
+    >>> float(causal_frac(Op(name="rigwise.attention", kind=Kind.ATTENTION, phase=Phase.FORWARD,
+    ...                      inputs=(q, q, q), outputs=(q,), attrs={"causal": True}), {}))
     0.505
     """
     if not op.attrs.get("causal"):
         return 1.0
     _, s, t, _, _ = attention_shape(op, sizes)
-    return (t - (s - 1) / 2) / t
+    first = t - s + 1  # keys that the first query sees
+    window = np.minimum(float(op.attrs.get("window") or np.inf), t)  # type: ignore[arg-type]
+    growing = np.clip(window - first, 0, s)  # queries before the window is full
+    seen = growing * first + growing * (growing - 1) / 2 + (s - growing) * window
+    return seen / (s * t)
 
 
 def _at(tensor: Tensor, axis: int, sizes: Sizes) -> Any:
@@ -292,6 +297,16 @@ def _groups_that_have_rows(op: Op, sizes: Sizes) -> Traffic:
     return read - untouched * tensor_bytes(b, sizes), written
 
 
+def _keys_in_window(op: Op, sizes: Sizes) -> Traffic:
+    """Keys and values outside the window of every query are not read."""
+    read, written = _each_operand_once(op, sizes)
+    window = float(op.attrs.get("window") or np.inf)  # type: ignore[arg-type]
+    _, s, t, _, _ = attention_shape(op, sizes)
+    unseen_frac = np.maximum(0.0, 1.0 - (window + s - 1) / t)
+    keys, values = op.inputs[2:4] if op.name.endswith("backward") else op.inputs[1:3]
+    return read - unseen_frac * (tensor_bytes(keys, sizes) + tensor_bytes(values, sizes)), written
+
+
 def _statistics_first(op: Op, sizes: Sizes) -> Traffic:
     """Batch statistics are known only after the whole batch was read, so it is read twice.
 
@@ -310,6 +325,8 @@ def _indices(op: Op) -> tuple[Tensor, ...]:
 
 _TRAFFIC: Mapping[str, Callable[[Op, Sizes], Traffic]] = {
     "aten._grouped_mm": _groups_that_have_rows,
+    "rigwise.attention": _keys_in_window,
+    "rigwise.attention_backward": _keys_in_window,
     **dict.fromkeys(("aten.empty", "aten.empty_like", "aten.new_empty", "aten.empty_strided"), _nothing),
     **dict.fromkeys(
         (

@@ -72,10 +72,11 @@ class Recorder(TorchDispatchMode):
         self._writer: dict[int, tuple[int, int]] = {}  # storage -> (operator, output)
         self._path: list[str] = [""]
         self._path_from: list[tuple[int, str]] = [(0, "")]
-        for parameter in module.parameters():
-            self._mark(parameter, Role.PARAMETER)
-        for buffer in module.buffers():
-            self._mark(buffer, Role.BUFFER)
+        self._same: dict[int, int] = {}  # a deep copy of a fake tensor has one storage, its views another
+        for role, tensors in ((Role.PARAMETER, module.parameters()), (Role.BUFFER, module.buffers())):
+            for tensor in tensors:
+                self._same[self._storage(tensor)] = self._storage(tensor.detach())
+                self._mark(tensor, role)
         for leaf in tensors_of(arguments):
             self._mark(leaf, Role.INPUT)
 
@@ -90,7 +91,7 @@ class Recorder(TorchDispatchMode):
         storage = tensor.untyped_storage()
         address = int(storage._cdata)
         self._storages.setdefault(address, storage)
-        return address
+        return self._same.get(address, address)
 
     # What PyTorch calls back.
 
