@@ -14,19 +14,21 @@ import numpy as np
 
 from rigwise.estimate.calibration import Calibration, Constants
 from rigwise.facts.device import Device
-from rigwise.provenance import Basis, Provenance
+from rigwise.provenance import Basis, Provenance, worst
 
 #: Quantile of the standard normal at 90 %.
 Z90 = NormalDist().inv_cdf(0.9)
 
 
 def provenance_of(device: Device, calibration: Calibration) -> Provenance:
-    """How close the device is to what the constants were fitted on."""
+    """How close the device is to what the constants were fitted on; its worst figure counts."""
     if device.id in calibration.devices:
-        return Provenance.SAME_DEVICE
-    if device.architecture in calibration.architectures:
-        return Provenance.SAME_ARCHITECTURE
-    return Provenance.OTHER_ARCHITECTURE if device.kind == "gpu" else Provenance.SPEC_ONLY
+        near = Provenance.SAME_DEVICE
+    elif device.architecture in calibration.architectures:
+        near = Provenance.SAME_ARCHITECTURE
+    else:
+        near = Provenance.OTHER_ARCHITECTURE if device.kind == "gpu" else Provenance.SPEC_ONLY
+    return worst([near, Provenance.SPEC_ONLY]) if _is_assumed(device) else near
 
 
 def time_spread(device: Device, calibration: Calibration) -> float:
@@ -35,8 +37,12 @@ def time_spread(device: Device, calibration: Calibration) -> float:
     Source: the ``[interval]`` table of the calibration.
     """
     base = float(calibration.interval.values[str(provenance_of(device, calibration))])
-    is_assumed = Basis.ASSUMED in {basis for key, basis in device.basis.items() if key != "memory_bytes"}
-    return math.hypot(base, calibration.interval.assumed_fact) if is_assumed else base
+    return math.hypot(base, calibration.interval.assumed_fact) if _is_assumed(device) else base
+
+
+def _is_assumed(device: Device) -> bool:
+    """Whether a figure that decides times is only remembered; the size of the memory decides none."""
+    return any(basis is Basis.ASSUMED for key, basis in device.basis.items() if key != "memory_bytes")
 
 
 def quantiles(median: Any, spread: Any, least: Any = 0.0) -> dict[str, Any]:

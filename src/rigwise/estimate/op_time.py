@@ -19,6 +19,7 @@ from rigwise.estimate.calibration import Calibration
 from rigwise.estimate.columns import DeviceColumns
 from rigwise.estimate.gemm import blend, product_s
 from rigwise.estimate.power import clock_frac
+from rigwise.estimate.roofline import compute_s, memory_s
 from rigwise.graph.op import Kind, Phase
 from rigwise.workload.table import FORMATS, KINDS, PHASES, Array, OpTable
 
@@ -43,7 +44,7 @@ def op_times(table: OpTable, device: DeviceColumns, calibration: Calibration, la
     """Time every operator of ``table`` on every device, nan where a device lacks the format."""
     moved = (table.read_bytes + table.write_bytes)[None]
     bytes_per_s = device.bytes_per_s * device.memory_frac
-    memory = moved * _passes(table, calibration)[None, :, None] / bytes_per_s
+    memory = memory_s(moved * _passes(table, calibration)[None, :, None], bytes_per_s)
     fits = moved < calibration.memory.cache_fill_frac * device.l2_bytes
     memory = memory / np.where(fits, np.minimum(calibration.memory.cache_gain, 1.0 / device.memory_frac), 1.0)
     compute = np.zeros_like(memory)
@@ -52,7 +53,7 @@ def op_times(table: OpTable, device: DeviceColumns, calibration: Calibration, la
             compute[:, rows], memory[:, rows] = law(table, rows, device, calibration, layout)
     rows = table.of_kind(Kind.PAIRWISE)
     if rows.any():
-        compute[:, rows] = table.flops[None, rows] / (_peaks(table, rows, device) * device.vector_frac)
+        compute[:, rows] = compute_s(table.flops[None, rows], _peaks(table, rows, device) * device.vector_frac)
     return _finish(table, device, calibration, compute, memory)
 
 
@@ -130,7 +131,7 @@ def _products(
     shape = tuple(column[rows][None] for column in (table.batch, table.m, table.n, table.k))
     compute, memory = product_s(shape, moved, (peak * frac * gain, bytes_per_s, device.units), gemm)  # type: ignore[arg-type]
     thin = is_conv & (np.minimum(shape[2], shape[3]) < 16) & (shape[0] > 1)
-    streamed = moved / (device.bytes_per_s * conv.depthwise_frac)
+    streamed = memory_s(moved, device.bytes_per_s * conv.depthwise_frac)
     vector_peak = device.peak_flops_per_s[:, FORMATS.index("fp32"), None, None]
     vector_peak = np.where(np.isnan(vector_peak), peak, vector_peak)
     return np.where(thin, table.flops[rows][None] / vector_peak, compute), np.where(thin, streamed, memory)
@@ -161,9 +162,9 @@ def _attention(
     filled = np.maximum(waves, np.ceil(waves) * 0.5 + waves * 0.5) / waves
     decoding = table.m[rows][None] < 16
     filled = np.where(decoding, 1.0, filled)
-    compute = table.flops[rows][None] / (peak * frac) * filled
+    compute = compute_s(table.flops[rows][None], peak * frac) * filled
     moved = (table.read_bytes + table.write_bytes)[rows][None]
-    return compute, moved / (device.bytes_per_s * np.minimum(device.memory_frac, constants.decode_frac))
+    return compute, memory_s(moved, device.bytes_per_s * np.minimum(device.memory_frac, constants.decode_frac))
 
 
 def binding_shares(table: OpTable, times: OpTimes) -> dict[str, Array]:
@@ -178,8 +179,3 @@ def binding_shares(table: OpTable, times: OpTimes) -> dict[str, Array]:
         "memory": (np.where(by_compute, 0.0, rest) * weight).sum(axis=1),
         "launch": (gap * weight).sum(axis=1),
     }
-
-
-def phase_rows(table: OpTable, phase: Phase) -> NDArray[np.bool_]:
-    """Rows of a phase, for sums over it."""
-    return np.asarray(table.phase == PHASES.index(phase))

@@ -7,6 +7,7 @@ from math import log10
 
 from rigwise.estimate.compare import Answer
 from rigwise.estimate.predict import Prediction
+from rigwise.estimate.roofline import ridge_point
 from rigwise.units import (
     format_bytes,
     format_count,
@@ -102,7 +103,7 @@ def roofline_lines(p: Prediction) -> list[str]:
     if not points or not bandwidth:
         return []
     peak = max(p.flops / p.case.count / p.mfu / p.step_time_s["p50"] if p.mfu else 0.0, *(y for _, _, y in points))
-    ridge = peak / bandwidth
+    ridge = ridge_point(peak, bandwidth)
     x_low, x_high = log10(min(ridge, *(x for _, x, _ in points)) / 4), log10(max(ridge, *(x for _, x, _ in points)) * 4)
     y_high = log10(peak)
     y_low = min(y_high - 2, *(log10(y) for _, _, y in points))

@@ -91,32 +91,30 @@ def _unpacked(op: Op) -> Op:
     )  # fmt: skip
 
 
+def _added(like: Op, total: Tensor, places: tuple[int, int]) -> Op:
+    """The sum of what two operators of the same replacement made."""
+    return Op(
+        name="aten.add", kind=Kind.ELEMENTWISE, phase=like.phase,
+        inputs=tuple(replace(total, producer=local(place)) for place in places), outputs=(total,),
+        module=like.module, repeat=like.repeat,
+    )  # fmt: skip
+
+
 def _adapted_forward(op: Op, rank: int, *, quantised: bool) -> list[Op]:
+    """``op`` is y = x W; beside it (x A) B, added to y."""
     x, weight, y = op.inputs[0], op.inputs[1], op.outputs[0]
     k, n = weight.shape[-2:]
+    a, b = Tensor((k, rank), role=Role.PARAMETER), Tensor((rank, n), role=Role.PARAMETER)
+    head = [_unpacked(op)] if quantised else []
+    first = len(head)
     thin = Tensor((*x.shape[:-1], rank), saved=True)
-    group = [_unpacked(op)] if quantised else []
-    base = len(group)
-    group.append(op)
-    group.append(_linear(op, x, Tensor((k, rank), role=Role.PARAMETER), thin))
-    group.append(
-        _linear(
-            op, replace(thin, producer=local(base + 1)), Tensor((rank, n), role=Role.PARAMETER), replace(y, saved=False)
-        )
-    )
-    add_inputs = (replace(y, producer=local(base)), replace(y, producer=local(base + 2)))
-    group.append(
-        Op(
-            name="aten.add",
-            kind=Kind.ELEMENTWISE,
-            phase=op.phase,
-            inputs=add_inputs,
-            outputs=(y,),
-            module=op.module,
-            repeat=op.repeat,
-        )
-    )
-    return group
+    return [
+        *head,
+        op,
+        _linear(op, x, a, thin),
+        _linear(op, replace(thin, producer=local(first + 1)), b, replace(y, saved=False)),
+        _added(op, y, (first, first + 2)),
+    ]
 
 
 def _adapted_backward(op: Op, rank: int, *, quantised: bool) -> list[Op]:
@@ -124,26 +122,17 @@ def _adapted_backward(op: Op, rank: int, *, quantised: bool) -> list[Op]:
     dy, weight, dx = op.inputs[0], op.inputs[1], op.outputs[0]
     n, k = weight.shape[-2:]
     tokens = dy.shape[-2]
-    thin = Tensor((tokens, rank))
-    group = [_unpacked(op)] if quantised else []
-    base = len(group)
-    group.append(op)
-    group.append(_linear(op, Tensor((rank, tokens)), dy, Tensor((rank, n), role=Role.GRADIENT)))
-    group.append(_linear(op, dy, Tensor((n, rank), role=Role.PARAMETER), thin))
-    group.append(
-        _linear(op, Tensor((k, tokens)), replace(thin, producer=local(base + 2)), Tensor((k, rank), role=Role.GRADIENT))
-    )
-    group.append(_linear(op, replace(thin, producer=local(base + 2)), Tensor((rank, k), role=Role.PARAMETER), dx))
-    add_inputs = (replace(dx, producer=local(base)), replace(dx, producer=local(base + 4)))
-    group.append(
-        Op(
-            name="aten.add",
-            kind=Kind.ELEMENTWISE,
-            phase=op.phase,
-            inputs=add_inputs,
-            outputs=(dx,),
-            module=op.module,
-            repeat=op.repeat,
-        )
-    )
-    return group
+    a, b = Tensor((rank, k), role=Role.PARAMETER), Tensor((n, rank), role=Role.PARAMETER)
+    d_a, d_b = Tensor((k, rank), role=Role.GRADIENT), Tensor((rank, n), role=Role.GRADIENT)
+    head = [_unpacked(op)] if quantised else []
+    first = len(head)
+    thin = Tensor((tokens, rank), producer=local(first + 2))
+    return [
+        *head,
+        op,
+        _linear(op, Tensor((rank, tokens)), dy, d_b),
+        _linear(op, dy, b, Tensor((tokens, rank))),
+        _linear(op, Tensor((k, tokens)), thin, d_a),
+        _linear(op, thin, a, dx),
+        _added(op, dx, (first, first + 4)),
+    ]
