@@ -21,7 +21,7 @@ from rigwise.estimate.gemm import blend, product_s
 from rigwise.estimate.power import clock_frac
 from rigwise.estimate.roofline import compute_s, memory_s
 from rigwise.graph.op import Kind, Phase
-from rigwise.workload.table import FORMATS, KINDS, PHASES, Array, OpTable
+from rigwise.workload.table import FORMATS, KINDS, Array, OpTable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
