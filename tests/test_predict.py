@@ -104,6 +104,7 @@ def test_a_model_that_does_not_fit_is_an_answer():
         ({"parallel": Parallel(zero=4)}, InvalidInputError, "zero"),
         ({"parallel": Parallel(micro_batch=3), "batch": 8}, InvalidInputError, "micro-batch"),
         ({"power_limit_w": -5.0}, InvalidInputError, "power_limit_w"),
+        ({"inter_node_gbps": float("nan")}, InvalidInputError, "inter_node_gbps"),
         ({"host": "no-such-cpu"}, UnknownNameError, "no-such-cpu"),
         ({"device": "this"}, UnsupportedError, "this machine"),
     ],

@@ -116,8 +116,10 @@ def check(case: Case) -> Case:
             raise InvalidInputError(f"{name} is {value}", hint=f"{name} must be a whole number from 1 to 1e9")
     if case.count % case.nodes:
         raise InvalidInputError(f"{case.count} devices do not divide over {case.nodes} nodes")
-    if case.power_limit_w is not None and not case.power_limit_w > 0:
-        raise InvalidInputError(f"power_limit_w is {case.power_limit_w}", hint="give watts above 0")
+    for name in ("power_limit_w", "inter_node_gbps"):
+        value = getattr(case, name)
+        if value is not None and not 0 < value < 1e9:
+            raise InvalidInputError(f"{name} is {value}", hint="give a number above 0")
     _check_parallel(case)
     return case
 
