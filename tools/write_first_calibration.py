@@ -35,11 +35,14 @@ matrix_frac = 0.80              # of the matrix peak, dense
 [gemm.matrix_frac_of_architecture]
 Volta = 0.80
 Turing = 0.80
-Ampere = 0.86
+Ampere = 0.78
 "Ada Lovelace" = 0.90
 Hopper = 0.80
 Blackwell = 0.72
 "Blackwell Ultra" = 0.72
+
+[gemm.matrix_frac_of_format]    # of the above: scaling and packing around 8-bit products
+fp8 = 0.65
 
 [gemm.matrix_frac_of_class]
 geforce = 0.95                  # rate halved for 32-bit accumulation: easily fed
@@ -156,7 +159,7 @@ assumed_fact = 0.10             # added in quadrature where a figure is assumed
 memory = 0.06                   # of ln(memory)
 
 [sources]
-gemm = "{NEUSIGHT}; matrix_frac: {AICONF}"
+gemm = "{NEUSIGHT}; matrix_frac: {AICONF}; fp8 set on H100 SXM, checked on L40S"
 conv = "{PRIOR}; checked against {TIMM}"
 cpu = "{PRIOR}; checked against timm on a Core i9-10940X (Apache-2.0)"
 attention = "{AICONF}"

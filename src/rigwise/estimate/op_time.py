@@ -119,7 +119,8 @@ def _products(
     """Gemm and convolution as implicit gemm; thin groups of a convolution only stream."""
     gemm, conv = calibration.gemm, calibration.conv
     peak, is_matrix = _peaks(table, rows, device), _matrix(table, rows, device)
-    frac = np.where(is_matrix, device.matrix_frac, device.vector_frac)
+    of_format = np.array([gemm.matrix_frac_of_format.get(f, 1.0) for f in FORMATS])[table.number_format[rows]]
+    frac = np.where(is_matrix, device.matrix_frac * of_format[None, :, None], device.vector_frac)
     is_conv = table.of_kind(Kind.CONV)[rows][None, :, None]
     frac = frac * np.where(is_conv, device.conv_frac * (conv.nhwc_frac if layout == "nhwc" else conv.nchw_frac), 1.0)
     transforms = ~is_matrix & ~device.is_cpu & _winograd(table, rows)[None, :, None]
