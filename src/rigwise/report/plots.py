@@ -151,7 +151,7 @@ def svg(chart: Any) -> str:
         import vl_convert
     except ImportError:
         raise MissingExtraError("vl-convert-python", "plot") from None
-    drawn: str = vl_convert.vegalite_to_svg(chart.to_dict())
+    drawn: str = vl_convert.vegalite_to_svg(chart.to_dict(validate=False))
     for name, colour in PALETTE.items():
         drawn = drawn.replace(colour, f"var(--{name},{colour})")
     return drawn.replace(INK, "currentColor")
