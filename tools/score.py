@@ -6,7 +6,8 @@ FOLDER holds CSV tables with the columns device, device_variant, count, model, t
 layout, batch, input_shape_or_seq, framework, metric, value. Only rows whose model is in the
 zoo, or which time one matrix product, can be scored; the others are counted. Printed for each
 source, device and mode: rows, geometric error exp(mean |ln(predicted/measured)|) - 1, its 90th
-percentile, bias, and how many rows lie inside the 80 % interval.
+percentile, bias, and how many rows lie inside the 80 % interval. Rows quicker than the bound are counted at the end: there
+should be none.
 """
 
 from __future__ import annotations
@@ -72,6 +73,7 @@ class Scored(NamedTuple):
     predicted_s: float
     measured_s: float
     inside: bool
+    bound_s: float = 0.0
 
 
 def rows_of(folder: Path, only: str) -> Iterator[dict[str, str]]:
@@ -99,9 +101,11 @@ def case_of(row: dict[str, str]) -> Case | None:
     if model.startswith("resnet") and row["source"] == "cnn-benchmarks" and task == "infer":
         return None  # timed in training mode
     text, shape = row["framework"], row["input_shape_or_seq"]
+    if not shape:
+        return None  # nobody says what sequence or image it was timed with
     version = re.search(r"PyTorch (\d+\.\d+)", text)
     torch, year = (version.group(1), None) if version else (None, 2016)
-    image = re.search(r"3x(\d+)x", shape)
+    image, sequence = re.search(r"3x(\d+)x", shape), re.fullmatch(r"(?:seq )?(\d+)", shape)
     no_optimizer = any(word in row["notes"] for word in ("no optimizer", "layers="))
     return Case(
         model=model,
@@ -109,7 +113,7 @@ def case_of(row: dict[str, str]) -> Case | None:
         task=task,
         batch=int(row["batch"]),
         image_size=int(image.group(1)) if image else None,
-        seq=int(shape) if shape.isdigit() else None,
+        seq=int(sequence.group(1)) if sequence else None,
         dtype=dtype,
         layout=row["layout"] or "nchw",
         mode="compiled" if "compile" in text else "eager",
@@ -135,7 +139,7 @@ def score_step(row: dict[str, str]) -> Scored | None:
         p.device.id,
         f"{case.task} {case.dtype} {case.layout} {case.mode} {case.software.torch or ''}",
     )
-    return Scored(group, f"{case.model} b{case.batch}", p.step_time_s["p50"], measured, inside)
+    return Scored(group, f"{case.model} b{case.batch}", p.step_time_s["p50"], measured, inside, p.bound_s)
 
 
 def score_gemm(row: dict[str, str]) -> Scored | None:
@@ -216,6 +220,7 @@ def main() -> None:
         else:
             scored.append(one)
     report(scored, options.worst)
+    print(f"quicker than the bound: {sum(one.measured_s < one.bound_s for one in scored)} of {len(scored)}")
     print(f"not scored: {sum(skipped.values())}")
     for reason, rows in skipped.most_common(8):
         print(f"  {rows:>6}  {reason}")

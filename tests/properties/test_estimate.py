@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rigwise.errors import RigwiseError
+from rigwise.estimate.bound import LeastWork, cache_bytes, least_step_s
 from rigwise.estimate.calibration import load_calibration
 from rigwise.estimate.collective import (
     Network,
@@ -206,6 +207,16 @@ def test_lora_trains_little_and_recompute_trades_memory_for_work():
     assert again.flops == pytest.approx(full.flops * 4 / 3, rel=0.06)
     assert again.memory_terms.get("activations", 0) < 0.2 * full.memory_terms.get("activations", 1e12)
     assert again.mfu < 1
+
+
+def test_a_bound_allows_for_caches_that_the_catalogue_does_not_list():
+    """An RX 7900 XTX has 96 MiB behind its 6 MiB of L2; an H100 has nothing behind its 50."""
+    assert cache_bytes(device("rx-7900-xtx")) >= 96 * 2**20
+    assert cache_bytes(device("apple-m2-max-38c")) >= 96 * 2**20
+    assert cache_bytes(device("h100-sxm5-80gb")) == device("h100-sxm5-80gb").l2_bytes
+    weights = LeastWork(flops_by_format={}, compulsory_bytes=50e6)
+    assert least_step_s(weights, device("rx-7900-xtx")) == 0
+    assert least_step_s(weights, device("t4")) > 0
 
 
 def test_device_lookup_of_these_tests_is_not_empty():

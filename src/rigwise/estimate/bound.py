@@ -22,6 +22,7 @@ from rigwise.facts.device import RATES_OF_FORMAT, Device
 from rigwise.graph.count import BYTES_OF_DTYPE, tensor_bytes
 from rigwise.graph.op import Kind, Op, Phase, Role
 from rigwise.graph.passes.optimizer import STATE_ARRAYS
+from rigwise.units import MIB
 from rigwise.workload.lower import Work
 from rigwise.workload.table import FORMATS, OpTable
 
@@ -30,6 +31,9 @@ CLOCK_HEADROOM = 1.10
 _READS_WHOLE_WEIGHTS = frozenset({Kind.GEMM, Kind.CONV, Kind.RNN, Kind.COPY})
 #: Key of arithmetic that may be done in whichever 16- or 32-bit format a device is quickest in.
 FASTEST = "fastest"
+#: Largest cache behind the last one that the catalogue lists: the 256 MiB Infinity Cache of an MI300X.
+#: Of other makers than NVIDIA, and where no cache is listed, a bound allows for as much.
+UNLISTED_CACHE_BYTES = 256 * MIB
 #: Output tile of the largest Winograd transform in use.
 _WINOGRAD_TILE = 4
 
@@ -148,13 +152,23 @@ def ceiling_flops_per_s(device: Device, number_format: str) -> float:
     return max(rates) * max(1.0, faster_clock) * CLOCK_HEADROOM
 
 
+def cache_bytes(device: Device) -> float:
+    """Most that a device can keep from one use to the next without its memory.
+
+    Source: the catalogue; AMD CDNA 3 architecture white paper, 2023, for what it does not list.
+    """
+    listed = device.l2_bytes or 0.0
+    is_last = listed and (device.vendor == "NVIDIA" or device.kind == "cpu")
+    return listed if is_last else max(listed, UNLISTED_CACHE_BYTES)
+
+
 def least_step_s(least: LeastWork, device: Device, count: int = 1) -> float:
     """Admissible lower bound of a step on ``count`` devices: perfect scaling, perfect overlap.
 
     Source: see the module.
     """
     ceilings = {name: ceiling_flops_per_s(device, name) for name in least.flops_by_format}
-    memory = (device.l2_bytes or 0.0, device.memory_bytes_per_s or np.inf)
+    memory = (cache_bytes(device), device.memory_bytes_per_s or np.inf)
     return float(floor_s(least, ceilings, memory, count))
 
 

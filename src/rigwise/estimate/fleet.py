@@ -174,6 +174,7 @@ class _Facts:
     best_format: str
     formats: frozenset[str]
     ceilings_flops_per_s: Mapping[str, float]
+    cache_bytes: float
     spread: float
     capacity_bytes: float
 
@@ -187,6 +188,7 @@ def _facts(known: _Known) -> _Facts:
         best_format=best_format_of(device) if formats & {"bf16", "fp16", "fp32"} else "fp32",
         formats=formats,
         ceilings_flops_per_s={f: bound.ceiling_flops_per_s(device, f) for f in (*FORMATS, bound.FASTEST)},
+        cache_bytes=bound.cache_bytes(device),
         spread=time_spread(device, calibration),
         capacity_bytes=capacity_bytes(device, calibration.memory_terms),
     )
@@ -211,7 +213,7 @@ class _Fleet:
     network: Network
     count: Array
     ceilings_flops_per_s: Mapping[str, Array]
-    l2_bytes: Array
+    cache_bytes: Array
     bytes_per_s: Array
     spread: Array
     capacity_bytes: Array
@@ -230,7 +232,7 @@ def _fleet(machines: tuple[_Known, ...]) -> _Fleet:
         ceilings_flops_per_s={
             name: np.array([f.ceilings_flops_per_s[name] for f in facts]) for name in facts[0].ceilings_flops_per_s
         },
-        l2_bytes=joined.l2_bytes[:, 0, 0],
+        cache_bytes=np.array([f.cache_bytes for f in facts]),
         bytes_per_s=joined.bytes_per_s[:, 0, 0],
         spread=np.array([f.spread for f in facts]),
         capacity_bytes=np.array([f.capacity_bytes for f in facts]),
@@ -326,7 +328,7 @@ def _estimate(kept: _Kept, recipe: Recipe, machines: tuple[_Known, ...]) -> Arra
     micro_steps = case.batch / (fleet.count * recipe.micro_batch)
     groups = Groups(count=fleet.count, data=fleet.count, micro_steps=micro_steps, network=fleet.network)
     times = step_times(step, kept.on(fleet.devices, size), groups, fleet.columns, calibration)
-    floors = bound.floor_s(kept.least, fleet.ceilings_flops_per_s, (fleet.l2_bytes, fleet.bytes_per_s), fleet.count)
+    floors = bound.floor_s(kept.least, fleet.ceilings_flops_per_s, (fleet.cache_bytes, fleet.bytes_per_s), fleet.count)
     time_s = quantiles(times.total_s, fleet.spread, floors)
     held = WorkingSet(**{f.name: getattr(kept.held, f.name)[size] for f in fields(WorkingSet)})
     peaks = [
