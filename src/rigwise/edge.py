@@ -135,17 +135,33 @@ def parse(data: Any, kind: type[T], where: str) -> T:
         raise InvalidInputError(_first_fault(error.errors(), kind, where)) from None
 
 
+#: Where a value may have several types, Pydantic ends the place of a fault with the type it tried.
+_TRIED_TYPES = frozenset({"str", "int", "float", "bool"})
+
+
 def _first_fault(faults: list[Any], kind: Any, where: str) -> str:
-    fault = faults[0]
-    key = ".".join(str(part) for part in fault["loc"]) or "the document"
-    more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+    fault = next((f for f in faults if f["type"] == "finite_number"), faults[0])
+    place = [str(part) for part in fault["loc"] if part not in _TRIED_TYPES]
+    key = ".".join(place) or "the document"
+    others = {tuple(p for p in f["loc"] if p not in _TRIED_TYPES) for f in faults}
+    more = f" (and {len(others) - 1} more)" if len(others) > 1 else ""
     if fault["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
-        names = [f.name for f in dataclasses.fields(kind)] if dataclasses.is_dataclass(kind) else []
-        close = near_matches(str(fault["loc"][-1]), names)
+        close = near_matches(place[-1], _names_at(kind, place[:-1]))
         return f"{where}: unknown key {key!r}" + (f", {close}" if close else "") + more
     if fault["type"] in ("missing", "missing_argument", "missing_keyword_only_argument"):
         return f"{where}: {key} is missing{more}"
     return f"{where}: {key} is {str(fault['input'])[:60]!r}: {fault['msg'].lower()}{more}"
+
+
+def _names_at(kind: Any, place: list[str]) -> list[str]:
+    """Keys of the dataclass that stands at ``place`` inside ``kind``, none if no dataclass does."""
+    for part in place:
+        if part.isdigit():
+            continue
+        hint = typing.get_type_hints(kind).get(part) if dataclasses.is_dataclass(kind) else None
+        candidates = (hint, *typing.get_args(hint))
+        kind = next((c for c in candidates if isinstance(c, type) and dataclasses.is_dataclass(c)), None)
+    return [f.name for f in dataclasses.fields(kind)] if dataclasses.is_dataclass(kind) else []
 
 
 def as_plain(value: Any) -> Any:
