@@ -13,7 +13,7 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
 from pathlib import Path
@@ -42,11 +42,16 @@ def cache_folder() -> Path | None:
     return Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache") / "rigwise"
 
 
-def capture_key(config: Mapping[str, Any]) -> str:
-    """The name of the entry for a configuration under the installed versions."""
-    versions = {package: _installed(package) for package in ("rigwise", "torch", "transformers")}
-    content = json.dumps({"config": config, "versions": versions}, sort_keys=True)
-    return hashlib.sha256(content.encode() + _capture_code()).hexdigest()
+def capture_key(content: Mapping[str, Any], packages: Sequence[str] = ("torch", "transformers")) -> str:
+    """The name of the entry for what is captured, under the installed versions of what captures it.
+
+    Args:
+        content: A configuration, or whatever else tells one model from another (a file as its digest).
+        packages: What the graph depends on beside rigwise.
+    """
+    versions = {package: _installed(package) for package in ("rigwise", *packages)}
+    text = json.dumps({"content": content, "versions": versions}, sort_keys=True)
+    return hashlib.sha256(text.encode() + _capture_code()).hexdigest()
 
 
 def _capture_code() -> bytes:

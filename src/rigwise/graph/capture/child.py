@@ -15,10 +15,14 @@ import json
 import os
 import sys
 from collections.abc import Mapping
+from importlib import import_module
 from typing import Any
 
 from rigwise.errors import CaptureError, RigwiseError
 from rigwise.graph.graph import Model
+
+#: Kind of a request -> the module beside this one whose ``model(request)`` answers it.
+FRONT_ENDS = {"factory": "factory", "hf": "hf_config"}
 
 
 def main() -> None:
@@ -69,19 +73,9 @@ def _captured(request: Mapping[str, Any]) -> bytes:
 
 
 def _model(request: Mapping[str, Any]) -> Model:
-    from rigwise.graph.capture.assemble import capture
-    from rigwise.graph.capture.fake import fake_tensors
-
-    if request["kind"] == "factory":
-        from rigwise.graph.capture import factory
-
-        with fake_tensors():
-            found = factory.find_factory(request["spec"])
-            return capture(factory.subject(found, spec=request["spec"], name=request["name"]))
-    with fake_tensors():
-        from rigwise.graph.capture import hf_config
-
-        return capture(hf_config.subject(request["config"], name=request["name"], where=request["where"]))
+    front_end = import_module(f"rigwise.graph.capture.{FRONT_ENDS[request['kind']]}")
+    captured: Model = front_end.model(request)
+    return captured
 
 
 def _limit_memory(limit_bytes: int) -> None:

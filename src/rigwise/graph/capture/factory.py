@@ -23,16 +23,24 @@ from typing import Any
 import torch
 
 from rigwise.errors import CaptureError, InvalidInputError
-from rigwise.graph.capture.fake import BuildingModules
+from rigwise.graph.capture.assemble import capture
+from rigwise.graph.capture.fake import BuildingModules, fake_tensors
 from rigwise.graph.capture.faults import as_capture_error
 from rigwise.graph.capture.loss import own_loss, tensors_of
 from rigwise.graph.capture.subject import REFERENCE_BATCH, Subject
-from rigwise.graph.graph import Card
+from rigwise.graph.graph import Card, Model
 
 #: Parameters of a factory that make a size free, their symbols and usual sizes.
 _PARAMETERS = {"batch": ("b", REFERENCE_BATCH), "seq": ("s", 512), "image_size": ("p", 224)}
 
 Factory = Callable[..., Any]
+
+
+def model(request: Mapping[str, Any]) -> Model:
+    """The model of a request: ``spec`` and ``name``."""
+    with fake_tensors():
+        found = find_factory(request["spec"])
+        return capture(subject(found, spec=request["spec"], name=request["name"]))
 
 
 def find_factory(spec: str) -> Factory:

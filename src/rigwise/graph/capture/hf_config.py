@@ -15,9 +15,11 @@ import torch
 
 from rigwise.errors import CaptureError, InvalidInputError, near_matches
 from rigwise.graph.capture import attention
-from rigwise.graph.capture.fake import BuildingModules
+from rigwise.graph.capture.assemble import capture
+from rigwise.graph.capture.fake import BuildingModules, fake_tensors
 from rigwise.graph.capture.hf_inputs import with_inputs
 from rigwise.graph.capture.subject import Subject
+from rigwise.graph.graph import Model
 
 _ATTENTION = "rigwise"
 
@@ -42,6 +44,12 @@ _NOT_SHAPE_NAMES = """
     torchscript output_attentions output_hidden_states return_dict use_return_dict gradient_checkpointing
 """
 _NOT_SHAPE = frozenset(_NOT_SHAPE_NAMES.split())
+
+
+def model(request: Mapping[str, Any]) -> Model:
+    """The model of a request: ``config``, ``name`` and ``where``."""
+    with fake_tensors():
+        return capture(subject(request["config"], name=request["name"], where=request["where"]))
 
 
 def subject(config: Mapping[str, Any], *, name: str, where: str) -> Subject:
