@@ -57,7 +57,8 @@ clean:
 	@touch $@
 
 .venv/test.installed: .venv/pip.upgraded
-	$(INSTALL) --editable '.[plot,torch]' --group test
+	$(INSTALL) --editable '.[plot,torch,onnx,jax]' --group test --group frameworks
+	$(INSTALL) --no-deps timm
 	@touch $@
 
 .venv/docs.installed: .venv/pip.upgraded
