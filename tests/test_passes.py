@@ -3,12 +3,13 @@
 import pytest
 
 from rigwise.graph.count import tensor_bytes, work
-from rigwise.graph.load import load_model
+from rigwise.graph.kinds import kind_of
+from rigwise.graph.load import load_model, read_zoo
 from rigwise.graph.op import Kind, Op, Phase, Role, Tensor
 from rigwise.graph.passes.adapter import adapt, adapted_elements, adapter_parameters
 from rigwise.graph.passes.attention import expand_attention
 from rigwise.graph.passes.fuse import fuse
-from rigwise.graph.passes.precision import lower, precision_of
+from rigwise.graph.passes.precision import lower, precision_of, wants
 from rigwise.graph.passes.recompute import recompute
 from rigwise.graph.passes.rewrite import local, rewrite
 
@@ -201,3 +202,28 @@ def test_qlora_unpacks_every_adapted_weight_forward_and_backward():
     assert {o.phase for o in unpacked} == {Phase.FORWARD, Phase.BACKWARD}
     elements = sum(o.repeat * o.inputs[0].elements({}) for o in unpacked if o.phase is Phase.FORWARD)
     assert elements == adapted_elements(graph.ops) == 32 * (2 * 4096 * 4096 + 2 * 4096 * 1024 + 3 * 4096 * 14336)
+
+
+def test_autocast_lists_are_those_of_pytorch():
+    """Every operator that PyTorch's own tests of CUDA autocast name, as it is dispatched."""
+    pytest.importorskip("expecttest")
+    lists = pytest.importorskip("torch.testing._internal.autocast_test_lists")
+    import torch
+
+    theirs = lists.AutocastTestLists(torch.device("cpu"))
+    bf16 = precision_of("amp-bf16")
+    wrong = []
+    for attribute, wanted in (("torch_fp16", "bfloat16"), ("torch_fp32", "float32"), ("nn_fp32", "float32")):
+        for name in {f"aten.{row[0]}" for row in getattr(theirs, attribute)}:
+            op = Op(name=name, kind=kind_of(name), phase=Phase.FORWARD, inputs=(), outputs=())
+            if op.kind is not Kind.UNKNOWN and wants(op, bf16) != wanted:  # composite ones are not dispatched
+                wrong.append(name)
+    assert not wrong
+
+
+def test_gradients_are_summed_in_the_format_they_come_in():
+    """Autocast is off in the backward pass: the gradient of a bias is a sum of 16-bit numbers."""
+    ops = lower(read_zoo("bert-base").graphs["train"].ops, precision_of("amp-bf16"))
+    sums = [op for op in ops if op.name == "aten.sum" and op.phase is Phase.BACKWARD and op.repeat == 12]
+    assert sums
+    assert {t.dtype for op in sums for t in op.inputs} == {"bfloat16"}

@@ -19,8 +19,16 @@ from rigwise.graph.op import Kind, Op, Phase, Role, Tensor
 from rigwise.graph.passes.rewrite import local, rewrite
 
 MATRIX_KINDS = frozenset({Kind.GEMM, Kind.CONV, Kind.ATTENTION, Kind.RNN})
-_FLOAT32_UNDER_AUTOCAST = frozenset({Kind.SOFTMAX, Kind.NORM, Kind.SCAN})
-_FLOAT32_NAMES = ("loss", "pow", "rsqrt", "exp", "log", "cumsum", "cumprod", "aten.sum", "norm")
+_FLOAT32_KINDS = frozenset({Kind.SOFTMAX, Kind.NORM, Kind.SCAN})
+
+#: Operators that autocast runs in float32, beside those of the kinds above, and those it leaves as they come.
+_FLOAT32_NAMES = """
+    pow rsqrt reciprocal exp expm1 log log10 log2 log1p acos asin cosh sinh tan erfinv softplus sum prod dist norm
+    linalg_vector_norm renorm cdist cosine_similarity kl_div l1_loss smooth_l1_loss mse_loss huber_loss soft_margin_loss
+    nll_loss nll_loss2d nll_loss_forward nll_loss2d_forward binary_cross_entropy_with_logits multi_margin_loss
+"""
+_FLOAT32 = frozenset(f"aten.{name}" for name in _FLOAT32_NAMES.split())
+_SIXTEEN_BIT = frozenset({"aten.prelu", "aten._prelu_kernel"})  # beside matrix operators
 _KEEPS_FORMAT = ("batch_norm",)
 
 
@@ -106,13 +114,18 @@ def _with_format(op: Op, precision: Precision) -> Op:
     return replace(op, attrs={**op.attrs, "format": "fp64" if doubles else compute_format(op, precision)})
 
 
-def _wants(op: Op, precision: Precision) -> str:
-    """The format autocast asks of an operator: 16 bits, float32, or "" for the widest input."""
-    if op.kind in MATRIX_KINDS:
+def wants(op: Op, precision: Precision) -> str:
+    """The format autocast asks of an operator: 16 bits, float32, or "" for the widest input.
+
+    Autocast is off in the backward pass, where each gradient has the format of what it is the gradient
+    of: that of matrix operators and normalisation is known, sums and powers take what comes.
+    """
+    name = op.name.removesuffix("_")
+    if name in _SIXTEEN_BIT or (op.kind in MATRIX_KINDS and name not in _FLOAT32):
         return precision.autocast
-    if any(part in op.name for part in _KEEPS_FORMAT):
+    if any(part in name for part in _KEEPS_FORMAT):
         return ""
-    if op.kind in _FLOAT32_UNDER_AUTOCAST or any(part in op.name for part in _FLOAT32_NAMES):
+    if op.kind in _FLOAT32_KINDS or (op.phase is Phase.FORWARD and name in _FLOAT32):
         return "float32"
     return ""
 
@@ -123,22 +136,41 @@ def _result_dtypes(ops: Sequence[Op], precision: Precision) -> list[str]:
     What comes round from the previous repetition is unknown ("") the first time and left out.
     """
     result = [""] * len(ops)
+    twins = _twins(ops)
     for _ in range(2):
         for index, op in enumerate(ops):
-            wanted = _wants(op, precision)
+            wanted = wants(op, precision) or (result[twins[index]] if index in twins else "")
             given = {result[t.producer] for t in op.inputs if t.producer is not None and t.is_floating} - {""}
             widest = "float32" if not given or "float32" in given else precision.autocast
             result[index] = wanted or widest
     return result
 
 
+def _twins(ops: Sequence[Op]) -> dict[int, int]:
+    """For a backward operator, the forward operator of the same name whose results it takes the gradient of.
+
+    A gradient has the format of its tensor, whatever arrives: PyTorch casts it where formats meet.
+    """
+    forward: dict[tuple[str, str], int] = {}
+    twins: dict[int, int] = {}
+    for index, op in enumerate(ops):
+        name = op.name.removesuffix("_").removesuffix("_backward")
+        if op.phase is Phase.FORWARD:
+            forward[op.module, name] = index
+        elif op.name.endswith("_backward") and (op.module, name) in forward:
+            twins[index] = forward[op.module, name]
+    return twins
+
+
 def _autocast(ops: Sequence[Op], precision: Precision) -> tuple[Op, ...]:
     result = _result_dtypes(ops, precision)
+    twins = _twins(ops)
+    cast_before: set[tuple[int, int, str]] = set()  # gradients that are there in 16 bits already
 
     def expand(index: int, op: Op) -> list[Op]:
         """Casts of what arrives in another format, the operator, the cast of its gradient."""
         dtype = result[index]
-        strict = bool(_wants(op, precision))
+        strict = bool(wants(op, precision)) or index in twins or (op.phase is Phase.BACKWARD and _adds(op))
         casts: list[Op] = []
         inputs: list[Tensor] = []
         for tensor in op.inputs:
@@ -147,7 +179,9 @@ def _autocast(ops: Sequence[Op], precision: Precision) -> tuple[Op, ...]:
             if not (strict and tensor.is_floating and given != dtype):
                 inputs.append(as_given)
                 continue
-            if _is_cast_here(op, tensor):
+            key = (tensor.producer if tensor.producer is not None else -1, op.repeat, dtype)
+            if _is_cast_here(op, tensor, ops) and (op.phase is Phase.FORWARD or key not in cast_before):
+                cast_before.add(key)
                 casts.append(_cast(op, as_given, dtype))
                 inputs.append(replace(as_given, dtype=dtype, producer=local(len(casts) - 1)))
             else:
@@ -162,9 +196,16 @@ def _autocast(ops: Sequence[Op], precision: Precision) -> tuple[Op, ...]:
     return rewrite(ops, expand)
 
 
-def _is_cast_here(op: Op, tensor: Tensor) -> bool:
-    """Backward operators find weights and saved activations already cast by the forward pass."""
-    return op.phase is Phase.FORWARD or tensor.role in (Role.ACTIVATION, Role.GRADIENT)
+def _adds(op: Op) -> bool:
+    """Whether an operator adds up gradients that several readers of a tensor hand back."""
+    return op.name in ("aten.add", "aten.add_") and len(op.inputs) == 2
+
+
+def _is_cast_here(op: Op, tensor: Tensor, ops: Sequence[Op]) -> bool:
+    """Backward operators find weights and saved activations as the forward pass cast them."""
+    if op.phase is Phase.FORWARD:
+        return True
+    return tensor.producer is not None and ops[tensor.producer].phase is Phase.BACKWARD
 
 
 def _cast(reader: Op, tensor: Tensor, dtype: str) -> Op:
