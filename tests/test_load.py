@@ -11,7 +11,7 @@ import pytest
 
 from rigwise.errors import InvalidInputError, RigwiseError, UnknownNameError, UnsupportedError
 from rigwise.graph import load
-from rigwise.graph.cache import cache_folder, cached_capture, capture_key
+from rigwise.graph.cache import cache_folder, cached_capture, cached_with_sources, capture_key, factory_key
 from rigwise.graph.graph import Card, Graph, Model
 from rigwise.graph.load import load_model, read_zoo, zoo_names, zoo_path
 from rigwise.graph.op import Kind, Op, Phase, Tensor
@@ -201,6 +201,39 @@ def test_a_failed_capture_leaves_nothing(cache: Path) -> None:
     with pytest.raises(UnsupportedError):
         cached_capture("k", capture)
     assert list(cache.rglob("*.rwg")) == []
+
+
+def test_a_factory_is_captured_again_when_a_file_it_came_from_changes(cache: Path, tmp_path: Path) -> None:
+    source, made = tmp_path / "nets.py", []
+    source.write_text("WIDTH = 8")
+
+    def capture() -> tuple[Model, list[str]]:
+        made.append(source.read_text())
+        return model_named(made[-1]), [str(source)]
+
+    def asked() -> str:
+        return cached_with_sources("k", capture).name
+
+    assert [asked(), asked()] == ["WIDTH = 8"] * 2
+    source.write_text("WIDTH = 9")
+    assert [asked(), asked()] == ["WIDTH = 9"] * 2
+    assert made == ["WIDTH = 8", "WIDTH = 9"]
+    (cache / "captures" / "k.json").write_text("[1]")
+    assert asked() == "WIDTH = 9"
+    assert len(made) == 3
+    source.unlink()
+    with pytest.raises(FileNotFoundError):
+        asked()
+
+
+def test_a_factory_is_another_one_elsewhere_or_told_otherwise(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    here = factory_key("nets:net")
+    monkeypatch.setenv("TERM", "dumb")
+    assert factory_key("nets:net") == here
+    monkeypatch.setenv("HIDDEN_SIZE", "512")
+    told = factory_key("nets:net")
+    monkeypatch.chdir(tmp_path)
+    assert len({here, told, factory_key("nets:net"), factory_key("nets:other")}) == 4
 
 
 def test_the_key_is_the_content_and_not_its_order() -> None:

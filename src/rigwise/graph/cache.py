@@ -1,8 +1,9 @@
 """Captures kept on disk, so that the same configuration is captured once.
 
 An entry is named by a hash of all that can change it: the configuration, the versions of
-rigwise, PyTorch and transformers, and the code that captures. So no entry is ever out of
-date, and the cache can be deleted at any time. An entry that cannot be read is captured
+rigwise, PyTorch and transformers, and the code that captures. For a factory a list of the
+files it was made from stands beside the entry, each with its hash. So no entry is ever out
+of date, and the cache can be deleted at any time. An entry that cannot be read is captured
 again, and a place that cannot be written to costs only time.
 """
 
@@ -12,6 +13,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -19,6 +21,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from rigwise.edge import write_atomically
 from rigwise.errors import InvalidInputError
 from rigwise.graph.graph import Model
 from rigwise.graph.rwg import read_model, write_model
@@ -56,8 +59,8 @@ def capture_key(content: Mapping[str, Any], packages: Sequence[str] = ("torch", 
 
 def _capture_code() -> bytes:
     """The modules that capture, so that a change to one of them between two releases counts too."""
-    modules = (file for file in files("rigwise.graph.capture").iterdir() if file.name.endswith(".py"))
-    return b"".join(file.read_bytes() for file in sorted(modules, key=lambda file: file.name))
+    folder = Path(str(files("rigwise.graph.capture")))
+    return b"".join(file.read_bytes() for file in sorted(folder.rglob("*.py")))
 
 
 def _installed(package: str) -> str:
@@ -65,6 +68,62 @@ def _installed(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return ""
+
+
+#: Variables that say who sits where, not how a model is built.
+_IDLE_VARIABLES = re.compile(
+    r"OLDPWD|PWD|SHLVL|_|TERM.*|COLUMNS|LINES|SSH_.*|XDG_.*|DISPLAY|WINDOWID|PYTEST_.*|NO_COLOR"
+)
+
+#: A factory that reads more than this is captured anew each time.
+_SOURCES_LIMIT_BYTES = 64 * 2**20
+
+
+def factory_key(spec: str) -> str:
+    """The name of the entry for a factory: its name, where it is looked for, and all that the process is told."""
+    told = {name: value for name, value in os.environ.items() if not _IDLE_VARIABLES.fullmatch(name)}
+    content = {"spec": spec, "folder": os.getcwd(), "path": sys.path, "python": sys.executable, "environment": told}
+    return capture_key(content, packages=("torch", "transformers", "jax", "flax", "keras", "lightning"))
+
+
+def cached_with_sources(key: str, capture: Callable[[], tuple[Model, Sequence[str]]]) -> Model:
+    """The entry ``key`` as long as none of the files it came from has changed.
+
+    What no file says (the time, the network, a random number) is not seen; deleting the cache folder helps.
+    """
+    folder = cache_folder()
+    if folder is None:
+        return capture()[0]
+    entry, sources = (folder / "captures" / f"{key}{suffix}" for suffix in (".rwg", ".json"))
+    if _unchanged(sources):
+        with contextlib.suppress(InvalidInputError):
+            return read_model(entry)
+    model, paths = capture()
+    with contextlib.suppress(InvalidInputError, OSError):
+        sources.unlink(missing_ok=True)
+        digests = {path: _digest(path) for path in paths}
+        if None not in digests.values() and sum(map(os.path.getsize, paths)) <= _SOURCES_LIMIT_BYTES:
+            entry.parent.mkdir(parents=True, exist_ok=True)
+            write_model(entry, model)
+            write_atomically(sources, json.dumps(digests).encode())
+    return model
+
+
+def _unchanged(sources: Path) -> bool:
+    """Whether every file of a list still has the content it had."""
+    try:
+        digests = json.loads(sources.read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(digests, dict) and all(_digest(path) == digest for path, digest in digests.items())
+
+
+def _digest(path: str) -> str | None:
+    try:
+        with open(path, "rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError:
+        return None
 
 
 def cached_capture(key: str, capture: Callable[[], Model]) -> Model:
