@@ -46,10 +46,13 @@ def with_backward(graph: Graph) -> Graph:
     readers = _readers(forward, trained)
     building = _Building(forward, trained)
     read = {t.producer for op in forward for t in op.inputs}
+    found = {index: readers.get(index) or _readers_in_block(forward, index, read) for index in trained}
+    ends = [index for index in sorted(trained, reverse=True) if not found[index] and index not in read]
+    for index in ends:
+        building.lose(index)
     for index in sorted(trained, reverse=True):
-        found = readers.get(index) or _readers_in_block(forward, index, read)
-        if found or index not in read:
-            building.differentiate(index, found)
+        if found[index] or index in ends:
+            building.differentiate(index, found[index])
     return Graph(ops=building.finish(), symbols=graph.symbols)
 
 
@@ -139,9 +142,9 @@ class _Building:
         at the end of a layer's backward pass.
         """
         first = min((reader for reader, _ in readers), default=index + 1)
-        if first > index:
-            self.whole[index] = self._summed(index, readers) if readers else self._lost(index)
-        else:
+        if readers and first > index:
+            self.whole[index] = self._summed(index, readers)
+        elif readers:
             self.due[first].append((index, readers))
         self._differentiate(index)
         for earlier, its_readers in self.due.pop(index, ()):
@@ -214,21 +217,21 @@ class _Building:
         self.ops.append(op)
         self.sources.append(sources)
 
-    def _lost(self, index: int) -> _Source:
-        """A loss over a result of the model; returns its gradient."""
+    def lose(self, index: int) -> None:
+        """Add a loss over a result of the model, and its gradient."""
         op = self.forward[index]
         y = replace(op.outputs[0], saved=False, producer=None)
         is_biased = op.name == "aten.add" and any(t.role is Role.PARAMETER for t in op.inputs)
         of_classes = (op.kind is Kind.GEMM or is_biased) and len(y.shape) > 1 and y.shape[-1] != 1
         (_cross_entropy if of_classes else _mean_square)(self, index, y)
-        return ("backward", len(self.ops) - 1, 0)
+        self.whole[index] = ("backward", len(self.ops) - 1, 0)
 
-    def lose(self, name: str, inputs: Sequence[Tensor], *outputs: Tensor, **attrs: Attr) -> int:
+    def forth(self, name: str, inputs: Sequence[Tensor], *outputs: Tensor, **attrs: Attr) -> int:
         """Add an operator of the loss; inputs know their producers."""
         self.loss.append(_op(name, Phase.FORWARD, inputs, outputs, attrs))
         return len(self.forward) + len(self.loss) - 1
 
-    def gain(self, name: str, inputs: Sequence[Tensor], output: Tensor, *sources: _Source | None) -> None:
+    def back(self, name: str, inputs: Sequence[Tensor], output: Tensor, *sources: _Source | None) -> None:
         """Add an operator of the loss's backward pass."""
         self._put(_op(name, Phase.BACKWARD, inputs, (output,), {}), sources)
 
@@ -276,25 +279,25 @@ def _scalar(producer: int | None = None) -> Tensor:
 
 def _cross_entropy(building: _Building, index: int, y: Tensor) -> None:
     labels = Tensor(y.shape[:-1], "int64", Role.INPUT)
-    likely = building.lose("aten._log_softmax", [replace(y, producer=index)], replace(y, saved=True), dim=1)
+    likely = building.forth("aten._log_softmax", [replace(y, producer=index)], replace(y, saved=True), dim=1)
     given = replace(y, producer=likely)
-    lost = building.lose("aten.nll_loss_forward", [given, labels], _scalar(), replace(_scalar(), saved=True))
-    building.gain("aten.ones_like", [_scalar(lost)], _scalar(), ("forward", lost, 0))
+    lost = building.forth("aten.nll_loss_forward", [given, labels], _scalar(), replace(_scalar(), saved=True))
+    building.back("aten.ones_like", [_scalar(lost)], _scalar(), ("forward", lost, 0))
     one: _Source = ("backward", len(building.ops) - 1, 0)
     kept: _Source = ("forward", likely, 0)
-    building.gain(
+    building.back(
         "aten.nll_loss_backward", [_scalar(), given, labels, _scalar()], y, one, kept, None, ("forward", lost, 0)
     )
     arrived: _Source = ("backward", len(building.ops) - 1, 0)
-    building.gain("aten._log_softmax_backward_data", [y, given], y, arrived, kept)
+    building.back("aten._log_softmax_backward_data", [y, given], y, arrived, kept)
 
 
 def _mean_square(building: _Building, index: int, y: Tensor) -> None:
-    squared = building.lose("aten.pow", [replace(y, producer=index)], y)
-    lost = building.lose("aten.mean", [replace(y, producer=squared)], _scalar())
+    squared = building.forth("aten.pow", [replace(y, producer=index)], y)
+    lost = building.forth("aten.mean", [replace(y, producer=squared)], _scalar())
     building.saved.add((index, 0))
-    building.gain("aten.ones_like", [_scalar(lost)], _scalar(), ("forward", lost, 0))
-    building.gain("aten.div", [_scalar()], y, ("backward", len(building.ops) - 1, 0))
+    building.back("aten.ones_like", [_scalar(lost)], _scalar(), ("forward", lost, 0))
+    building.back("aten.div", [_scalar()], y, ("backward", len(building.ops) - 1, 0))
     spread: _Source = ("backward", len(building.ops) - 1, 0)
-    building.gain("aten.mul", [y], y, ("forward", index, 0))
-    building.gain("aten.mul", [y, y], y, spread, ("backward", len(building.ops) - 1, 0))
+    building.back("aten.mul", [y], y, ("forward", index, 0))
+    building.back("aten.mul", [y, y], y, spread, ("backward", len(building.ops) - 1, 0))
