@@ -17,7 +17,10 @@ from rigwise.graph.dim import parse_size
 from rigwise.graph.graph import Card, Graph, Model, Parameter
 from rigwise.graph.op import Kind, Op, Phase, Role, Tensor
 from rigwise.graph.rwg import write_model
-from rigwise.graph.summary import Cost, summarise
+from rigwise.graph.summary import costs_of
+from rigwise.graph.tree import Load, Row, module_tree, sums
+from rigwise.report.step_rows import counted_step
+from rigwise.workload.case import Case
 
 B, P, HALF = parse_size("b"), parse_size("p"), parse_size("(p-3)//2")
 LAYERS = 4
@@ -58,44 +61,51 @@ def stem() -> Model:
     )
 
 
-def test_a_summary_is_the_sum_that_a_hand_makes() -> None:
+def rows(task: str = "train", **sizes: int) -> list[Row]:
+    """The operators of the stem as ``show`` prices them."""
+    case = Case(model="stem", device="", task=task, batch=sizes["batch"], image_size=sizes["image_size"])
+    return list(counted_step(case, stem()).rows)
+
+
+def test_sums_are_those_that_a_hand_makes() -> None:
     batch, image = 8, 65
     side = (image - 5) // 2 + 1
-    summary = summarise(stem(), "train", {"b": batch, "p": image})
+    found = rows(batch=batch, image_size=image)
     macs = batch * side**2 * 64 * 3 * 5**2
     features = 4 * batch * 64 * side**2
-    assert summary.by_kind["conv"].macs == 2 * macs
-    assert summary.total.flops == 4 * macs
-    assert summary.by_phase["forward"].macs == summary.by_phase["backward"].macs == macs
-    assert summary.total.saved_bytes == features
-    assert summary.by_layer["layers.*"].read_bytes == LAYERS * features
-    assert summary.by_layer["layers.*"].write_bytes == LAYERS * 4 * batch * 64
-    assert summary.by_op["vendor.twist"].calls == LAYERS
-    assert summary.unknown_ops == ("vendor.twist",)
-    assert (summary.parameters, summary.trainable_parameters) == (64 * 75 + 64, 64 * 75)
+    by_kind, by_layer = sums(found, lambda row: row.op.kind), sums(found, lambda row: row.op.module)
+    total = sum(by_kind.values(), Load())
+    assert by_kind["conv"].cost.macs == 2 * macs
+    assert total.cost.flops == 4 * macs
+    assert {load.cost.macs for load in sums(found, lambda row: row.op.phase).values()} == {macs}
+    assert total.cost.saved_bytes == features
+    assert by_layer["layers.*"].cost.read_bytes == LAYERS * features
+    assert by_layer["layers.*"].cost.write_bytes == LAYERS * 4 * batch * 64
+    assert sums(found, lambda row: row.op.name)["vendor.twist"].cost.calls == LAYERS
 
 
-@pytest.mark.parametrize("part", ["by_phase", "by_kind", "by_layer", "by_op"])
-def test_every_breakdown_adds_up_to_the_whole(part: str) -> None:
-    summary = summarise(stem(), "train", {"b": 3, "p": 65})
-    parts = sum(getattr(summary, part).values(), Cost())
-    assert asdict(parts) == pytest.approx(asdict(summary.total))
+def test_every_breakdown_adds_up_to_the_tree() -> None:
+    found = rows(batch=3, image_size=65)
+    tree = module_tree(found)
+    for key in (lambda row: row.op.phase, lambda row: row.op.kind, lambda row: row.op.module, lambda row: row.op.name):
+        whole = sum(sums(found, key).values(), Load())
+        assert asdict(whole.cost) == pytest.approx(asdict(tree.total.cost))
 
 
 def test_an_image_smaller_than_the_kernel_is_too_small() -> None:
-    assert summarise(stem(), "infer", {"b": 1, "p": 5}).total.macs == 64 * 75
+    assert module_tree(rows("infer", batch=1, image_size=5)).total.cost.macs == 64 * 75
     with pytest.raises(InvalidInputError, match="batch 1, image_size 4 is too small for stem"):
-        summarise(stem(), "infer", {"b": 1, "p": 4})
+        rows("infer", batch=1, image_size=4)
 
 
 def test_sizes_that_no_number_holds_are_too_large() -> None:
-    with pytest.raises(InvalidInputError, match="is too large for stem"):
-        summarise(stem(), "infer", {"b": 10**400, "p": 65})
+    with pytest.raises(InvalidInputError, match="image_size 65 is too large for stem"):
+        costs_of(stem().graphs["infer"].ops, {"b": 10**400, "p": 65}, "stem")
 
 
 def test_a_task_without_a_graph_is_unsupported() -> None:
     with pytest.raises(UnsupportedError, match="stem has no decode graph"):
-        summarise(stem(), "decode", {"b": 1})
+        counted_step(Case(model="stem", device="", task="decode"), stem())
 
 
 # The command
@@ -139,6 +149,39 @@ def test_rows_can_be_layers_or_operators_and_few(folder: Path) -> None:
     assert "1 of 3 rows" in done.stdout
 
 
+def test_the_tree_is_the_default_and_stands_in_the_document(folder: Path) -> None:
+    done = rigwise(folder, "show", "stem.rwg", "--quiet")
+    assert [line.split()[0] for line in done.stdout.splitlines() if line.strip(" \u2500")] == [
+        "module",
+        "stem",
+        "layers.*",
+        "(itself)",
+        "total",
+    ]
+    assert "layers.* x4" in done.stdout
+    tree = json.loads(rigwise(folder, "show", "stem.rwg", "--json").stdout)["tree"]
+    assert [child["path"] for child in tree["children"]] == ["stem", "layers"]
+    assert tree["children"][1]["children"][0]["count"] == LAYERS
+    assert tree["flops"] == sum(child["flops"] for child in tree["children"])
+
+
+def test_one_phase_is_a_part_of_the_whole(folder: Path) -> None:
+    total = {}
+    for phase in ("forward", "backward"):
+        document = json.loads(rigwise(folder, "show", "stem.rwg", "--phase", phase, "--json").stdout)
+        assert set(document["phases"]) == {phase}
+        total[phase] = document["total"]["bytes"]
+    assert sum(total.values()) == json.loads(rigwise(folder, "show", "stem.rwg", "--json").stdout)["total"]["bytes"]
+
+
+def test_a_number_format_changes_the_bytes_without_a_device(folder: Path) -> None:
+    whole = json.loads(rigwise(folder, "show", "stem.rwg", "--task", "infer", "--json").stdout)
+    half = json.loads(rigwise(folder, "show", "stem.rwg", "--task", "infer", "--dtype", "fp16", "--json").stdout)
+    assert (whole["dtype"], half["dtype"]) == ("float32", "fp16")
+    assert half["total"]["bytes"] == pytest.approx(whole["total"]["bytes"] / 2)
+    assert half["total"]["flops"] == whole["total"]["flops"]
+
+
 def test_the_page_fits_a_terminal_and_names_what_is_unknown(folder: Path) -> None:
     done = rigwise(folder, "show", "stem.rwg")
     assert max(len(line) for line in done.stdout.splitlines()) <= 80
@@ -158,6 +201,18 @@ def test_the_page_fits_a_terminal_and_names_what_is_unknown(folder: Path) -> Non
         (("stem.rwg", "--task", "decode"), "stem has no decode graph"),
         (("stem.rwg", "--task", "sleep"), "'sleep'"),
         (("stem.rwg", "--limit", "0"), "--limit"),
+        (("stem.rwg", "--depth", "0"), "--depth"),
+        (("stem.rwg", "--by", "colour"), "'colour'"),
+        (("stem.rwg", "--task", "infer", "--phase", "backward"), "stem has no backward pass"),
+        (("stem.rwg", "--device", "no-such-card"), "no-such-card"),
+        (("stem.rwg", "--device", "H100"), "h100-sxm5-80gb"),
+        (("stem.rwg", "--device", "this"), "not inspected"),
+        (("stem.rwg", "--count", "8"), "--count needs --device"),
+        (("stem.rwg", "--dot", "graph.png"), "--dot graph.png does not end in .dot"),
+        (("stem.rwg", "--html", "page"), "name it page.html"),
+        (("stem.rwg", "--html", "absent/page.html"), "there is no folder absent"),
+        (("stem.rwg", "--dot", "a.dot", "--html", "./a.dot"), "both name a.dot"),
+        (("stem.rwg", "--dot", "folder.dot"), "folder.dot cannot be written"),
         (("absent.rwg",), "there is no file absent.rwg"),
         ((".",), "holds no config.json"),
         (("",), "no model ''"),
@@ -165,7 +220,10 @@ def test_the_page_fits_a_terminal_and_names_what_is_unknown(folder: Path) -> Non
     ],
 )
 def test_a_bad_question_is_one_line_and_exit_2(folder: Path, arguments: tuple[str, ...], expected: str) -> None:
+    (folder / "folder.dot").mkdir()
+    before = sorted(folder.iterdir())
     done = rigwise(folder, "show", *arguments)
+    assert sorted(folder.iterdir()) == before
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.count("\n") == 1
     assert expected in done.stderr

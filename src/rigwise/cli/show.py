@@ -1,141 +1,146 @@
-"""``rigwise show MODEL``: what one step of a model costs on paper."""
+"""``rigwise show MODEL``: what one step of a model costs, module by module, and its drawing."""
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
-from rigwise.cli.case_options import Count
-from rigwise.cli.output import answer_options, print_json, print_table
-from rigwise.units import format_bytes, format_count, format_fraction
+from rigwise.cli.application import application_at, show_application_file
+from rigwise.cli.case_options import case_from, case_options
+from rigwise.cli.output import answer_options, print_json, write_output
+from rigwise.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from rigwise.graph.summary import Cost, Summary
+    from rigwise.graph.graph import Model
+    from rigwise.graph.tree import Load, Node
+    from rigwise.report.step_rows import Step
 
-_ROWS_ON_SCREEN = 20
+_PHASES = ("forward", "backward")
+_SUFFIXES = {"dot": (".dot", ".gv"), "html": (".html", ".htm")}
+
+#: Flags that change nothing that can be counted without a device.
+_NEED_DEVICE: tuple[str, ...] = ("count", "nodes", "layout", "optimizer", "data", "tensor", "pipeline", "zero")
+_NEED_DEVICE += ("micro_batch", "link", "inter_node_gbps", "power_limit", "runtime", "torch")
 
 
-@click.command()
+@click.command("show")
 @click.argument("model")
-@click.option("--task", type=click.Choice(["train", "infer", "prefill", "decode"]), default="train", show_default=True)
-@click.option("--batch", type=Count(), default=1, show_default=True, help="Samples or sequences of one step.")
-@click.option("--seq", type=Count(), help="New tokens of each sequence.  [default: 1024, or the model's own]")
-@click.option("--context", type=Count(), help="Tokens in the cache, for decode.  [default: 1024]")
-@click.option("--image-size", type=Count(), help="Height and width in pixels.  [default: the model's own]")
-@click.option("--by", type=click.Choice(["kind", "layer", "op"]), default="kind", show_default=True)
-@click.option(
-    "--limit", type=click.IntRange(min=1), help=f"Rows to show.  [default: {_ROWS_ON_SCREEN}; all with --json]"
-)
+@click.option("--device", help="Add the time of each row on a device.")
+@click.option("--by", type=click.Choice(["module", "kind", "layer", "op"]), help="Rows.  [default: module, as a tree]")
+@click.option("--depth", type=click.IntRange(min=1), help="Levels of the tree.  [default: what fits a screen]")
+@click.option("--limit", type=click.IntRange(min=1), help="Rows to show.  [default: a screenful; all with --json]")
+@click.option("--phase", type=click.Choice(_PHASES), help="Only this part of a training step.")
+@click.option("--dot", metavar="FILE", help="Write the graph for Graphviz.")
+@click.option("--html", metavar="FILE", help="Write a page that draws the graph.")
+@case_options
 @answer_options
-def command(
-    *,
-    model: str,
-    task: str,
-    batch: int,
-    seq: int | None,
-    context: int | None,
-    image_size: int | None,
-    by: str,
-    limit: int | None,
-    as_json: bool,
-    quiet: bool,
-) -> None:
-    """FLOPs, MACs, bytes, parameters and saved activations of MODEL.
+def command(*, model: str, device: str | None, dot: str | None, html: str | None, **flags: Any) -> None:
+    """FLOPs, bytes, parameters and saved activations of MODEL, module by module.
 
-    Counted for one step, with weights and activations in float32 and without the
-    optimizer. FLOPs count two for each multiply-add of a matrix product.
+    Counted for one step. FLOPs count two for each multiply-add of a matrix product. Without
+    --device, weights and activations are float32 unless --dtype says otherwise, and the optimizer
+    is left out; with it, the numbers are those of predict.
+
+    For example: rigwise show llama-3.1-8b --device h100-sxm5-80gb --html llama.html
     """
+    files = _checked_files(dot=dot, html=html)
+    by, depth, limit, phase = (flags.pop(name) for name in ("by", "depth", "limit", "phase"))
+    as_json, quiet = flags.pop("as_json"), flags.pop("quiet")
+    if application := application_at(model):
+        show_application_file(application, files, as_json=as_json, quiet=quiet)
+        return
+    if not device:
+        _refuse_device_flags()
     from rigwise.graph.load import load_model
-    from rigwise.graph.summary import summarise
-    from rigwise.workload.case import Case
-    from rigwise.workload.resolve import resolve
 
     loaded = load_model(model)
-    case = Case(model=model, device="", task=task, batch=batch, seq=seq, context=context, image_size=image_size)
-    summary = summarise(loaded, task, resolve(case, loaded).sizes)
-    rows = {"kind": summary.by_kind, "layer": summary.by_layer, "op": summary.by_op}[by]
-    ranked = sorted(rows.items(), key=lambda row: (-row[1].flops, -row[1].bytes))
+    step, tree, total = _counted(loaded, case_from(model, device or "", flags), phase)
+    for kind, path in files.items():
+        write_output(path, _drawn(kind, loaded, step, depth), quiet=quiet)
     if as_json:
-        print_json(_document(summary, loaded.card.assumed, by, ranked[:limit]))
-        return
+        print_json(_document(loaded, step, (tree, total), by or "kind", limit))
+    else:
+        by = by or ("module" if tree.children else "kind")
+        _print(loaded, step, (tree, total), by, (depth, limit), quiet=quiet)
+
+
+def _checked_files(**files: str | None) -> dict[str, str]:
+    """The files to write, by kind."""
+    given = {kind: path for kind, path in files.items() if path is not None}
+    if len({Path(path).absolute() for path in given.values()}) < len(given):
+        raise InvalidInputError(f"--dot and --html both name {given['dot']}", hint="give each its own file")
+    for kind, path in given.items():
+        if Path(path).suffix.lower() not in _SUFFIXES[kind]:
+            name = f"{Path(path).stem or 'model'}{_SUFFIXES[kind][0]}"
+            raise InvalidInputError(f"--{kind} {path} does not end in {_SUFFIXES[kind][0]}", hint=f"name it {name}")
+        if not Path(path).absolute().parent.is_dir():
+            raise InvalidInputError(f"--{kind} {path}: there is no folder {Path(path).parent}")
+    return given
+
+
+def _refuse_device_flags() -> None:
+    context = click.get_current_context()
+    for name in _NEED_DEVICE:
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            flag = "--" + name.replace("_", "-")
+            raise InvalidInputError(f"{flag} needs --device", hint="without one, show counts one step on paper")
+
+
+def _counted(model: Model, case: Any, phase: str | None) -> tuple[Step, Node, Load]:
+    """The step, its tree of modules, and the sum of all."""
+    from dataclasses import replace
+
+    from rigwise.graph.op import Phase
+    from rigwise.graph.tree import Load, module_tree
+
+    if case.device:
+        from rigwise.report.step_times import timed_step as step_of
+    else:
+        from rigwise.report.step_rows import counted_step as step_of
+    step = step_of(case, model)
+    only = Phase(phase) if phase else None
+    tree = module_tree(step.rows, model.parameters, only)
+    if only:
+        if not any(row.op.phase is only for row in step.rows):
+            raise InvalidInputError(f"the {case.task} graph of {model.name} has no {phase} pass", hint="--task train")
+        step = replace(step, beside={}, phase=only)
+    return step, tree, sum(step.beside.values(), Load()) + tree.total
+
+
+def _document(model: Model, step: Step, summed: tuple[Node, Load], by: str, limit: int | None) -> dict[str, Any]:
+    from rigwise.report.graph_document import step_document
+    from rigwise.report.graph_text import groups
+
+    return step_document(model, step, summed[0], summed[1], (by, groups(step, by)[:limit]))
+
+
+def _print(
+    model: Model, step: Step, summed: tuple[Node, Load], by: str, cut: tuple[int | None, int | None], *, quiet: bool
+) -> None:
+    """Totals, then the table, then what it leaves out."""
+    from rigwise.report import graph_text as text
+
+    (tree, total), (depth, limit) = summed, cut
+    lines, left_out = text.module_rows(tree, depth, limit) if by == "module" else text.group_rows(step, by, limit)
+    lines += [text.Line(level=0, label=f"({name})", load=load) for name, load in step.beside.items()]
     if not quiet:
-        _print_totals(summary, loaded.card.assumed)
-    _print_rows(summary.total, by, ranked, limit or _ROWS_ON_SCREEN)
+        click.echo(text.totals_text(model, step, total) + "\n")
+    width = shutil.get_terminal_size().columns
+    click.echo(text.table_text(by, lines, total, width=width, timed=bool(step.device)))
+    if left_out:
+        click.echo("\n" + left_out)
 
 
-def _document(summary: Summary, assumed: tuple[str, ...], by: str, rows: list[tuple[str, Cost]]) -> dict[str, Any]:
-    from rigwise.graph.summary import WORD_OF_SYMBOL
+def _drawn(kind: str, model: Model, step: Step, depth: int | None) -> str:
+    """The graph for Graphviz, or as a page."""
+    if kind == "dot":
+        from rigwise.report.graph_dot import graph_dot
 
-    return {
-        "schema": "rigwise.show/1",
-        "model": summary.model,
-        "task": summary.task,
-        "sizes": {WORD_OF_SYMBOL[symbol]: size for symbol, size in summary.sizes.items()},
-        "dtype": "float32",
-        "parameters": summary.parameters,
-        "trainable_parameters": summary.trainable_parameters,
-        "parameter_bytes": summary.parameter_bytes,
-        "buffer_bytes": summary.buffer_bytes,
-        "total": _cost(summary.total),
-        "phases": {name: _cost(cost) for name, cost in summary.by_phase.items()},
-        "by": by,
-        "rows": [{"name": name, **_cost(cost)} for name, cost in rows],
-        "unknown_ops": summary.unknown_ops,
-        "assumed": assumed,
-    }
+        return graph_dot(model, step, depth)
+    from rigwise.report.graph_page import graph_page
 
-
-def _cost(cost: Cost) -> dict[str, float]:
-    names = ("calls", "flops", "macs", "read_bytes", "write_bytes", "bytes", "saved_bytes", "flops_per_byte")
-    return {name: getattr(cost, name) for name in names}
-
-
-def _print_totals(summary: Summary, assumed: tuple[str, ...]) -> None:
-    from rigwise.graph.summary import WORD_OF_SYMBOL
-
-    sizes = ", ".join(f"{WORD_OF_SYMBOL[symbol].replace('_', ' ')} {size}" for symbol, size in summary.sizes.items())
-    total = summary.total
-    click.echo(f"{summary.model}: {summary.task}, {sizes or 'no symbols'}, float32")
-    click.echo(
-        f"  parameters  {format_count(summary.parameters)} ({format_bytes(summary.parameter_bytes)}),"
-        f" {format_count(summary.trainable_parameters)} trainable"
-    )
-    click.echo(f"  arithmetic  {format_count(total.flops, 'FLOP')}, {format_count(total.macs, 'MAC')}")
-    click.echo(
-        f"  traffic     {format_bytes(total.read_bytes)} read, {format_bytes(total.write_bytes)} written,"
-        f" {total.flops_per_byte:.1f} FLOP per byte"
-    )
-    if len(summary.by_phase) > 1:
-        parts = ", ".join(f"{name} {format_count(cost.flops, 'FLOP')}" for name, cost in summary.by_phase.items())
-        click.echo(f"  phases      {parts}")
-        click.echo(f"  activations {format_bytes(total.saved_bytes)} saved for the backward pass")
-    if summary.unknown_ops:
-        click.echo(f"  unknown     {', '.join(summary.unknown_ops)} (counted as memory traffic)")
-    for sentence in assumed:
-        click.echo(f"  assumed     {sentence}")
-
-
-def _print_rows(total: Cost, by: str, rows: list[tuple[str, Cost]], limit: int) -> None:
-    table = [{by: _tail(name), **_cells(cost, total)} for name, cost in rows[:limit]]
-    columns = [c for c in table[0] if by == "kind" or c not in ("calls", "FLOP/B")] if table else [by]
-    print_table([c.strip() for c in columns], [[row[c] for c in columns] for row in table], right=columns[1:])
-    if len(rows) > limit:
-        click.echo(f"{limit} of {len(rows)} rows; --limit {len(rows)} shows all")
-
-
-def _tail(path: str, width: int = 36) -> str:
-    """The end of a module path, which tells layers apart better than its beginning."""
-    return path if len(path) <= width else "…" + path[1 - width :]
-
-
-def _cells(cost: Cost, total: Cost) -> dict[str, str]:
-    return {
-        "calls": f"{cost.calls:,}",
-        "FLOPs": format_count(cost.flops) if cost.flops else "-",
-        "share": format_fraction(cost.flops / total.flops) if cost.flops else "-",
-        "bytes": format_bytes(cost.bytes),
-        "share ": format_fraction(cost.bytes / total.bytes) if cost.bytes else "-",
-        "FLOP/B": f"{cost.flops_per_byte:.1f}" if cost.flops else "-",
-        "saved": format_bytes(cost.saved_bytes) if cost.saved_bytes else "-",
-    }
+    return graph_page(model, step, depth)
