@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALL := $(PIP) install --quiet --constraint constraints/test.txt
-SOURCES := src tests tools benchmarks .ci
+SOURCES := src tests tools benchmarks examples .ci
 
 .PHONY: demo test lint types arch docs bench format wheel clean
 

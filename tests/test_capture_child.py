@@ -14,8 +14,6 @@ pytest.importorskip("torch")
 
 from rigwise.errors import CaptureError, InvalidInputError, MissingExtraError
 from rigwise.graph.capture import factory, run
-from rigwise.graph.capture.assemble import capture
-from rigwise.graph.capture.fake import fake_tensors
 from rigwise.graph.capture.run import Limits, capture_factory, capture_hf
 
 NETS = """
@@ -76,8 +74,7 @@ def nets(tmp_path, monkeypatch):
 
 def captured_here(spec):
     """What the child would do, in this process."""
-    with fake_tensors():
-        return capture(factory.subject(factory.find_factory(spec), spec=spec, name=spec.partition(":")[2]))
+    return factory.model({"spec": spec, "name": spec.partition(":")[2]})
 
 
 @pytest.fixture
@@ -218,3 +215,14 @@ def _wait(condition, limit_s=60):
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.1)
+
+
+def test_the_files_a_factory_came_from_are_told(nets):
+    (nets / "reads.py").write_text(
+        "import json, torch\nfrom nets import Net\n"
+        "def good():\n    json.load(open('sizes.json'))\n    return Net(), torch.randn(4, 8)\n"
+    )
+    (nets / "sizes.json").write_text("{}")
+    (nets / "not_read.py").write_text("")
+    _, paths = run.capture_factory_with_sources("reads:good")
+    assert {os.path.basename(path) for path in paths} == {"reads.py", "nets.py", "sizes.json"}

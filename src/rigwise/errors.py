@@ -8,6 +8,7 @@
     ├── UnsupportedError        a combination that the device or rigwise cannot do
     ├── CaptureError            the model could not be turned into a graph
     ├── MissingExtraError       an optional dependency is not installed; gives the install line
+    ├── RunError                the user's code failed, ended or never returned while it ran (exit 1)
     └── InfeasibleError         it ran, and no plan satisfies the constraints (exit 1)
 
 The command line prints one of these as a single line and exits with ``exit_code``.
@@ -73,6 +74,12 @@ class MissingExtraError(RigwiseError):
             f"this needs {package}, which is not installed",
             hint=f"pip install 'rigwise[{extra}]'",
         )
+
+
+class RunError(RigwiseError):
+    """What was run failed: the user's code raised, its process ended, or it never returned."""
+
+    exit_code = 1
 
 
 class InfeasibleError(RigwiseError):

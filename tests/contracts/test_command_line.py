@@ -25,6 +25,7 @@ ANSWERS = {
     "predict": ["predict", "resnet50", "--device", "rtx-4090", "--batch", "64"],
     "compare": ["compare", "resnet50", "--device", "rtx-4090", "--device", "t4"],
     "plan": PLAN,
+    "run": ["run", "examples/camera-detectors/app.toml", "--items", "8"],
 }
 
 #: What was asked wrongly, and the word that the message must repeat.

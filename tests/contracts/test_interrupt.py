@@ -15,7 +15,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals and nam
 
 GPT2 = (
     '{"architectures": ["GPT2LMHeadModel"], "model_type": "gpt2", "n_embd": 768, "n_head": 12, "n_layer": 12,'
-    ' "n_positions": 1024, "vocab_size": 50257}'
+    ' "n_positions": 1024, "vocab_size": 50257, "activation_function": "relu"}'  # which no template has
 )
 
 

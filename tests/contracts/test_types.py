@@ -39,10 +39,21 @@ WITHOUT_UNIT = {
     "dataset_size": "a count of samples",
     "launches": "a count",
     "tensors": "a count",
+    "batch_mean": "a count of items",
+    "queue_mean": "a count of items",
+    "rates": "items for one item of the first source",
+    "bursts": "items that come together",
+    "weights": "fractions that sum to one, as the published answer names them",
 }
 
 #: Dataclasses that are filled in while a model is being traced, and are read by nobody else.
-MUTABLE = {"graph/capture/assemble.py: _Capture", "graph/capture/canonical.py: Call"}
+MUTABLE = {
+    "graph/capture/assemble.py: _Capture",
+    "graph/capture/canonical.py: Call",
+    "graph/capture/onnx_value.py: Value",
+    "graph/passes/backward.py: _Building",
+    "graph/passes/derivatives.py: Derivative",
+}
 
 #: Rows of data files are spelled as people write them (MHz, GiB, TFLOP/s), the unit in the name all the same.
 AS_IN_DATA_FILES = "facts/rows.py"

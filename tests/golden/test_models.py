@@ -38,6 +38,8 @@ PARAMETERS = {
     "mixtral-8x7b": 46_702_792_704,
     "opt-1.3b": 1_315_758_080,
     "whisper-small": 241_734_912,
+    "mamba-130m": 129_135_360,
+    "mamba-2.8b": 2_768_345_600,
 }
 
 #: Multiply-adds of one image at 224 x 224 (GMACs), as the makers' model tables state them.

@@ -72,6 +72,13 @@ def _neox(width: int, layers: int, heads: int, vocabulary: int, **more: Any) -> 
     }  # fmt: skip
 
 
+def _mamba(width: int, layers: int) -> dict:
+    return {
+        "model_type": "mamba", "architectures": ["MambaForCausalLM"], "vocab_size": 50280, "hidden_size": width,
+        "num_hidden_layers": layers, "state_size": 16, "conv_kernel": 4, "expand": 2, "time_step_rank": width // 16,
+    }  # fmt: skip
+
+
 def _bert(kind: str, head: str, width: int, layers: int, vocabulary: int, positions: int) -> dict:
     return {
         "model_type": kind, "architectures": [f"{head}ForMaskedLM"], "vocab_size": vocabulary, "hidden_size": width,
@@ -256,7 +263,7 @@ SHAPES: Mapping[str, Shape] = {
         "DeepSeek-V3",
         "arXiv:2412.19437, section 4.2",
         _decoder("deepseek_v3", "DeepseekV3", 7168, 18432, 61, (128, 128), **_DEEPSEEK),
-        assumed=_NO_LATENT,
+        assumed=(_NO_LATENT,),
     ),
     "phi-3-mini": _entry(
         "Phi-3 mini",
@@ -280,6 +287,8 @@ SHAPES: Mapping[str, Shape] = {
     "gpt-neox-20b": _entry("GPT-NeoX 20B", "arXiv:2204.06745, table 1", _neox(6144, 44, 64, 50432)),
     "pythia-1.4b": _entry("Pythia 1.4B", "arXiv:2304.01373, table 1", _neox(2048, 24, 16, 50304)),
     "pythia-6.9b": _entry("Pythia 6.9B", "arXiv:2304.01373, table 1", _neox(4096, 32, 32, 50432)),
+    "mamba-130m": _entry("Mamba 130M", "config.json of state-spaces/mamba-130m-hf", _mamba(768, 24)),
+    "mamba-2.8b": _entry("Mamba 2.8B", "config.json of state-spaces/mamba-2.8b-hf", _mamba(2560, 64)),
     "bert-base": _entry("BERT base, uncased", _BERT, _bert("bert", "Bert", 768, 12, 30522, 512), 32),
     "bert-large": _entry("BERT large, uncased", _BERT, _bert("bert", "Bert", 1024, 24, 30522, 512), 32),
     "roberta-base": _entry("RoBERTa base", _ROBERTA, _bert("roberta", "Roberta", 768, 12, 50265, 514), 32),

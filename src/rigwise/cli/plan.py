@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Any
 
 import click
 
+from rigwise.cli.application import APPLICATION_SCHEMA, application_at, plan_application_file, verify_application
 from rigwise.cli.output import answer_options, console, print_json, write_output
 from rigwise.errors import InfeasibleError, InvalidInputError
 from rigwise.workload.case import METHODS, OPTIMIZERS
@@ -27,12 +29,13 @@ Examples:
   rigwise plan resnet50 --task train --samples 128e6 --deadline 12h
   rigwise plan llama-3.1-8b --method lora --tokens 20M --seq 2048 --budget '$100'
   rigwise plan job.toml --output plan.json
+  rigwise plan app.toml --minimize latency
   rigwise plan verify plan.json
 """
 
 
 @click.command("plan", epilog=EXAMPLES)
-@click.argument("target", nargs=-1, required=True, metavar="MODEL | JOB.toml | verify PLAN.json")
+@click.argument("target", nargs=-1, required=True, metavar="MODEL | JOB.toml | APP.toml | verify PLAN.json")
 @click.option("--task", help="train, infer, prefill or decode.  [default: train]")
 @click.option("--samples", help="How much work: samples ...")
 @click.option("--tokens", help="... or tokens ...")
@@ -50,7 +53,9 @@ Examples:
 @click.option("--budget", help="Most money, $100 say.")
 @click.option("--confidence", help="Probability with which limits are kept.  [default: 0.9]")
 @click.option(
-    "--minimize", type=click.Choice(("cost", "time", "energy", "carbon")), help="What is best.  [default: cost]"
+    "--minimize",
+    type=click.Choice(("cost", "time", "energy", "carbon", "latency", "throughput")),
+    help="What is best.  [default: cost; of an application the highest throughput]",
 )
 @click.option("--spot/--no-spot", default=None, help="Use capacity that can be taken away.  [default: no-spot]")
 @click.option("--own", metavar="FILE", help="Machines that already stand there: a TOML file of [[owned]] tables.")
@@ -76,6 +81,11 @@ def command(*, target: tuple[str, ...], own: str | None, output: str | None, rep
         return _verify(target[1:], [*given, *(["own"] if own else [])], as_json=as_json)
     if len(target) != 1:
         raise InvalidInputError(f"plan takes one model or job file, not {len(target)}: {' '.join(target)}")
+    application = application_at(target[0]) if Path(target[0]).is_file() else None
+    if application:
+        files = {"own": own, "output": output, "report": report}
+        written = {name: path for name, path in files.items() if path is not None}
+        return plan_application_file(application, {**given, **written, "as_json": as_json, "quiet": quiet})
     from rigwise.search.plan import document, infeasible_document, plan
 
     job = _job(target[0], given, own)
@@ -135,7 +145,10 @@ def _verify(paths: tuple[str, ...], flags: list[str], *, as_json: bool) -> int:
     from rigwise.edge import parse_json, read_text
     from rigwise.search.plan import read_document, verify
 
-    claim = read_document(parse_json(read_text(paths[0]), paths[0]), paths[0])
+    answer = parse_json(read_text(paths[0]), paths[0])
+    if isinstance(answer, dict) and answer.get("schema") == APPLICATION_SCHEMA:
+        return verify_application(answer, paths[0], as_json=as_json)
+    claim = read_document(answer, paths[0])
     faults = verify(claim, _world(claim.job.model, claim.today))
     if as_json:
         print_json({"schema": "rigwise.plan.verify/1", "holds": not faults, "faults": faults})

@@ -75,6 +75,9 @@ _IDLE_VARIABLES = re.compile(
     r"OLDPWD|PWD|SHLVL|_|TERM.*|COLUMNS|LINES|SSH_.*|XDG_.*|DISPLAY|WINDOWID|PYTEST_.*|NO_COLOR"
 )
 
+#: Libraries that a factory's model may come from.
+_FACTORY_LIBRARIES = ("torch", "transformers", "diffusers", "torch-geometric", "lightning", "jax", "flax", "keras")
+
 #: A factory that reads more than this is captured anew each time.
 _SOURCES_LIMIT_BYTES = 64 * 2**20
 
@@ -83,7 +86,7 @@ def factory_key(spec: str) -> str:
     """The name of the entry for a factory: its name, where it is looked for, and all that the process is told."""
     told = {name: value for name, value in os.environ.items() if not _IDLE_VARIABLES.fullmatch(name)}
     content = {"spec": spec, "folder": os.getcwd(), "path": sys.path, "python": sys.executable, "environment": told}
-    return capture_key(content, packages=("torch", "transformers", "jax", "flax", "keras", "lightning"))
+    return capture_key(content, packages=_FACTORY_LIBRARIES)
 
 
 def cached_with_sources(key: str, capture: Callable[[], tuple[Model, Sequence[str]]]) -> Model:

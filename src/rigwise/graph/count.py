@@ -1,7 +1,7 @@
 """What one operator costs: multiply-adds and bytes, from its shapes alone.
 
 FLOPs are counted for operators that multiply matrices (gemm, convolution, attention,
-recurrent cells) and for force loops, two for each multiply-add. Arithmetic of streaming
+recurrent cells), for scans with a state and for force loops, two for each multiply-add. Arithmetic of streaming
 operators is not counted: at one to thirty FLOP per element it hides behind their memory
 traffic on every device in the catalogue. Their bytes are counted, and so are the bytes of
 an operator nobody knows.
@@ -159,8 +159,24 @@ def _macs(op: Op, sizes: Sizes) -> Any:
     if op.kind is Kind.PAIRWISE:
         pairs = op.outputs[0].elements(sizes) / 3 * float(op.attrs["neighbours"])  # type: ignore[arg-type]
         return pairs * float(op.attrs["flops_per_pair"]) / 2  # type: ignore[arg-type]
+    if "state_size" in op.attrs:
+        return _scan_macs(op, sizes)
     shape = gemm_shape(op, sizes)
     return 0.0 if shape is None else shape.macs
+
+
+def _scan_macs(op: Op, sizes: Sizes) -> Any:
+    """State elements of all steps, times the multiply-adds that each takes; exponentials are not counted.
+
+    Forward: input times projection, decayed state plus that, output. Backward: the states again (2), the
+    gradient of the state (2), and with it those of input, both projections and decay. A chunked kernel
+    computes more, on matrix units.
+
+    Source: Gu & Dao, "Mamba", 2023, equations 2 and 3 and section 3.3.2: O(b s d n), states recomputed.
+    """
+    backward = op.name.endswith("backward")
+    states = op.inputs[1 if backward else 0].elements(sizes) * float(op.attrs["state_size"])  # type: ignore[arg-type]
+    return states * (8 if backward else 3)
 
 
 def _matmul(op: Op, sizes: Sizes) -> GemmShape:

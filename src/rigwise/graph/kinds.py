@@ -164,6 +164,9 @@ _OWN: Mapping[str, Kind] = {
     "rigwise.recurrent": Kind.RNN,
     "rigwise.recurrent_dgrad": Kind.RNN,
     "rigwise.recurrent_wgrad": Kind.RNN,
+    "rigwise.linear_scan": Kind.SCAN,
+    "rigwise.linear_scan_backward": Kind.SCAN,
+    "rigwise.linear_scan_step": Kind.SCAN,
     "rigwise.lennard_jones": Kind.PAIRWISE,
 }
 

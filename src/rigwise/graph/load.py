@@ -2,7 +2,10 @@
 
     resnet50                  a zoo name; upper and lower case are the same
     ./net.rwg                 a captured graph
+    ./net.onnx                an ONNX file of any producer, with or without its weights
+    ./net.pt2                 what torch.export.save wrote
     ./config.json, ./folder   a Hugging Face configuration, or a folder that holds one
+    timm:NAME                 a network of the timm library, as timm spells it
     package.module:factory    a callable that returns a module; the only form that runs the user's code
 
 A word that is a zoo name means the zoo, even if a folder has the same name; ``./gpt2`` means
@@ -11,6 +14,7 @@ the folder. No form reaches for the network.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from collections.abc import Mapping
@@ -22,14 +26,25 @@ from pathlib import Path
 from typing import Any
 
 from rigwise.edge import parse_json, read_text
-from rigwise.errors import InvalidInputError, UnknownNameError, UnsupportedError, near_matches
-from rigwise.graph.cache import cached_capture, capture_key
+from rigwise.errors import InvalidInputError, MissingExtraError, UnknownNameError, UnsupportedError, near_matches
+from rigwise.graph.cache import cached_capture, cached_with_sources, capture_key, factory_key
 from rigwise.graph.count import work
 from rigwise.graph.graph import Model
 from rigwise.graph.rwg import MAGIC, from_bytes, read_model
 
 _FACTORY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
-_FILE_SUFFIXES = (".rwg", ".onnx", ".json")
+_TORCH_SUFFIXES = (".pt2", ".pt", ".pth", ".ts")
+_FILE_SUFFIXES = (".rwg", ".onnx", ".json", ".pb", ".tflite", ".h5", ".keras", *_TORCH_SUFFIXES)
+
+#: What is read through ONNX, and the command that converts it. Source: documentation of tf2onnx 1.16 and Keras 3.8.
+_KERAS = "python -c \"import keras; keras.models.load_model('{path}').export('model.onnx', format='onnx')\""
+_CONVERSIONS = {
+    "saved_model.pb": "python -m tf2onnx.convert --saved-model {path} --output model.onnx",
+    ".pb": "python -m tf2onnx.convert --graphdef {path} --inputs NAMES --outputs NAMES --output model.onnx",
+    ".tflite": "python -m tf2onnx.convert --tflite {path} --output model.onnx",
+    ".h5": _KERAS,
+    ".keras": _KERAS,
+}
 _CONFIG_LIMIT_BYTES = 4 * 2**20
 
 
@@ -46,15 +61,10 @@ def load_model(spec: str) -> Model:
     if spec.lower() in zoo_names():
         return read_zoo(spec.lower())
     if spec.startswith("timm:"):
-        raise UnsupportedError(
-            f"{spec}: timm models are not captured yet",
-            hint="give a function that returns the model, as package.module:factory",
-        )
+        return _from_timm(spec.removeprefix("timm:"))
     path = Path(spec)
     if _FACTORY.fullmatch(spec) and not os.path.exists(path):
-        from rigwise.graph.capture.run import capture_factory
-
-        return capture_factory(spec)
+        return cached_with_sources(factory_key(spec), lambda: _capture_factory(spec))
     if not spec.strip() or not (os.path.exists(path) or _looks_like_path(spec)):
         raise _unknown_name(spec)
     return _from_path(path)
@@ -107,6 +117,8 @@ def read_zoo(name: str) -> Model:
 
 def _from_path(path: Path) -> Model:
     if os.path.isdir(path):
+        if os.path.isfile(path / "saved_model.pb"):
+            raise _to_convert(path, "saved_model.pb")
         if not os.path.isfile(path / "config.json"):
             raise InvalidInputError(f"the folder {path} holds no config.json", hint="give a model file or its folder")
         return _from_config(path / "config.json", Path(os.path.abspath(path)).name)
@@ -120,42 +132,93 @@ def _from_path(path: Path) -> Model:
             f"there is no file {path}", hint=near_matches(path.name, zoo_names()) or "rigwise models lists the zoo"
         )
     if suffix == ".onnx":
-        raise _onnx_fault(path)
+        return _from_onnx(path)
+    if suffix in _TORCH_SUFFIXES:
+        return _from_exported(path)
+    if suffix in _CONVERSIONS:
+        is_saved = path.name == "saved_model.pb"
+        raise _to_convert(path.parent if is_saved else path, path.name if is_saved else suffix)
     raise InvalidInputError(
-        f"{path} is no model file that rigwise reads", hint="it reads .rwg, config.json and folders that hold one"
+        f"{path} is no model file that rigwise reads",
+        hint="it reads .rwg, .onnx, .pt2, config.json and folders that hold one",
     )
 
 
-def _onnx_fault(path: Path) -> InvalidInputError | UnsupportedError:
-    """ONNX is protobuf whose first field is ``ir_version``: the byte 8, then a small number."""
+def _to_convert(path: Path, form: str) -> UnsupportedError:
+    """A model of TensorFlow or Keras, with the command that makes an ONNX file of it."""
+    command = _CONVERSIONS[form].format(path=path)
+    return UnsupportedError(f"{path} is read through an ONNX file", hint=f"make one: {command}")
+
+
+def _from_onnx(path: Path) -> Model:
+    """An ONNX file, captured once for each content. It is protobuf that starts with ``ir_version``: the byte 8."""
     try:
         with path.open("rb") as stream:
             head = stream.read(2)
+            if len(head) < 2 or head[0] != 8 or not 0 < head[1] < 128:
+                raise InvalidInputError(f"{path} ends in .onnx, but is no ONNX file")
+            stream.seek(0)
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
-        return InvalidInputError(f"{path} cannot be read: {error.strerror}")
-    if len(head) < 2 or head[0] != 8 or not 0 < head[1] < 128:
-        return InvalidInputError(f"{path} ends in .onnx, but is no ONNX file")
-    return UnsupportedError(
-        f"{path}: ONNX files are not read yet", hint="capture the model from PyTorch, as package.module:factory"
-    )
+        raise InvalidInputError(f"{path} cannot be read: {error.strerror}") from None
+    model = cached_capture(capture_key({"onnx": digest}, packages=("onnx",)), lambda: _capture_onnx(path))
+    return replace(model, name=path.stem, card=replace(model.card, title=path.stem, source=str(path)))
+
+
+def _capture_onnx(path: Path) -> Model:
+    from rigwise.graph.capture.run import capture_onnx
+
+    return capture_onnx(os.fspath(path))
+
+
+def _from_exported(path: Path) -> Model:
+    """A program of ``torch.export``, captured once for each content; its weights do not count."""
+    from rigwise.graph.capture.run import capture_exported
+    from rigwise.graph.capture.torch_file import read_program
+
+    key = capture_key({"exported": read_program(path).digest}, packages=("torch",))
+    model = cached_capture(key, lambda: capture_exported(os.fspath(path)))
+    return replace(model, name=path.stem, card=replace(model.card, title=path.stem))
+
+
+def _from_timm(name: str) -> Model:
+    """A network of timm, captured once for each set of versions."""
+    from rigwise.graph.capture.run import capture_timm
+
+    return cached_capture(capture_key({"timm": name}, packages=("torch", "timm")), lambda: capture_timm(name))
+
+
+def _capture_factory(spec: str) -> tuple[Model, list[str]]:
+    from rigwise.graph.capture.run import capture_factory_with_sources
+
+    return capture_factory_with_sources(spec)
 
 
 def _from_config(path: Path, name: str) -> Model:
-    """A Hugging Face configuration, captured once for each content and set of versions."""
+    """A Hugging Face configuration: by its family's template, or else captured."""
     text = read_text(path, limit_bytes=_CONFIG_LIMIT_BYTES)
     if text.startswith(MAGIC):
         raise InvalidInputError(f"{path} ends in .json, but holds a rigwise graph", hint="rename it to .rwg")
     config = parse_json(text, str(path))
     if not isinstance(config, dict):
         raise InvalidInputError(f"{path} is no model configuration: it holds no object with a model_type")
-    model = cached_capture(capture_key(config), lambda: _capture(path, config))
+    from rigwise.graph.families.resolve import NotCoveredError, model_of
+
+    try:
+        model = model_of(config, os.fspath(path))
+    except NotCoveredError as gap:
+        model = _capture(path, config, str(gap))
     return replace(model, name=name, card=replace(model.card, title=name, source=str(path)))
 
 
-def _capture(path: Path, config: Mapping[str, Any]) -> Model:
+def _capture(path: Path, config: Mapping[str, Any], gap: str) -> Model:
+    """A configuration that no family's template answers: captured once for each content and set of versions."""
     from rigwise.graph.capture.run import capture_hf
 
-    return capture_hf(config, os.fspath(path))
+    try:
+        return cached_capture(capture_key(config), lambda: capture_hf(config, os.fspath(path)))
+    except MissingExtraError as error:
+        raise UnsupportedError(f"{path}: {gap}, which only PyTorch can capture", hint=error.hint) from None
 
 
 def countable(model: Model, where: str) -> Model:

@@ -208,7 +208,7 @@ class _Reader:
         """Nothing is read before it is made, except from the previous round of a repeated block."""
         block, blocks = 0, []
         for i, op in enumerate(ops):
-            block += i == 0 or op.repeat != ops[i - 1].repeat
+            block += i == 0 or not _in_one_block(op.repeat, ops[i - 1].repeat)
             blocks.append(block)
         for i, op in enumerate(ops):
             for tensor in op.inputs:
@@ -233,3 +233,9 @@ class _Reader:
                 elements *= size
             if min(sizes, default=0) < 0 or elements > MAX_ELEMENTS:
                 raise self.check.fault(f"a shape of {key}", sizes, f"0 to {MAX_ELEMENTS:.0e} elements")
+
+
+def _in_one_block(repeat: int, other: int) -> bool:
+    """Whether neighbours may be of one block: they run equally often, or one is in a loop inside the other's layer."""
+    fewer, more = sorted((repeat, other))
+    return fewer == more or (fewer > 1 and more % fewer == 0)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from rigwise.application.answer import Answer
 from rigwise.application.flow import edge_rate
 from rigwise.application.plan import ApplicationPlan
 from rigwise.application.types import Edge
@@ -12,12 +11,15 @@ from rigwise.report.application_text import busy_words, cut, headline, rate, yie
 from rigwise.units import format_bytes, format_seconds
 
 _WIDTH = 80
-_MOST_LANES = 12
+_MOST_LANES = 24
 
 
 def application_drawing(plan: ApplicationPlan, *, brief: bool = False) -> str:
     """The graph from sources to sinks, with the flow of the best placement; unless ``brief``, what it yields."""
-    lines = [headline(plan), "", *_drawn(plan)]
+    rows = list(_drawn(plan))
+    wide = min(_MOST_LANES, max(len(lanes) for lanes, _ in rows))
+    drawn = [cut(f"  {lanes.ljust(wide)}  {text}".rstrip(), _WIDTH) for lanes, text in rows]
+    lines = [headline(plan), "", *drawn]
     if not brief:
         lines += ["", "  ◆ the bottleneck", "", *yield_lines(plan, plan.answers[0])]
     return "\n".join(lines) + "\n"
@@ -47,43 +49,34 @@ def edge_words(plan: ApplicationPlan, edge: Edge) -> str:
     return text + "".join(f", piles up {rate(pile.items_per_s)}" for pile in piles)
 
 
-def limits(found: Answer, name: str) -> bool:
-    """Whether a component or an edge loads the bottleneck."""
-    return name in found.limiting
-
-
 # As text: each edge that has begun and not ended has a lane
 
 
-def _drawn(plan: ApplicationPlan) -> Iterator[str]:
+def _drawn(plan: ApplicationPlan) -> Iterator[tuple[str, str]]:
     application, found = plan.costed.application, plan.answers[0]
     wide = max(len(name) for name in application.components)
     lanes: list[Edge | None] = []
     for name in application.components:
         ending = [i for i, edge in enumerate(lanes) if edge and edge.target == name]
         if len(ending) > 1:
-            yield _row(_joint(lanes, ending, "┴", "┘"), "")
+            yield _joint(lanes, ending, "┴", "┘"), ""
         at = ending[0] if ending else _free(lanes, 1)[0]
         for i in ending:
             lanes[i] = None
         heads = ["│" if edge else " " for edge in lanes]
-        heads[at] = "◆" if limits(found, name) else "●"
-        yield _row(" ".join(heads), f"{name.ljust(min(wide, 20))}  {component_words(plan, name)}")
+        heads[at] = "◆" if name in found.limiting else "●"
+        yield " ".join(heads).rstrip(), f"{name.ljust(min(wide, 20))}  {component_words(plan, name)}"
         leaving = list(application.out_of(name))
         used = [at, *_free(lanes, len(leaving) - 1, not_at=at)] if leaving else []
         for i, edge in zip(used, leaving, strict=True):
             lanes[i] = edge
         if len(leaving) > 1:
-            yield _row(_joint(lanes, sorted(used), "┬", "┐"), "")
+            yield _joint(lanes, sorted(used), "┬", "┐"), ""
         for i, edge in zip(used, leaving, strict=True):
             to = f"to {edge.target}: " if len(leaving) > 1 else ""
             heads = ["│" if other else " " for other in lanes]
-            heads[i] = "◆" if limits(found, str(edge)) else "▾"
-            yield _row(" ".join(heads), f"  {to}{edge_words(plan, edge)}")
-
-
-def _row(lanes: str, text: str) -> str:
-    return cut(f"  {lanes.ljust(2 * min(_MOST_LANES, 3))} {text}".rstrip(), _WIDTH)
+            heads[i] = "◆" if str(edge) in found.limiting else "▾"
+            yield " ".join(heads).rstrip(), f"  {to}{edge_words(plan, edge)}"
 
 
 def _free(lanes: list[Edge | None], number: int, not_at: int = -1) -> list[int]:
@@ -123,13 +116,13 @@ def application_dot(plan: ApplicationPlan) -> str:
         if inside:
             lines += [f"  subgraph cluster_{number} {{", f"    label={_quoted(place)}; style=rounded;"]
             for name in inside:
-                bold = ", penwidth=3" if limits(found, name) else ""
+                bold = ", penwidth=3" if name in found.limiting else ""
                 words = component_words(plan, name).partition(", ")[2]
                 label = _quoted(name, *words.split(", "))
                 lines.append(f"    {_quoted(name)} [label={label}{bold}];")
             lines.append("  }")
     for edge in application.edges:
-        bold = ", penwidth=3" if limits(found, str(edge)) else ""
+        bold = ", penwidth=3" if str(edge) in found.limiting else ""
         label = _quoted(*edge_words(plan, edge).split(", "))
         lines.append(f"  {_quoted(edge.source)} -> {_quoted(edge.target)} [label={label}{bold}];")
     return "\n".join([*lines, "}"]) + "\n"

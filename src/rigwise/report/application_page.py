@@ -11,13 +11,14 @@ from rigwise import __version__
 from rigwise.application.answer import Answer
 from rigwise.application.plan import ApplicationPlan, Move
 from rigwise.application.types import Edge
-from rigwise.report.application_draw import edge_words, limits
+from rigwise.report.application_draw import edge_words
 from rigwise.report.application_text import (
     assumptions,
     busy_words,
     certificate_lines,
     change,
     headline,
+    move_words,
     rate,
     resource_words,
 )
@@ -128,11 +129,14 @@ def _resources(plan: ApplicationPlan, found: Answer) -> Markup:
 def _moves(plan: ApplicationPlan) -> Markup:
     ranked = sorted(plan.moves, key=lambda move: -move.answer.capacity_per_s["p50"] if move.answer else 1.0)
     numbers = dict.fromkeys(("throughput", "change", "latency", "change "), "number")
-    return table({"move": "keep", **numbers, "then limits": ""}, [_move(move, plan.answers[0]) for move in ranked])
+    rows = [_move(move, plan.answers[0]) for move in ranked]
+    grid = table({"move": "keep", **numbers, "then limits": ""}, rows)
+    pinned = tag("p", "* against on or places in the file", class_="soft")
+    return Markup(grid + ("" if all(move.allowed for move in ranked) else pinned))
 
 
 def _move(move: Move, first: Answer) -> list[str]:
-    name, found = f"{move.component} to {move.place}", move.answer
+    name, found = move_words(move), move.answer
     if found is None:
         return [name, "cannot be", "", "", "", move.why_not]
     per_s, latency_s = found.capacity_per_s["p50"], found.latency_s["p50"]
@@ -186,7 +190,7 @@ def _box(plan: ApplicationPlan, name: str, at: tuple[float, float]) -> list[Mark
     service, batch = plan.costed.services[name][place], plan.costed.application.components[name].batch
     call = format_seconds(service.call_s["p50"]) + (f" for {batch}" if batch > 1 else "")
     size = {"x": f"{x:g}", "y": f"{y:g}", "width": str(_WIDE), "height": str(_HIGH), "rx": "6"}
-    kind = "box limit" if limits(found, name) else "box"
+    kind = "box limit" if name in found.limiting else "box"
     bar, long = {"y": f"{y + _HIGH - 12:g}", "height": "5", "rx": "2"}, _WIDE - 24
     return [
         tag("rect", tag("title", f"{name} on {place}: busy {format_fraction(busy)}"), class_=kind, **size),
@@ -218,7 +222,7 @@ def _edge(plan: ApplicationPlan, edge: Edge, at: Mapping[Spot, tuple[float, floa
     per_s = _bytes_per_s(plan, edge)
     width = min(9.0, 1.5 + max(0.0, log10(max(per_s, 1.0)) - 3))
     x, y = points[-1]
-    kind = "edge limit" if limits(found, str(edge)) else "edge"
+    kind = "edge limit" if str(edge) in found.limiting else "edge"
     arrow = f"M{x - 9:g} {y - 6:g} L{x - 1:g} {y:g} L{x - 9:g} {y + 6:g}"
     curve = tag(
         "path", tag("title", f"{edge}: {edge_words(plan, edge)}"), d=path, class_=kind, stroke_width=f"{width:.1f}"

@@ -33,7 +33,8 @@ def application_text(plan: ApplicationPlan, *, brief: bool = False) -> str:
 def headline(plan: ApplicationPlan) -> str:
     """What was asked, in one line."""
     application = plan.costed.application
-    counts = f"{len(application.components)} components on {len(application.places)} places"
+    plural = "s" if len(application.places) > 1 else ""
+    counts = f"{len(application.components)} components on {len(application.places)} place{plural}"
     return cut(f"{application.name}: {counts}, {_BEST[application.optimize]}", _WIDTH)
 
 
@@ -159,13 +160,15 @@ def _moves(plan: ApplicationPlan) -> list[str]:
     rows: list[tuple[str, ...]] = [("move", carried, "", "latency", "", "then limits")]
     rows += [_move_row(move, first) for move in ranked[:_MOST_MOVES]]
     lines = _table(rows, right={1, 2, 3, 4}, most=(28, 16, 8, 10, 8, _WIDTH))
+    if not all(move.allowed for move in ranked):
+        lines.append("  * against on or places in the file")
     if len(ranked) > _MOST_MOVES:
         lines.append(f"  {_MOST_MOVES} of {len(ranked)} moves; --json lists all")
     return lines
 
 
 def _move_row(move: Move, first: Answer) -> tuple[str, ...]:
-    name = f"{move.component} to {move.place}"
+    name = move_words(move)
     found = move.answer
     if found is None:
         return (name, "cannot be", "", "", "", move.why_not)
@@ -173,6 +176,11 @@ def _move_row(move: Move, first: Answer) -> tuple[str, ...]:
     changes = (change(per_s, first.capacity_per_s["p50"]), change(latency_s, first.latency_s["p50"]))
     limit = ("piles up: " if found.backlog and not first.backlog else "") + resource_words(found.bottleneck)
     return (name, rate(per_s), changes[0], format_seconds(latency_s), changes[1], limit)
+
+
+def move_words(move: Move) -> str:
+    """What goes where; a star if the file pins it elsewhere."""
+    return f"{move.component} to {move.place}" + ("" if move.allowed else " *")
 
 
 def change(value: float, before: float) -> str:

@@ -9,16 +9,20 @@ from typing import Any
 
 import torch
 
-from rigwise.errors import CaptureError, RigwiseError
+from rigwise.errors import CaptureError
 from rigwise.graph.capture.faults import as_capture_error
 from rigwise.graph.capture.fold import fold, fold_parameters
+from rigwise.graph.capture.loops import fold_steps, folded_loops
 from rigwise.graph.capture.stacks import DEPTH, Stack, cut_short, find_stacks
 from rigwise.graph.capture.subject import ROUND_SIDES, SAMPLES, Subject
 from rigwise.graph.capture.symbolic import UndecidedError, align, difference, evaluate
-from rigwise.graph.capture.trace import trace
+from rigwise.graph.capture.trace import TooManyOpsError, trace
 from rigwise.graph.graph import Graph, Model
 
 _MAX_SAMPLES = 6
+
+#: More operators than this, with stacks cut short, may be an unrolled loop.
+_MANY_OPS = 4_000
 
 #: Tasks that a model may lack: some have a cache that is not of keys and values.
 _OPTIONAL = ("prefill", "decode")
@@ -26,6 +30,12 @@ _OPTIONAL = ("prefill", "decode")
 #: Libraries whose models change from version to version.
 _LIBRARIES = ("transformers", "diffusers")
 
+
+#: What it means that an operator is in a graph.
+_ASSUMED_OF = {
+    "aten._grouped_mm": "experts get equally many tokens",
+    "rigwise.linear_scan": "a recurrence runs as one fused kernel, for which mamba-ssm, fla or the like is installed",
+}
 
 _WORDS = {"s": "sequence length", "c": "context", "p": "image side"}
 
@@ -46,30 +56,65 @@ class _Capture:
     stacks: Sequence[Stack]
     notes: list[str] = field(default_factory=list)
 
-    def trace(self, task: str, sizes: Mapping[str, int], depth: int) -> Graph:
+    def trace(self, task: str, sizes: Mapping[str, int], depth: int, limit: int = 0) -> Graph:
         """One pass with the stacks cut to ``depth``, at reference sizes where none are given."""
         with cut_short(self.subject.module, self.stacks, depth):
-            graph = trace(self.subject, task, {**self.subject.symbols[task], **sizes})
-        return replace(graph, symbols=dict(sizes))
+            graph = trace(self.subject, task, {**self.subject.symbols[task], **sizes}, limit)
+        return replace(fold_steps(graph) if len(graph.ops) > _MANY_OPS else graph, symbols=dict(sizes))
 
     def task(self, task: str) -> Graph:
-        """The folded symbolic graph of one task."""
-        faults: list[RigwiseError] = []
-        for stacks in (self.stacks, ()) if self.stacks else ((),):
-            self.stacks = stacks  # all layers, where equal layers turned out to differ
-            try:
-                check = self.trace(task, self.subject.symbols[task], DEPTH + 1)
-            except Exception as error:
-                raise as_capture_error(error, f"{self.subject.name} ({task})") from error
-            for attempt in _attempts(self.subject, task):
-                try:
-                    graph = self._solved(task, attempt, check)
-                except Exception as error:
-                    faults.append(as_capture_error(error, f"{self.subject.name} ({task}) at other sizes"))
-                else:
-                    self.note(attempt.note)
-                    return graph
+        """The folded symbolic graph of one task.
+
+        Equal layers turn out to differ where a list of them is no chain; then all are traced. A network may
+        keep what its first pass computed; then a second round knows it as it runs from then on.
+        """
+        faults: list[Exception] = []
+        for stacks in dict.fromkeys((tuple(self.stacks), ())):
+            self.stacks = stacks
+            faults = []
+            if graph := self._round(task, faults):
+                return graph
+        if any(isinstance(fault.__cause__, _NotPredictedError) for fault in faults):
+            faults = []
+            if graph := self._round(task, faults):
+                return graph
         raise faults[0]
+
+    def _round(self, task: str, faults: list[Exception]) -> Graph | None:
+        """The graph with as many symbols free as can be; None, and what went wrong, if there is none."""
+        reference = self.subject.symbols[task]
+        try:
+            try:
+                check = self.trace(task, reference, DEPTH + 1, limit=_MANY_OPS if "s" in reference else 0)
+            except TooManyOpsError:
+                if graph := self._looped(task, faults):
+                    return graph
+                check = self.trace(task, reference, DEPTH + 1)
+        except Exception as error:
+            faults.append(as_capture_error(error, f"{self.subject.name} ({task})"))
+            return None
+        for attempt in _attempts(self.subject, task):
+            try:
+                graph = self._solved(task, attempt, check)
+            except Exception as error:
+                faults.append(as_capture_error(error, f"{self.subject.name} ({task}) at other sizes"))
+            else:
+                self.note(attempt.note)
+                return graph
+        return None
+
+    def _looped(self, task: str, faults: list[Exception]) -> Graph | None:
+        """The graph with its loops over time folded; None if it has none, or none that can be folded."""
+        reference = self.subject.symbols[task]
+        what = f"{self.subject.name} ({task})"
+        try:
+            graph = folded_loops(lambda sizes: trace(self.subject, task, sizes), reference, what)
+        except Exception as error:
+            faults.append(as_capture_error(error, f"{what} at other sizes"))
+            return None
+        if graph:
+            self.note(f"a loop over time steps is folded; sequence length fixed at {reference['s']}")
+        return graph
 
     def note(self, text: str) -> None:
         """Remember what had to be assumed."""
@@ -83,7 +128,7 @@ class _Capture:
         sizes = {symbol: check.symbols[symbol] for symbol in attempt.free}
         traces: list[Graph] = []
         fault: Exception | None = None
-        for index in range(_MAX_SAMPLES):
+        for index in range(min(_MAX_SAMPLES, *(len(sample) for sample in attempt.free.values()))):
             traces.append(self.trace(task, {symbol: sample[index] for symbol, sample in attempt.free.items()}, DEPTH))
             if len(traces) < 2:
                 continue
@@ -91,23 +136,29 @@ class _Capture:
                 return self._proven(task, align(traces), sizes, check)
             except (UndecidedError, _NotPredictedError) as error:
                 fault = error
-        raise CaptureError(f"the sizes of {self.subject.name} ({task}) follow no rule: {fault}")
+                if error.final:
+                    break
+        raise CaptureError(f"the sizes of {self.subject.name} ({task}) follow no rule: {fault}") from fault
 
     def _proven(self, task: str, graph: Graph, sizes: Mapping[str, int], check: Graph) -> Graph:
         """The graph, folded and with all its layers, if it predicts the trace ``check`` operator by operator."""
         if self.stacks:
             one_more = [stack.left_out(DEPTH + 1, DEPTH) for stack in self.stacks]
-            found = difference(evaluate(fold(graph, one_more), sizes), fold(check))
+            graph_then, there = evaluate(fold(graph, one_more), sizes), fold(check)
         else:
-            found = difference(evaluate(graph, sizes), check)
-        if found:
-            raise _NotPredictedError(found)
+            graph_then, there = evaluate(graph, sizes), check
+        if found := difference(graph_then, there):
+            raise _NotPredictedError(found, final=bool(difference(graph_then, there, shapes=False)))
         whole = fold(graph, [stack.left_out(stack.groups, DEPTH) for stack in self.stacks])
         return replace(whole, symbols=dict(sizes))
 
 
 class _NotPredictedError(Exception):
     """The solution so far does not predict a fresh trace: operator, what it predicts and what is there."""
+
+    def __init__(self, found: str, *, final: bool) -> None:
+        super().__init__(found)
+        self.final = final  # other operators, which no further trace would change
 
 
 def capture(subject: Subject, *, whole: bool = False) -> Model:
@@ -132,8 +183,10 @@ def capture(subject: Subject, *, whole: bool = False) -> Model:
             if task not in _OPTIONAL:
                 raise
             work.note(f"no {task} graph: {error.message}")
-    if any(op.name == "aten._grouped_mm" for graph in graphs.values() for op in graph.ops):
-        work.note("experts get equally many tokens")
+    names = {op.name for graph in graphs.values() for op in graph.ops}
+    for name, assumed in _ASSUMED_OF.items():
+        if name in names:
+            work.note(assumed)
     parameters = [(name, tuple(p.shape), p.requires_grad) for name, p in module.named_parameters()]
     return Model(
         name=subject.name,

@@ -48,6 +48,9 @@ KEPT_ARGUMENTS: Mapping[str, tuple[str, ...]] = {
     "rigwise.recurrent": ("gates",),
     "rigwise.recurrent_dgrad": ("gates",),
     "rigwise.recurrent_wgrad": ("gates",),
+    "rigwise.linear_scan": ("state_size",),
+    "rigwise.linear_scan_backward": ("state_size",),
+    "rigwise.linear_scan_step": ("state_size",),
 }
 
 #: Operands of these keep their logical shape; others are read as stored, an expanded axis once.

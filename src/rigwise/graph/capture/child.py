@@ -19,20 +19,34 @@ from importlib import import_module
 from typing import Any
 
 from rigwise.errors import CaptureError, RigwiseError
+from rigwise.graph.capture.descendants import adopt_orphans, end_descendants
+from rigwise.graph.capture.faults import missing_package
+from rigwise.graph.capture.sources import FilesRead
 from rigwise.graph.graph import Model
 
 #: Kind of a request -> the module beside this one whose ``model(request)`` answers it.
-FRONT_ENDS = {"factory": "factory", "hf": "hf_config"}
+FRONT_ENDS = {
+    "factory": "factory",
+    "hf": "hf_config",
+    "onnx": "onnx_model",
+    "timm": "timm_model",
+    "exported": "exported",
+    "sharded": "sharded_model",
+}
 
 
 def main() -> None:
     """Answer one request."""
-    reply = os.dup(1)
+    reply, process = os.dup(1), os.getpid()
     os.dup2(2, 1)
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=lambda: os.close(reply))  # whoever reads it waits for all who hold it
+    adopt_orphans()
     request = json.load(sys.stdin)
     _limit_memory(request["memory_bytes"])
     faulthandler.enable()
     faulthandler.dump_traceback_later(request["time_s"], exit=True)
+    read = FilesRead() if request["kind"] == "factory" else None
     answer: dict[str, Any]
     try:
         answer = {"model": base64.b64encode(_captured(request)).decode()}
@@ -44,8 +58,14 @@ def main() -> None:
         gib = request["memory_bytes"] / 2**30
         answer = {"error": CaptureError(f"{request['name']} needs over {gib:.0f} GiB to be captured").as_dict()}
     faulthandler.cancel_dump_traceback_later()
+    if os.getpid() != process:
+        os._exit(1)  # a copy that the model's code made with fork
+    end_descendants(process)
+    if read is not None:
+        answer["read"] = read.paths()
     with os.fdopen(reply, "w", encoding="utf-8") as stream:
         json.dump(answer, stream)
+    os._exit(0)  # not waiting for threads that the model's code may have started
 
 
 class _MissingPackageError(Exception):
@@ -61,8 +81,8 @@ def _captured(request: Mapping[str, Any]) -> bytes:
     except (RigwiseError, MemoryError):
         raise
     except ImportError as error:
-        if error.name in ("torch", "transformers"):
-            raise _MissingPackageError(error.name) from None
+        if missing_package(error):
+            raise _MissingPackageError(missing_package(error)) from None
         raise CaptureError(f"{request['name']}: {error}", hint="the installation of PyTorch is incomplete") from error
     except (SystemExit, KeyboardInterrupt) as error:
         raise CaptureError(f"{request['name']}: the model's code stopped Python ({type(error).__name__})") from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import importlib.util
+import inspect
 import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -33,24 +34,42 @@ def fake_tensors() -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         stack.enter_context(_without_initialisation())
         stack.enter_context(_plain_attention_modules())
-        stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
+        stack.enter_context(_copies_of_their_own())
+        stack.enter_context(_FakeTensors(allow_non_fake_inputs=True))
         yield
 
 
-class BuildingModules(TorchFunctionMode):
-    """For the time a module is built: ``torch.linspace`` has values, and so has what is computed from it.
+class _FakeTensors(FakeTensorMode):
+    """The same without the guard that keeps the compiler out of every operator: nothing is compiled here."""
 
-    Many networks spread drop rates over their blocks as ``[x.item() for x in torch.linspace(0, rate, depth)]``.
+    __torch_dispatch__ = inspect.unwrap(FakeTensorMode.__torch_dispatch__)
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False
+
+
+class BuildingModules(TorchFunctionMode):
+    """For the time a module is built: some tensors have values, and so has what is computed from them.
+
+    Many networks spread drop rates over their blocks as ``[x.item() for x in torch.linspace(0, rate, depth)]``,
+    or lay their stages out with tensors that they ask to have on the CPU whatever the default is.
     """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run ``func`` on real tensors where it makes or gets only such."""
         kwargs = kwargs or {}
         tensors = tensors_of([*args, *kwargs.values()])
-        if func is torch.linspace or (tensors and not any(isinstance(t, FakeTensor) for t in tensors)):
+        if _has_values(func, kwargs) or (tensors and not any(isinstance(t, FakeTensor) for t in tensors)):
             with unset_fake_temporarily():
                 return func(*args, **kwargs)
         return func(*args, **kwargs)
+
+
+def _has_values(func: Any, kwargs: Mapping[str, Any]) -> bool:
+    """Whether an author means a tensor to be looked at while the module is built."""
+    on_cpu = func in (torch.arange, torch.tensor) and str(kwargs.get("device")) == "cpu"
+    return func is torch.linspace or on_cpu
 
 
 def _same(tensor: Any, *_: Any, **__: Any) -> Any:
@@ -85,6 +104,28 @@ def _plain_attention_modules() -> Iterator[None]:
         yield
     finally:
         torch.backends.mha.set_fastpath_enabled(before)
+
+
+@contextlib.contextmanager
+def _copies_of_their_own() -> Iterator[None]:
+    """With deep copies of fake tensors that are tensors like others.
+
+    PyTorch's own fail on some modules, and have a storage that their views do not share.
+    """
+    FakeTensor.__deepcopy__ = _copied
+    try:
+        yield
+    finally:
+        del FakeTensor.__deepcopy__  # it has none of its own
+
+
+def _copied(tensor: Any, memo: dict[int, Any]) -> Any:
+    if id(tensor) not in memo:
+        copy = tensor.detach().clone()
+        if isinstance(tensor, torch.nn.Parameter):
+            copy = torch.nn.Parameter(copy, tensor.requires_grad)
+        memo[id(tensor)] = copy.requires_grad_(tensor.requires_grad)
+    return memo[id(tensor)]
 
 
 def _mend_torchvision() -> None:

@@ -2,7 +2,7 @@
 
 A block is found in the list of operators alone: two operators are equal if all but the layer number in
 their module path is. The longest saving is taken first, then what is left on either side. Blocks are
-never nested.
+never nested, except that a layer may hold a loop over time, whose steps were folded before.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ def _signature(op: Op) -> tuple[Any, ...]:
 
     attrs = tuple(sorted((k, str(v)) for k, v in op.attrs.items()))
     tensors = (tuple(map(looks, op.inputs)), tuple(map(looks, op.outputs)))
-    return (op.name, op.phase, plain_path(op.module), attrs, tensors)
+    return (op.name, op.phase, plain_path(op.module), op.repeat, attrs, tensors)
 
 
 def _blocks(ops: Sequence[Op], tokens: list[int], low: int, high: int) -> Iterator[_Block]:
@@ -222,7 +222,7 @@ def _folded(ops: Sequence[Op], block: _Block, new_index: Sequence[int], left_out
     for offset in range(block.period):
         second = ops[block.start + block.period + offset]
         path = _common_path(modules[offset :: block.period])
-        yield replace(_moved(second, new_index), module=path, repeat=repeat)
+        yield replace(_moved(second, new_index), module=path, repeat=repeat * second.repeat)
 
 
 def _renumbered(op: Op, left_out: Sequence[LeftOut]) -> Op:

@@ -19,24 +19,10 @@ from rigwise.graph.capture.assemble import capture
 from rigwise.graph.capture.fake import BuildingModules, fake_tensors
 from rigwise.graph.capture.hf_inputs import with_inputs
 from rigwise.graph.capture.subject import Subject
+from rigwise.graph.families.checks import NEEDED, check_needed, check_sizes, model_type_of
 from rigwise.graph.graph import Model
 
 _ATTENTION = "rigwise"
-
-#: Sizes that every transformer has, by the name transformers gives them inside.
-_NEEDED = ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
-
-#: Sizes that may not be 0, under all their names.
-_POSITIVE_NAMES = """
-    hidden_size d_model n_embd dim vocab_size num_hidden_layers num_layers n_layer n_layers num_attention_heads
-    num_heads n_head n_heads num_key_value_heads intermediate_size d_ff d_kv head_dim image_size patch_size
-    hidden_sizes depths
-"""
-_POSITIVE = frozenset(_POSITIVE_NAMES.split())
-_SIZE_ENDINGS = ("_size", "_sizes", "_dim", "_dims", "_layers", "_heads", "_positions", "_embeddings", "_experts")
-
-#: Above every published model: a vocabulary of 16 million, a thousand layers.
-_MAX_SIZE, _MAX_LAYERS = 2**24, 1024
 
 #: Keys that are about running a model, not about its shape.
 _NOT_SHAPE_NAMES = """
@@ -66,17 +52,15 @@ def subject(config: Mapping[str, Any], *, name: str, where: str) -> Subject:
     """
     import transformers
 
-    model_type = config.get("model_type")
-    if model_type is None:
-        raise InvalidInputError(f"{where}: model_type is missing", hint="is it of a transformers model?")
+    model_type = model_type_of(config, where)
     known = transformers.CONFIG_MAPPING
     if not isinstance(model_type, str) or model_type not in known:
         raise CaptureError(
             f"{where}: model_type is {model_type!r}, which transformers {transformers.__version__} does not know",
             hint=near_matches(str(model_type), known.keys()) or "models that bring their own code are not run",
         )
-    _check_sizes(config, where)
-    _check_needed(config, known[model_type], where)
+    check_sizes(config, where)
+    check_needed(config, needed_sizes(known[model_type]), where)
     model_class = _model_class(config, model_type, where)
     module, settings = _build(config, known[model_type], model_class, where)
     found = with_inputs(module, settings, name=name, where=where)
@@ -86,41 +70,17 @@ def subject(config: Mapping[str, Any], *, name: str, where: str) -> Subject:
     return replace(found, card=replace(found.card, assumed=(*found.card.assumed, note)))
 
 
-def _check_sizes(config: Mapping[str, Any], where: str) -> None:
-    """Refuse sizes that are negative, no whole numbers or beyond reason; nested configurations too."""
-    for key, value in config.items():
-        if isinstance(value, Mapping):
-            _check_sizes(value, f"{where}: {key}")
-        elif key in _POSITIVE or key.endswith(_SIZE_ENDINGS):
-            for size in value if isinstance(value, list) else [value]:
-                _check_size(key, size, where)
-
-
-def _check_size(key: str, size: Any, where: str) -> None:
-    if size is None or isinstance(size, bool) or (key not in _POSITIVE and not isinstance(size, int | float)):
-        return  # not a size after all, such as a list of kinds of layers
-    least = 1 if key in _POSITIVE else -1  # which some keys have for "no limit"
-    most = _MAX_LAYERS if key in ("depths", "n_layer") or key.endswith("layers") else _MAX_SIZE
-    if not isinstance(size, int) or not least <= size <= most:
-        raise InvalidInputError(
-            f"{where}: {key} is {size!r}", hint=f"give a whole number from {max(0, least)} to {most:,}"
-        )
-
-
-def _check_needed(config: Mapping[str, Any], config_class: Any, where: str) -> None:
-    """Refuse a configuration without its main sizes, which transformers would fill with some model's own."""
+def needed_sizes(config_class: Any) -> list[tuple[str, str]]:
+    """The main sizes that a kind of model has, by its own name for each and by the common one."""
     names = getattr(config_class, "attribute_map", {})
     known = inspect.signature(config_class.__init__).parameters
-    for key in _NEEDED:
-        own = names.get(key, key)
-        if own in known and own != "num_stages" and own not in config and key not in config:
-            raise InvalidInputError(f"{where}: {own} is missing", hint="a model cannot be built without it")
+    own = [(names.get(key, key), key) for key in NEEDED]
+    return [(name, key) for name, key in own if name in known and name != "num_stages"]
 
 
 def _model_class(config: Mapping[str, Any], model_type: str, where: str) -> Any:
     """The class named under ``architectures``, or the usual head of the model type."""
     import transformers
-    from transformers.models.auto import modeling_auto as auto
 
     named = config.get("architectures")
     if isinstance(named, list) and named and isinstance(named[0], str):
@@ -131,6 +91,19 @@ def _model_class(config: Mapping[str, Any], model_type: str, where: str) -> Any:
                 hint=near_matches(named[0], dir(transformers)),
             )
         return found
+    usual = usual_class(model_type)
+    if usual is None:
+        raise CaptureError(
+            f"{where}: no model class is known for model_type {model_type!r}", hint="name one under architectures"
+        )
+    return usual
+
+
+def usual_class(model_type: str) -> Any:
+    """The class of a configuration that names none, None if that is unclear."""
+    import transformers
+    from transformers.models.auto import modeling_auto as auto
+
     for table in (
         auto.MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES,
         auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
@@ -143,9 +116,7 @@ def _model_class(config: Mapping[str, Any], model_type: str, where: str) -> Any:
         usual = entry[0] if isinstance(entry, tuple | list) else entry
         if isinstance(usual, str) and hasattr(transformers, usual):
             return getattr(transformers, usual)
-    raise CaptureError(
-        f"{where}: no model class is known for model_type {model_type!r}", hint="name one under architectures"
-    )
+    return None
 
 
 #: Encoders that also have a causal head, which is not their usual one.

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from rigwise.errors import CaptureError, InvalidInputError
+from rigwise.graph.capture.faults import as_capture_error
 from rigwise.graph.capture.loss import own_loss
 from rigwise.graph.capture.subject import REFERENCE_BATCH, REFERENCE_TOKENS, Subject
 from rigwise.graph.graph import Card
@@ -104,17 +105,17 @@ def with_inputs(module: Any, config: Any, *, name: str, where: str) -> Subject:
 def _text(taker: _Taker) -> Subject:
     takes, config = taker.takes, taker.config
     tokens = min(REFERENCE_TOKENS, _positions(config) or REFERENCE_TOKENS)
-    cached = taker.head.endswith(_CAUSAL) and "past_key_values" in takes
+    keyword = next((name for name in ("past_key_values", "cache_params") if name in takes), "")
+    cached = bool(keyword) and taker.head.endswith(_CAUSAL)
+    make_cache = _cache_maker(taker, keyword) if cached else None
 
     def inputs(task: str, sizes: Mapping[str, int]) -> dict[str, Any]:
         ids = torch.zeros(sizes["b"], sizes.get("s", 1), dtype=torch.long)
         arguments = {"input_ids": ids, **taker.labels(task, ids)}
         if "use_cache" in takes:
             arguments["use_cache"] = task in ("prefill", "decode")
-        if task in ("prefill", "decode"):
-            from rigwise.graph.capture.kv_cache import KeyValueCache
-
-            arguments["past_key_values"] = KeyValueCache(config.num_hidden_layers, sizes.get("c", 0))
+        if make_cache and task in ("prefill", "decode"):
+            arguments[keyword] = make_cache(sizes.get("c", 0), sizes["b"])
         if task == "prefill" and "logits_to_keep" in takes:
             arguments["logits_to_keep"] = 1
         return arguments
@@ -125,6 +126,32 @@ def _text(taker: _Taker) -> Subject:
         symbols["decode"] = {"b": REFERENCE_BATCH, "c": tokens - (config.model_type in _LEARNED_POSITIONS)}
     text_only = ("text alone: its images are not run",) if "pixel_values" in takes else ()
     return taker.subject(inputs, symbols, *_limit_note(config), *text_only)
+
+
+def _cache_maker(taker: _Taker, keyword: str) -> Callable[[int, int], Any]:
+    """From the tokens that are in it and the batch to a cache of the kind that the model keeps."""
+    from rigwise.graph.capture.kv_cache import KeyValueCache
+
+    if not hasattr(taker.config, "layer_types"):
+        return lambda past, _batch: KeyValueCache(taker.config.num_hidden_layers, past)
+    from rigwise.graph.capture.state_cache import StateCache, trial_layers
+
+    try:
+        layers = trial_layers(taker.module, taker.config, keyword)
+    except Exception as error:
+        return _refusal(as_capture_error(error, f"{taker.head} with a cache"))
+    if not layers:
+        return lambda past, _batch: KeyValueCache(taker.config.num_hidden_layers, past)
+    return lambda past, batch: StateCache(layers, past, batch)
+
+
+def _refusal(fault: Exception) -> Callable[[int, int], Any]:
+    """A maker of no cache: the tasks that need one are left out, with the reason."""
+
+    def refuse(_past: int, _batch: int) -> Any:
+        raise fault
+
+    return refuse
 
 
 def _text_to_text(taker: _Taker) -> Subject:

@@ -19,7 +19,8 @@ from typing import IO, Any
 
 from rigwise import errors
 from rigwise.errors import CaptureError, InvalidInputError, MissingExtraError
-from rigwise.graph.capture.faults import is_authors
+from rigwise.graph.capture.descendants import end_descendants
+from rigwise.graph.capture.faults import EXTRAS, INSTALL_TIMM, is_authors
 from rigwise.graph.graph import Model
 from rigwise.graph.rwg import from_bytes
 
@@ -38,6 +39,7 @@ _ENVIRONMENT = {
     "TRANSFORMERS_VERBOSITY": "error",
     "CUDA_VISIBLE_DEVICES": "",
     "OMP_NUM_THREADS": "1",
+    "TORCHDYNAMO_DISABLE": "1",
     "PYTHONIOENCODING": "utf-8",
     "PYTHONWARNINGS": "ignore",
 }
@@ -77,27 +79,99 @@ def capture_hf(config: Mapping[str, Any], where: str, *, limits: Limits | None =
     return _in_child(request, limits or Limits())
 
 
+def capture_sharded(
+    config: Mapping[str, Any], where: str, *, layout: Mapping[str, Any], sizes: Mapping[str, int]
+) -> Model:
+    """The collectives that PyTorch issues in a training step of a sharded Hugging Face model, and nothing else.
+
+    Args:
+        config: Content of a ``config.json``.
+        where: Its path.
+        layout: Fields of ``sharded.Layout``: ``{"data": 8, "tensor": 2}``.
+        sizes: Of one replica's micro-batch: ``{"b": 1, "s": 2048}``.
+
+    Raises:
+        MissingExtraError: PyTorch or transformers is not installed.
+        UnsupportedError: This version of PyTorch was not tried.
+        CaptureError: The model brings no plan for tensor parallelism, or cannot be sharded.
+    """
+    _need("torch", "transformers")
+    request = {"kind": "sharded", "config": dict(config), "where": where, "name": Path(where).stem or "model"}
+    return _in_child(request | {"layout": dict(layout), "sizes": dict(sizes)}, Limits())
+
+
 def capture_factory(spec: str, *, limits: Limits | None = None) -> Model:
     """The model that ``package.module:factory`` returns. This runs the user's code.
 
     Raises:
-        MissingExtraError: PyTorch is not installed.
+        MissingExtraError: The code imports PyTorch or JAX, and it is not installed.
         InvalidInputError: There is no such module or function.
         CaptureError: The code failed, crashed, took too long, or returned something else than a model.
     """
+    return capture_factory_with_sources(spec, limits=limits)[0]
+
+
+def capture_factory_with_sources(spec: str, *, limits: Limits | None = None) -> tuple[Model, list[str]]:
+    """The same, and the paths of the author's files that it came from."""
     if not _SPEC.fullmatch(spec):
         raise InvalidInputError(f"{spec!r} is not of the form package.module:factory")
+    answer = _answer({"kind": "factory", "spec": spec, "name": spec.partition(":")[2]}, limits or Limits())
+    return _captured(answer, spec), answer["read"]
+
+
+def capture_onnx(path: str, *, limits: Limits | None = None) -> Model:
+    """The model that an ONNX file holds; data of weights is not read.
+
+    Raises:
+        MissingExtraError: The onnx package is not installed.
+        InvalidInputError: The file is damaged, or a node of it does not fit its operands.
+        UnsupportedError: It holds an operator that neither rigwise nor the file itself knows the result of.
+        CaptureError: A shape depends on data, or its sizes follow no rule.
+    """
+    _need("onnx", extra="onnx")
+    request = {"kind": "onnx", "path": os.path.abspath(path), "where": path, "name": Path(path).stem or "model"}
+    return _in_child(request, limits or Limits())
+
+
+def capture_exported(path: str, *, limits: Limits | None = None) -> Model:
+    """The program that ``torch.export.save`` wrote; its weights are not read, and no code of it runs.
+
+    Raises:
+        MissingExtraError: PyTorch is not installed.
+        InvalidInputError: The file is damaged, or contradicts itself.
+        UnsupportedError: It holds something else, or operators that PyTorch alone does not have.
+        CaptureError: A shape depends on data, or its sizes follow no rule.
+    """
     _need("torch")
-    return _in_child({"kind": "factory", "spec": spec, "name": spec.partition(":")[2]}, limits or Limits())
+    return _in_child({"kind": "exported", "where": path, "name": Path(path).stem or "model"}, limits or Limits())
 
 
-def _need(*packages: str) -> None:
+def capture_timm(name: str, *, limits: Limits | None = None) -> Model:
+    """The network that timm has under a name, without its weights.
+
+    Raises:
+        MissingExtraError: PyTorch is not installed.
+        UnknownNameError: timm has no network of this name.
+        CaptureError: timm is not installed, or the network could not be traced.
+    """
+    _need("torch")
+    if importlib.util.find_spec("timm") is None:
+        raise CaptureError(f"timm:{name} needs timm, which is not installed", hint=INSTALL_TIMM)
+    return _in_child({"kind": "timm", "where": f"timm:{name}", "name": name}, limits or Limits())
+
+
+def _need(*packages: str, extra: str = "torch") -> None:
     for package in packages:
         if importlib.util.find_spec(package) is None:
-            raise MissingExtraError(package, "torch")
+            raise MissingExtraError(package, extra)
 
 
 def _in_child(request: dict[str, Any], limits: Limits) -> Model:
+    return _captured(_answer(request, limits), request.get("spec") or request["where"])
+
+
+def _answer(request: dict[str, Any], limits: Limits) -> dict[str, Any]:
+    """What the child replied, as one object."""
     what = request.get("spec") or request["where"]
     text = json.dumps(request | {"memory_bytes": limits.memory_bytes, "time_s": limits.time_s})
     with tempfile.TemporaryFile() as log:
@@ -117,11 +191,14 @@ def _in_child(request: dict[str, Any], limits: Limits) -> Model:
             _stop(child)
         if not reply:
             raise _died(what, child.returncode, _tail(log), limits)
-        return _model(reply, what)
+        answer: dict[str, Any] = json.loads(reply)
+        return answer
 
 
 def _stop(child: subprocess.Popen[bytes]) -> None:
     """End the child and whatever it started; nothing happens if all have ended."""
+    if child.poll() is None:
+        end_descendants(child.pid)
     with contextlib.suppress(ProcessLookupError, PermissionError):
         if os.name == "posix":
             os.killpg(child.pid, signal.SIGKILL)
@@ -134,10 +211,10 @@ def _stop(child: subprocess.Popen[bytes]) -> None:
                 stream.close()
 
 
-def _model(reply: bytes, what: str) -> Model:
-    answer = json.loads(reply)
+def _captured(answer: Mapping[str, Any], what: str) -> Model:
+    """The model in a reply, or the error that it tells of."""
     if "missing" in answer:
-        raise MissingExtraError(answer["missing"], "torch")
+        raise MissingExtraError(answer["missing"], EXTRAS[answer["missing"]])
     if "model" in answer:
         return from_bytes(base64.b64decode(answer["model"]), what)
     fault = answer["error"]

@@ -26,9 +26,16 @@ Monomial = tuple[Atom, ...]
 
 _MAX_TERMS = 3
 
+#: Traces after which explanations that still agree are one: where image sides are round, ``4*p`` is ``16*(p+3)//4``.
+_ENOUGH = 6
+
 
 class UndecidedError(Exception):
-    """Several polynomials, or none, explain a size: one more trace is needed to tell."""
+    """Several polynomials, or none, explain a size: one more trace is needed to tell, unless this is final."""
+
+    def __init__(self, found: str, *, final: bool = False) -> None:
+        super().__init__(found)
+        self.final = final
 
 
 def align(traces: Sequence[Graph]) -> Graph:
@@ -159,15 +166,15 @@ class _Solver:
     def _explain(self, values: tuple[int, ...]) -> Size:
         for count in range(1, min(_MAX_TERMS, len(values) - 1) + 1):
             found = {str(s): s for s in self._with_terms(values, count)}
-            if len(found) == 1:
-                return next(iter(found.values()))
+            if len(found) == 1 or (found and len(values) >= _ENOUGH):
+                return min(found.values(), key=_floors)
             if found:
                 raise UndecidedError(f"{values} is {' or '.join(sorted(found)[:3])}")
             if count == 1:
-                divided = self._divided_side(values)
-                if divided is not None:
-                    return divided
-        raise UndecidedError(f"no polynomial explains {values}")
+                made = self._divided_side(values) or self._padded_side(values)
+                if made is not None:
+                    return made
+        raise UndecidedError(f"no polynomial explains {values}", final=len(values) > _MAX_TERMS)
 
     def _with_terms(self, values: tuple[int, ...], count: int) -> Iterator[Size]:
         for chosen in combinations(self.monomials, count):
@@ -186,6 +193,18 @@ class _Solver:
                     atom = Atom("p", add, divisor)
                     self.add_atom(atom)
                     return polynomial({(atom,): 1})
+        return None
+
+    def _padded_side(self, values: tuple[int, ...]) -> Size | None:
+        """A side padded for windows at every second place: twice their number, and what the last one adds."""
+        sides = [atoms[0] for atoms in self.monomials.values() if len(atoms) == 1 and atoms[0].symbol == "p"]
+        for side in sides:
+            windows = Atom("p", side.add + side.div, 2 * side.div)
+            counts = self._values(polynomial({(windows,): 1}))
+            rest = {value - 2 * count for value, count in zip(values, counts, strict=True)}
+            if len(rest) == 1:
+                self.add_atom(windows)
+                return polynomial({(windows,): 2, (): rest.pop()})
         return None
 
     def follow_window(self, inputs: tuple[Tensor, ...], row: tuple[Op, ...]) -> None:
@@ -225,6 +244,12 @@ def window(side: Size, axis: int, attrs: Mapping[str, Any], kernel: Sequence[Any
     if stride == 1:
         return polynomial({**{monomial: c for c, monomial in side.terms}, (): add})
     return None
+
+
+def _floors(size: Size) -> tuple[int, int, str]:
+    """How far a size is from a plain polynomial, to tell the simplest of several."""
+    atoms = [] if isinstance(size, int) else [atom for _, monomial in size.terms for atom in monomial]
+    return max((atom.div for atom in atoms), default=1), len(atoms), str(size)
 
 
 def _along(value: Any, axis: int, default: Any) -> Any:

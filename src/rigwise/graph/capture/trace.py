@@ -29,8 +29,11 @@ from rigwise.graph.op import Op, Phase, Role, Tensor
 MAX_OPS = 60_000
 
 
-def trace(subject: Subject, task: str, sizes: Mapping[str, int]) -> Graph:
+def trace(subject: Subject, task: str, sizes: Mapping[str, int], limit: int = 0) -> Graph:
     """The operators of one task at the given sizes, unfolded.
+
+    Raises:
+        TooManyOpsError: There are more than ``limit``, or than ``MAX_OPS`` where that is 0.
 
     Source: docs of ``torch.utils._python_dispatch`` and ``torch.autograd.graph.saved_tensors_hooks``, 2.13.
     """
@@ -39,7 +42,7 @@ def trace(subject: Subject, task: str, sizes: Mapping[str, int]) -> Graph:
     module.train(training)
     module.zero_grad(set_to_none=True)
     arguments = subject.inputs(task, sizes)
-    recorder = Recorder(module, arguments)
+    recorder = Recorder(module, arguments, limit or MAX_OPS)
     keywords = isinstance(arguments, Mapping)
     for value in arguments.values() if keywords else arguments:
         if hasattr(value, "declare_with"):
@@ -61,8 +64,9 @@ def trace(subject: Subject, task: str, sizes: Mapping[str, int]) -> Graph:
 class Recorder(TorchDispatchMode):
     """Listens to every operator and follows data from operator to operator by its storage."""
 
-    def __init__(self, module: Any, arguments: Any) -> None:
+    def __init__(self, module: Any, arguments: Any, limit: int = MAX_OPS) -> None:
         super().__init__()
+        self._limit = limit
         self.phase = Phase.FORWARD
         self._ops: list[Op] = []
         self._saved: set[tuple[int, int]] = set()
@@ -72,10 +76,8 @@ class Recorder(TorchDispatchMode):
         self._writer: dict[int, tuple[int, int]] = {}  # storage -> (operator, output)
         self._path: list[str] = [""]
         self._path_from: list[tuple[int, str]] = [(0, "")]
-        self._same: dict[int, int] = {}  # a deep copy of a fake tensor has one storage, its views another
         for role, tensors in ((Role.PARAMETER, module.parameters()), (Role.BUFFER, module.buffers())):
             for tensor in tensors:
-                self._same[self._storage(tensor)] = self._storage(tensor.detach())
                 self._mark(tensor, role)
         for leaf in tensors_of(arguments):
             self._mark(leaf, Role.INPUT)
@@ -91,9 +93,14 @@ class Recorder(TorchDispatchMode):
         storage = tensor.untyped_storage()
         address = int(storage._cdata)
         self._storages.setdefault(address, storage)
-        return self._same.get(address, address)
+        return address
 
     # What PyTorch calls back.
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Nothing is compiled here, so no operator needs a guard against it."""
+        return False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run the operator and write it down."""
@@ -136,8 +143,8 @@ class Recorder(TorchDispatchMode):
 
     def _append(self, call: Call) -> None:
         index = len(self._ops)
-        if index >= MAX_OPS:
-            raise TooManyOpsError
+        if index >= self._limit:
+            raise TooManyOpsError(f"over {self._limit:,} operators")
         logical = call.name in LOGICAL
         inputs = tuple(self._tensor(t, logical=logical, output=False) for t in call.inputs)
         for position, tensor in enumerate(call.outputs):
@@ -215,7 +222,7 @@ class Recorder(TorchDispatchMode):
 
 
 class TooManyOpsError(Exception):
-    """The trace passed ``MAX_OPS``."""
+    """The trace passed its limit."""
 
 
 _NAMES: dict[Any, str] = {}

@@ -1,6 +1,6 @@
 """Calls that a graph keeps whole, where PyTorch would run something else on a CPU than on an accelerator.
 
-Attention, recurrent layers and the products of experts would be taken apart or refused; dropout would
+Attention, recurrent layers, scans and the products of experts would be taken apart or refused; dropout would
 draw a mask of floating-point numbers in three operators instead of one fused one with a mask of bytes.
 """
 
@@ -13,7 +13,7 @@ import torch
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from rigwise.graph.capture import attention, experts, recurrent
+from rigwise.graph.capture import attention, experts, recurrent, scan
 
 _SDPA, _DROPOUT = functional.scaled_dot_product_attention, functional.dropout
 
@@ -25,10 +25,13 @@ class WholeOperators(TorchFunctionMode):
         # Python functions such as F.multi_head_attention_forward run below the mode, so names are swapped too.
         functional.scaled_dot_product_attention = attention.scaled_dot_product  # type: ignore[assignment]
         functional.dropout = _dropout
+        self._scans = scan.whole_scans()
+        self._scans.__enter__()
         return super().__enter__()
 
     def __exit__(self, *exception: Any) -> None:
         functional.scaled_dot_product_attention, functional.dropout = _SDPA, _DROPOUT
+        self._scans.__exit__(None, None, None)
         super().__exit__(*exception)
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

@@ -1,0 +1,1 @@
+"""Applications: components that hand items to each other, and the places they run on."""

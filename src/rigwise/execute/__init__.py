@@ -1,0 +1,1 @@
+"""Where work runs: the stages of an application in threads and processes, measured."""
