@@ -37,7 +37,6 @@ LLAMA = {
     "model_type": "llama", "vocab_size": 997, "hidden_size": 96, "intermediate_size": 160, "num_hidden_layers": 3,
     "num_attention_heads": 6, "num_key_value_heads": 2, "use_cache": False,
 }  # fmt: skip
-GPT2 = {"model_type": "gpt2", "vocab_size": 997, "n_embd": 64, "n_layer": 3, "n_head": 4, "use_cache": False}
 RESNET = {
     "model_type": "resnet", "architectures": ["ResNetForImageClassification"], "embedding_size": 16,
     "hidden_sizes": [32, 64, 96, 128], "depths": [1, 1, 2, 1],
@@ -50,11 +49,10 @@ def flops(graph, sizes):
 
 def exported(config, path, *, on_meta):
     """The file that PyTorch writes: without weights as it is traced, or with weights and its own rewriting."""
-    from transformers import AutoConfig, BertModel, GPT2LMHeadModel, LlamaForCausalLM, ResNetForImageClassification
+    from transformers import AutoConfig, BertModel, LlamaForCausalLM, ResNetForImageClassification
 
     kinds = {
         "bert": BertModel,
-        "gpt2": GPT2LMHeadModel,
         "llama": LlamaForCausalLM,
         "resnet": ResNetForImageClassification,
     }
@@ -108,15 +106,15 @@ def is_meta(tensor):
     return getattr(getattr(raw, "device", None), "type", "") == "meta"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("config", "on_meta", "sizes"),
     [
         (RESNET, False, {"b": 4, "p": 224}),
         (BERT, False, {"b": 4, "s": 128}),
-        (GPT2, True, {"b": 4, "s": 128}),
         (LLAMA, True, {"b": 4, "s": 128}),
     ],
-    ids=["resnet", "bert", "gpt2-without-weights", "llama-without-weights"],
+    ids=["resnet", "bert", "llama-without-weights"],
 )
 def test_a_file_costs_what_the_module_costs(config, on_meta, sizes, tmp_path):
     """FLOPs equal; parameters within 2 %, or 3 % where the exporter folds norms into convolutions of a tiny net."""

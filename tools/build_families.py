@@ -123,6 +123,9 @@ def build(model_type: str) -> dict[str, Any]:
             versions = dict(models[-1].captured_with)
         if len(names) > 1:
             sys.exit(f"{model_type}: {change} is several variants: {names}")
+        constant = {k for k, v in samples[0].items() if v and k not in marks and len({s[k] for s in samples}) == 1}
+        if constant:
+            sys.exit(f"{model_type}: {change} never varies {constant}, so no formula could follow them")
         (name,) = names
         if name in family.variants:
             sys.exit(f"{model_type}: {name} is captured twice")

@@ -125,8 +125,8 @@ def _encoders(kind: str) -> list[dict]:
     )
 
 
-def _head(name: str, labels: int = 0) -> dict:
-    return {"architectures": [name], **({"num_labels": labels} if labels else {})}
+def _head(name: str) -> dict:
+    return {"architectures": [name]}
 
 
 def _towers() -> list[dict]:
@@ -224,7 +224,7 @@ SPECS: Mapping[str, Spec] = {
             {**config, "partial_rotary_factor": part}
             for config, part in zip(_joined("phi"), (0.25, 0.5, 0.4, 0.5, 0.4, 0.3), strict=True)
         ],
-        variants=[{}, {"resid_pdrop": 0.1}],
+        variants=[{}, {"resid_pdrop": _ALWAYS}],
     ),
     "phi3": Spec(
         sizes=_joined("phi3"),
@@ -268,7 +268,11 @@ SPECS: Mapping[str, Spec] = {
     "deepseek_v3": Spec(sizes=_latent("deepseek_v3"), variants=[{}]),
     "bert": Spec(
         sizes=_encoders("bert"),
-        variants=[{}, _head("BertModel"), _head("BertForSequenceClassification", 5)],
+        variants=[
+            {},
+            _head("BertModel"),
+            _head("BertForSequenceClassification") | {"num_labels": (10, 17, 33, 24, 51, 39)},
+        ],
     ),
     "roberta": Spec(
         sizes=_encoders("roberta"),

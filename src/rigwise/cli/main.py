@@ -66,8 +66,8 @@ class CommandTable(click.Group):
 def root() -> None:
     """Choose, set up and use compute for deep learning, from your own model.
 
-    MODEL is a zoo name, a config.json or its folder, a captured .rwg, or
-    package.module:factory. DEVICE is a catalogue id or a common name.
+    MODEL is a zoo name, a config.json or its folder, an .onnx, .pt2 or .rwg file,
+    timm:NAME, or package.module:factory. DEVICE is a catalogue id or a common name.
     """
 
 

@@ -43,6 +43,8 @@ def resolve(case: Case, model: Model) -> Resolved:
     graph = model.graph(case.task)
     symbols = graph.symbols
     assumed: list[str] = list(model.card.assumed)
+    if case.task == "train" and "train" in model.captured_with:
+        assumed.append("the backward pass is derived from inference, which has no dropout")
     filled: dict[str, Any] = {}
     for name, symbol, usual in (
         ("seq", "s", symbols.get("s") if not model.card.causal else DEFAULT_SEQUENCE),
@@ -57,6 +59,11 @@ def resolve(case: Case, model: Model) -> Resolved:
             fixed = _image_size(graph) if symbol == "p" else None
             if given != fixed:
                 raise UnsupportedError(_no_such_axis(model.name, case.task, name, fixed), hint=_axes(symbols))
+    if case.batch != 1 and "b" not in symbols:
+        raise UnsupportedError(
+            f"{model.name} has one batch only, so batch {case.batch} cannot be answered",
+            hint=f"leave batch away: a step is what the {case.task} graph holds",
+        )
     if case.dtype is None:
         large = model.parameter_count > LARGE_MODEL_PARAMETERS and model.card.causal
         filled["dtype"] = "bf16" if large else "fp32"

@@ -35,6 +35,7 @@ from rigwise.graph.capture.subject import REFERENCE_BATCH, ROUND_SIDES, SAMPLES
 from rigwise.graph.capture.symbolic import UndecidedError, align, difference, evaluate
 from rigwise.graph.count import BYTES_OF_DTYPE
 from rigwise.graph.graph import Card, Graph, Model
+from rigwise.graph.passes.backward import with_training
 
 #: How the operators of each domain are run.
 RULES: Mapping[str, Mapping[str, Rule]] = {
@@ -78,7 +79,7 @@ _WEIGHT = frozenset(_WEIGHT_TEXT.split())
 def model(request: Mapping[str, Any]) -> Model:
     """The model of a request: ``path``, ``where`` and ``name``."""
     net = read_net(Path(request["path"]), request["where"])
-    return _Capture(net, plan_of(net, request["where"]), request["where"], request["name"]).model()
+    return with_training(_Capture(net, plan_of(net, request["where"]), request["where"], request["name"]).model())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

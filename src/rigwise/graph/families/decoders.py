@@ -161,7 +161,7 @@ def falcon(c: Config) -> None:
     if c.given.get("new_decoder_architecture") or c.given.get("multi_query") is False:
         if c.size("num_kv_heads", heads) == heads:
             c.mark("num_kv_heads", "all")
-        c.equal_parts("num_attention_heads", "num_kv_heads")
+        c.constant("heads_of_a_group", c.equal_parts("num_attention_heads", "num_kv_heads"))
     c.skip("num_kv_heads")
     rotary(c, depth)
     text(c)

@@ -95,8 +95,10 @@ def t5(c: Config) -> None:
     c.size("num_heads")
     c.size("vocab_size")
     layers = c.layers("num_layers")
-    if c.put("num_decoder_layers", c.whole("num_decoder_layers", layers)) < 3:
-        c.mark("num_decoder_layers", c.numbers["num_decoder_layers"])
+    c.put("num_decoder_layers", c.whole("num_decoder_layers", layers))
+    for key in ("num_layers", "num_decoder_layers"):
+        if c.numbers[key] < 4:  # the first layer has the table of relative positions, so 3 others are equal
+            c.mark(key, c.numbers[key])
     c.size("relative_attention_num_buckets")
     c.dropout("dropout_rate")
     c.skip("relative_attention_max_distance", "n_positions")
@@ -123,8 +125,7 @@ def whisper(c: Config) -> None:
     c.size("vocab_size")
     c.size("num_mel_bins")
     c.put("frames", 2 * c.size("max_source_positions"))
-    c.constant("tokens", min(128, c.size("max_target_positions")))
-    if c.numbers["max_target_positions"] < _FREE_POSITIONS:
+    if c.size("max_target_positions") < _FREE_POSITIONS:
         c.mark("max_target_positions", c.numbers["max_target_positions"])
     c.activation("activation_function")
     c.dropout("dropout")

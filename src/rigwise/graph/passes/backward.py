@@ -18,7 +18,7 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from rigwise.graph.graph import Graph
+from rigwise.graph.graph import Graph, Model
 from rigwise.graph.kinds import kind_of
 from rigwise.graph.op import Attr, Kind, Op, Phase, Role, Tensor
 from rigwise.graph.passes.derivatives import ARRIVING, PREVIOUS, Derivative, derivative, same_size
@@ -35,6 +35,18 @@ _ONLY_SHAPE_NAMES = "new_zeros new_ones new_full zeros_like ones_like full_like 
 
 #: Operators that read of their input no more than its shape, or give nothing that has a gradient.
 _ONLY_SHAPES = frozenset(f"aten.{name}" for name in _ONLY_SHAPE_NAMES.split())
+
+
+def with_training(model: Model) -> Model:
+    """The model with a training graph derived from ``infer``, where it has weights to train and no such graph.
+
+    ``captured_with`` remembers it under ``train``, and an answer about training then says so.
+    """
+    inference = model.graphs.get("infer")
+    if "train" in model.graphs or inference is None or not _trained(inference.ops):
+        return model
+    graphs = {"train": with_backward(inference), **model.graphs}
+    return replace(model, graphs=graphs, captured_with={**model.captured_with, "train": "derived from infer"})
 
 
 def with_backward(graph: Graph) -> Graph:
@@ -57,7 +69,10 @@ def with_backward(graph: Graph) -> Graph:
 
 
 def _in_training(op: Op) -> Op:
-    """Batch normalisation with the statistics of the batch; a recurrent layer that keeps its gates."""
+    """Batch normalisation with the statistics of the batch, pooling that keeps places, recurrence that keeps gates."""
+    if op.name in ("aten.max_pool1d", "aten.max_pool2d", "aten.max_pool3d"):
+        name = op.name.replace("1d", "2d") + "_with_indices"
+        return replace(op, name=name, outputs=(op.outputs[0], replace(op.outputs[0], dtype="int64")))
     if op.name == "aten.native_batch_norm" and len(op.outputs) > 2:
         channels = op.inputs[0].shape[1:2]
         return replace(op, outputs=(op.outputs[0], *(replace(t, shape=channels) for t in op.outputs[1:3])))

@@ -88,9 +88,11 @@ class Derivative:
     ) -> None:
         """Add an operator; outputs have the shapes of the inputs they are gradients of, or ``shape``."""
         outputs = tuple(self._output(position, shape) for position in of)
+        known = kind_of(name)
+        streams = self.op.kind not in (Kind.GEMM, Kind.CONV, Kind.ATTENTION)
         op = Op(
             name=name,
-            kind=kind_of(name),
+            kind=self.op.kind if known is Kind.UNKNOWN and streams else known,
             phase=Phase.BACKWARD,
             inputs=tuple(inputs),
             outputs=outputs,
@@ -336,6 +338,11 @@ def _copied(d: Derivative) -> None:
             _as_broadcast(d, position)
 
 
+def _sliced(d: Derivative) -> None:
+    """A fresh zero gradient, into which the slice is written."""
+    d.run(d.op.name.replace("_copy", "_backward"), [d.arriving], [0])
+
+
 def _padded(d: Derivative) -> None:
     d.run(d.op.name, [d.arriving], [0])
 
@@ -346,8 +353,6 @@ def _as_forward(d: Derivative) -> None:
     d.run(
         f"{d.op.name}_backward", [d.arriving, *(d.kept(i) for i in range(len(d.op.inputs)))], wanted, attrs=d.op.attrs
     )
-    step = d.steps[-1]
-    d.steps[-1] = replace(step, op=replace(step.op, kind=d.op.kind if d.op.kind is not Kind.GEMM else Kind.UNKNOWN))
 
 
 def _names(rule: Callable[[Derivative], None], names: str) -> Iterator[tuple[str, Callable[[Derivative], None]]]:
@@ -373,7 +378,9 @@ _BY_NAME: Mapping[str, Callable[[Derivative], None]] = dict([
     *_names(_mean, "mean"),
     *_names(_extreme, "amax amin max min"),
     *_names(_pieces, "cat stack"),
-    *_names(_copied, "clone copy _to_copy contiguous repeat expand_copy roll flip"),
+    *_names(_copied, "clone copy _to_copy contiguous repeat expand_copy permute_copy roll flip tril triu"),
+    *_names(_sliced, "slice_copy select_copy"),
+    *_names(_chain("aten.where"), "clamp clamp_min clamp_max abs"),
     *_names(_padded, "constant_pad_nd"),
 ])  # fmt: skip
 
