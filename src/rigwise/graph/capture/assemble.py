@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -13,13 +13,11 @@ from rigwise.errors import CaptureError
 from rigwise.graph.capture.faults import as_capture_error
 from rigwise.graph.capture.fold import fold, fold_parameters
 from rigwise.graph.capture.loops import fold_steps, folded_loops
+from rigwise.graph.capture.solve import Attempt, NotPredictedError, attempts, predicts, solved
 from rigwise.graph.capture.stacks import DEPTH, Stack, cut_short, find_stacks
-from rigwise.graph.capture.subject import ROUND_SIDES, SAMPLES, Subject
-from rigwise.graph.capture.symbolic import UndecidedError, align, difference, evaluate
+from rigwise.graph.capture.subject import Subject
 from rigwise.graph.capture.trace import TooManyOpsError, trace
 from rigwise.graph.graph import Graph, Model
-
-_MAX_SAMPLES = 6
 
 #: More operators than this, with stacks cut short, may be an unrolled loop.
 _MANY_OPS = 4_000
@@ -36,16 +34,6 @@ _ASSUMED_OF = {
     "aten._grouped_mm": "experts get equally many tokens",
     "rigwise.linear_scan": "a recurrence runs as one fused kernel, for which mamba-ssm, fla or the like is installed",
 }
-
-_WORDS = {"s": "sequence length", "c": "context", "p": "image side"}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Attempt:
-    """Which symbols to leave free, and what it means for the model if that is what works."""
-
-    free: Mapping[str, tuple[int, ...]]
-    note: str = ""
 
 
 @dataclass(slots=True)
@@ -74,7 +62,7 @@ class _Capture:
             faults = []
             if graph := self._round(task, faults):
                 return graph
-        if any(isinstance(fault.__cause__, _NotPredictedError) for fault in faults):
+        if any(isinstance(fault.__cause__, NotPredictedError) for fault in faults):
             faults = []
             if graph := self._round(task, faults):
                 return graph
@@ -93,7 +81,7 @@ class _Capture:
         except Exception as error:
             faults.append(as_capture_error(error, f"{self.subject.name} ({task})"))
             return None
-        for attempt in _attempts(self.subject, task):
+        for attempt in attempts(reference, self.subject.samples):
             try:
                 graph = self._solved(task, attempt, check)
             except Exception as error:
@@ -121,44 +109,27 @@ class _Capture:
         if text and text not in self.notes:
             self.notes.append(text)
 
-    def _solved(self, task: str, attempt: _Attempt, check: Graph) -> Graph:
+    def _solved(self, task: str, attempt: Attempt, check: Graph) -> Graph:
         """The graph with these symbols free, proven on the trace ``check``."""
         if not attempt.free:
-            return self._proven(task, self.trace(task, {}, DEPTH), {}, check)
+            return self._proven(self.trace(task, {}, DEPTH), {}, check)
         sizes = {symbol: check.symbols[symbol] for symbol in attempt.free}
-        traces: list[Graph] = []
-        fault: Exception | None = None
-        for index in range(min(_MAX_SAMPLES, *(len(sample) for sample in attempt.free.values()))):
-            traces.append(self.trace(task, {symbol: sample[index] for symbol, sample in attempt.free.items()}, DEPTH))
-            if len(traces) < 2:
-                continue
-            try:
-                return self._proven(task, align(traces), sizes, check)
-            except (UndecidedError, _NotPredictedError) as error:
-                fault = error
-                if error.final:
-                    break
-        raise CaptureError(f"the sizes of {self.subject.name} ({task}) follow no rule: {fault}") from fault
+        return solved(
+            lambda tried: self.trace(task, tried, DEPTH),
+            attempt.free,
+            lambda graph: self._proven(graph, sizes, check),
+            f"{self.subject.name} ({task})",
+        )
 
-    def _proven(self, task: str, graph: Graph, sizes: Mapping[str, int], check: Graph) -> Graph:
+    def _proven(self, graph: Graph, sizes: Mapping[str, int], check: Graph) -> Graph:
         """The graph, folded and with all its layers, if it predicts the trace ``check`` operator by operator."""
         if self.stacks:
             one_more = [stack.left_out(DEPTH + 1, DEPTH) for stack in self.stacks]
-            graph_then, there = evaluate(fold(graph, one_more), sizes), fold(check)
+            predicts(fold(graph, one_more), replace(fold(check), symbols=dict(sizes)))
         else:
-            graph_then, there = evaluate(graph, sizes), check
-        if found := difference(graph_then, there):
-            raise _NotPredictedError(found, final=bool(difference(graph_then, there, shapes=False)))
+            predicts(graph, replace(check, symbols=dict(sizes)))
         whole = fold(graph, [stack.left_out(stack.groups, DEPTH) for stack in self.stacks])
         return replace(whole, symbols=dict(sizes))
-
-
-class _NotPredictedError(Exception):
-    """The solution so far does not predict a fresh trace: operator, what it predicts and what is there."""
-
-    def __init__(self, found: str, *, final: bool) -> None:
-        super().__init__(found)
-        self.final = final  # other operators, which no further trace would change
 
 
 def capture(subject: Subject, *, whole: bool = False) -> Model:
@@ -196,19 +167,6 @@ def capture(subject: Subject, *, whole: bool = False) -> Model:
         buffer_bytes=float(sum(b.numel() * b.element_size() for b in module.buffers())),
         captured_with=_versions(module),
     )
-
-
-def _attempts(subject: Subject, task: str) -> Iterator[_Attempt]:
-    """All symbols free first; then images of round sides; then all but the batch fixed."""
-    reference = subject.symbols[task]
-    free = {symbol: subject.samples.get(symbol, SAMPLES[symbol]) for symbol in reference}
-    yield _Attempt(free=free)
-    if "p" in free and "p" not in subject.samples:
-        yield _Attempt(free={**free, "p": ROUND_SIDES}, note="image sides are multiples of 64")
-    others = [symbol for symbol in free if symbol != "b"]
-    fixed = ", ".join(f"{_WORDS[symbol]} fixed at {reference[symbol]}" for symbol in others)
-    if others and "b" in free:
-        yield _Attempt(free={"b": free["b"]}, note=fixed)
 
 
 def _versions(module: Any) -> dict[str, str]:

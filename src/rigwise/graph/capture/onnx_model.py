@@ -31,8 +31,8 @@ from rigwise.graph.capture.onnx_file import Const, Net, read_net
 from rigwise.graph.capture.onnx_inputs import Plan, plan_of
 from rigwise.graph.capture.onnx_trace import Rule, Tracer
 from rigwise.graph.capture.onnx_value import Value
+from rigwise.graph.capture.solve import WORDS, predicts, solved
 from rigwise.graph.capture.subject import REFERENCE_BATCH, ROUND_SIDES, SAMPLES
-from rigwise.graph.capture.symbolic import UndecidedError, align, difference, evaluate
 from rigwise.graph.count import BYTES_OF_DTYPE
 from rigwise.graph.graph import Card, Graph, Model
 from rigwise.graph.passes.backward import with_training
@@ -57,8 +57,6 @@ _REFERENCES = ({"s": 1024, "p": 224}, {"s": 512, "p": 256}, {"s": 128, "p": 512}
 
 #: For models with few positions.
 _SHORT = (17, 31, 29, 19, 37, 23)
-
-_WORDS = {"b": "batch", "s": "sequence length", "c": "context", "p": "image side"}
 
 #: Operands that are settings or statistics, not weights.
 _NO_WEIGHT_TEXT = """
@@ -153,29 +151,20 @@ class _Capture:
         check, attempt, base = self._checked(task, attempt)
         if not attempt.free:
             return fold(check)
-        traces: list[Graph] = []
-        fault = ""
-        for index in range(len(SAMPLES["b"])):
-            sizes = {symbol: sample[index] for symbol, sample in attempt.free.items()}
-            traces.append(self.walk(task, attempt, sizes, base)[0])
-            if len(traces) < 2:
-                continue
-            try:
-                graph = align(traces)
-            except UndecidedError as error:
-                fault = str(error)
-                continue
-            fault = difference(evaluate(graph, check.symbols), check)
-            if not fault:
-                return replace(fold(graph), symbols=dict(check.symbols))
-        raise CaptureError(f"the sizes of {self.name} ({task}) follow no rule: {fault}")
+
+        def prove(graph: Graph) -> Graph:
+            predicts(graph, check)
+            return replace(fold(graph), symbols=dict(check.symbols))
+
+        what = f"{self.name} ({task})"
+        return solved(lambda sizes: self.walk(task, attempt, sizes, base)[0], attempt.free, prove, what)
 
     def _checked(self, task: str, attempt: _Attempt) -> tuple[Graph, _Attempt, Any]:
         """A walk at usual sizes, the attempt with sizes for what it fixes, and the shapes of the file's own batch."""
         faults: list[RigwiseError] = []
         for reference in _REFERENCES:
             usual = {**reference, "b": REFERENCE_BATCH, "c": reference["s"]}
-            fixed = {**{symbol: usual[symbol] for symbol in _WORDS}, **attempt.fixed}
+            fixed = {**{symbol: usual[symbol] for symbol in WORDS}, **attempt.fixed}
             now = replace(attempt, fixed=fixed)
             sizes = {symbol: usual[symbol] for symbol in attempt.free}
             base = None
@@ -253,11 +242,11 @@ def _attempts(plan: Plan, task: str) -> Iterator[_Attempt]:
         symbols, fixed = chosen.tasks[task]
         free = {symbol: SAMPLES[symbol] for symbol in symbols if symbol == "b"}
         if len(free) < len(symbols):
-            named = ", ".join(_WORDS[symbol] for symbol in symbols if symbol != "b")
+            named = ", ".join(WORDS[symbol] for symbol in symbols if symbol != "b")
             yield _Attempt(free=free, fixed=fixed, plan=chosen, note=f"fixed: {named}")
     symbols, fixed = plan.tasks[task]
     if symbols:
-        yield _Attempt(free={}, fixed=fixed, plan=plan, note=f"fixed: {', '.join(_WORDS[s] for s in symbols)}")
+        yield _Attempt(free={}, fixed=fixed, plan=plan, note=f"fixed: {', '.join(WORDS[s] for s in symbols)}")
 
 
 def _both(first: str, second: str) -> str:
