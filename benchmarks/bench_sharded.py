@@ -14,10 +14,10 @@ import numpy as np
 
 from rigwise.estimate.collective import Network
 from rigwise.estimate.sharding import data_parallel_s, shard, tensor_parallel_s
-from rigwise.graph.capture import hf_config
-from rigwise.graph.capture.fake import fake_tensors
-from rigwise.graph.capture.sharded import Layout, collectives
-from rigwise.graph.capture.sharded_tensors import plan_of
+from rigwise.graph.capture.from_torch import hf_config
+from rigwise.graph.capture.from_torch.fake import fake_tensors
+from rigwise.graph.capture.from_torch.sharded import Layout, collectives
+from rigwise.graph.capture.from_torch.sharded_tensors import plan_of
 from rigwise.graph.load import load_model
 from rigwise.workload.case import Case, Parallel
 from rigwise.workload.lower import Lowering, lower_model

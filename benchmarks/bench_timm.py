@@ -24,9 +24,9 @@ from statistics import median
 from typing import Any
 
 from rigwise.errors import RigwiseError
-from rigwise.graph.capture.assemble import capture
-from rigwise.graph.capture.fake import fake_tensors
-from rigwise.graph.capture.timm_model import import_timm, subject
+from rigwise.graph.capture.from_torch.assemble import capture
+from rigwise.graph.capture.from_torch.fake import fake_tensors
+from rigwise.graph.capture.from_torch.timm_model import import_timm, subject
 from rigwise.graph.count import work
 from rigwise.graph.graph import Model
 

@@ -10,10 +10,10 @@ import pytest
 pytest.importorskip("torch")
 
 from rigwise.errors import CaptureError, InvalidInputError, RigwiseError, UnsupportedError
-from rigwise.graph.capture import exported, torch_file
-from rigwise.graph.capture.assemble import capture
-from rigwise.graph.capture.fake import fake_tensors
-from rigwise.graph.capture.loss import own_loss
+from rigwise.graph.capture.from_torch import exported, torch_file
+from rigwise.graph.capture.from_torch.assemble import capture
+from rigwise.graph.capture.from_torch.fake import fake_tensors
+from rigwise.graph.capture.from_torch.loss import own_loss
 from rigwise.graph.capture.subject import Subject
 from rigwise.graph.capture.symbolic import difference
 from rigwise.graph.count import work

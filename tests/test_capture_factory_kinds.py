@@ -15,7 +15,7 @@ pytest.importorskip("torch")
 
 from rigwise.errors import CaptureError, InvalidInputError, MissingExtraError
 from rigwise.graph.capture import factory as front
-from rigwise.graph.capture.fake import fake_tensors
+from rigwise.graph.capture.from_torch.fake import fake_tensors
 from rigwise.graph.capture.run import capture_factory
 from rigwise.graph.count import work
 from rigwise.graph.op import Kind, Phase

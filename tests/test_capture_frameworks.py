@@ -12,7 +12,7 @@ pytest.importorskip("flax")
 from flax import linen
 
 from rigwise.graph.capture.factory import model_of
-from rigwise.graph.capture.fake import fake_tensors
+from rigwise.graph.capture.from_torch.fake import fake_tensors
 from rigwise.graph.count import work
 from rigwise.graph.op import Phase
 

@@ -13,9 +13,9 @@ import numpy as np
 from flax import linen, nnx
 
 from rigwise.errors import CaptureError
-from rigwise.graph.capture import jax_factory
 from rigwise.graph.capture.factory import Factory, _accepted, _call_on_shapes
-from rigwise.graph.capture.jax_names import numbered
+from rigwise.graph.capture.from_jax import factory as jax_factory
+from rigwise.graph.capture.from_jax.names import numbered
 from rigwise.graph.count import work
 from rigwise.graph.op import Kind, Phase, Role
 

@@ -13,14 +13,14 @@ pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 from rigwise.errors import CaptureError, InvalidInputError
-from rigwise.graph.capture import hf_config
-from rigwise.graph.capture.assemble import capture
-from rigwise.graph.capture.fake import BuildingModules, fake_tensors
 from rigwise.graph.capture.fold import fold
-from rigwise.graph.capture.loss import own_loss
+from rigwise.graph.capture.from_torch import hf_config
+from rigwise.graph.capture.from_torch.assemble import capture
+from rigwise.graph.capture.from_torch.fake import BuildingModules, fake_tensors
+from rigwise.graph.capture.from_torch.loss import own_loss
+from rigwise.graph.capture.from_torch.trace import trace
 from rigwise.graph.capture.subject import Subject
 from rigwise.graph.capture.symbolic import difference, evaluate
-from rigwise.graph.capture.trace import trace
 from rigwise.graph.count import work
 from rigwise.graph.graph import Card
 from rigwise.graph.op import Kind, Phase, Role
@@ -318,7 +318,7 @@ def test_the_usual_head_is_taken_where_none_is_named():
 
 
 def test_a_loop_over_tokens_is_refused_before_it_fills_the_memory(monkeypatch):
-    monkeypatch.setattr("rigwise.graph.capture.trace.MAX_OPS", 200)
+    monkeypatch.setattr("rigwise.graph.capture.from_torch.trace.MAX_OPS", 200)
 
     class Loop(torch.nn.Linear):
         def forward(self, x):

@@ -11,10 +11,10 @@ pytest.importorskip("onnx")
 
 import numpy as np
 
-from rigwise.graph.capture.onnx_file import as_known, read_net
-from rigwise.graph.capture.onnx_model import RULES, model
-from rigwise.graph.capture.onnx_trace import Tracer
-from rigwise.graph.capture.onnx_value import Value, small
+from rigwise.graph.capture.from_onnx.file import as_known, read_net
+from rigwise.graph.capture.from_onnx.model import RULES, model
+from rigwise.graph.capture.from_onnx.trace import Tracer
+from rigwise.graph.capture.from_onnx.value import Value, small
 from rigwise.graph.count import work
 from rigwise.graph.op import Kind, Role
 
@@ -409,7 +409,7 @@ def test_weights_in_another_file_are_not_opened(tmp_path):
 
 def test_large_weights_never_reach_the_parser(tmp_path):
     """A product by 25 million numbers: the file is walked, its graph is a few hundred bytes."""
-    from rigwise.graph.capture.onnx_wire import graph_bytes
+    from rigwise.graph.capture.from_onnx.wire import graph_bytes
 
     proto = whole([node("MatMul", "x w", "y")], [port("x", ["N", 5000])], constants={"w": weights(5000, 5000)})
     path = tmp_path / "net.onnx"

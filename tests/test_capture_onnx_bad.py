@@ -14,8 +14,10 @@ pytest.importorskip("onnx")
 import numpy as np
 
 from rigwise.errors import CaptureError, InvalidInputError, RigwiseError, UnsupportedError
-from rigwise.graph.capture import onnx_file, onnx_trace, onnx_wire
-from rigwise.graph.capture.onnx_model import model
+from rigwise.graph.capture.from_onnx import file as onnx_file
+from rigwise.graph.capture.from_onnx import trace as onnx_trace
+from rigwise.graph.capture.from_onnx import wire as onnx_wire
+from rigwise.graph.capture.from_onnx.model import model
 from rigwise.graph.load import load_model
 
 onnx = pytest.importorskip("onnx")

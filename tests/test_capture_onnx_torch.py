@@ -16,13 +16,13 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rigwise.graph.capture import hf_config
-from rigwise.graph.capture.assemble import capture
-from rigwise.graph.capture.fake import fake_tensors
-from rigwise.graph.capture.onnx_file import read_net
-from rigwise.graph.capture.onnx_model import RULES, model
-from rigwise.graph.capture.onnx_trace import Tracer
-from rigwise.graph.capture.onnx_value import Value
+from rigwise.graph.capture.from_onnx.file import read_net
+from rigwise.graph.capture.from_onnx.model import RULES, model
+from rigwise.graph.capture.from_onnx.trace import Tracer
+from rigwise.graph.capture.from_onnx.value import Value
+from rigwise.graph.capture.from_torch import hf_config
+from rigwise.graph.capture.from_torch.assemble import capture
+from rigwise.graph.capture.from_torch.fake import fake_tensors
 from rigwise.graph.count import work
 
 onnx = pytest.importorskip("onnx")
@@ -127,6 +127,10 @@ def test_a_file_costs_what_the_module_costs(config, on_meta, sizes, tmp_path):
     assert set(net.graph("infer").symbols) == set(sizes)
     assert any(op.repeat > 1 for op in net.graph("infer").ops) or config is RESNET
     assert not [op.name for op in net.graph("infer").ops if op.kind == "unknown"]
+    trained, real = net.graph("train"), whole.graph("train")  # attention is written out, so not computed again
+    assert flops(trained, sizes) == pytest.approx(flops(real, sizes), rel=0.06)
+    assert not [op.name for op in trained.ops if op.kind == "unknown"]
+    assert net.captured_with["train"] == "derived from infer"
 
 
 # Random graphs, run for real.

@@ -11,16 +11,16 @@ pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 from rigwise.errors import CaptureError
-from rigwise.graph.capture import hf_config, loops
-from rigwise.graph.capture.assemble import capture
-from rigwise.graph.capture.fake import fake_tensors
 from rigwise.graph.capture.fold import fold
-from rigwise.graph.capture.loops import fold_steps, folded_loops
-from rigwise.graph.capture.loss import own_loss
-from rigwise.graph.capture.scan import whole_scans
+from rigwise.graph.capture.from_torch import hf_config, loops
+from rigwise.graph.capture.from_torch.assemble import capture
+from rigwise.graph.capture.from_torch.fake import fake_tensors
+from rigwise.graph.capture.from_torch.loops import fold_steps, folded_loops
+from rigwise.graph.capture.from_torch.loss import own_loss
+from rigwise.graph.capture.from_torch.scan import whole_scans
+from rigwise.graph.capture.from_torch.trace import trace
 from rigwise.graph.capture.subject import Subject
 from rigwise.graph.capture.symbolic import difference, evaluate
-from rigwise.graph.capture.trace import trace
 from rigwise.graph.count import work
 from rigwise.graph.dim import Dim
 from rigwise.graph.graph import Card, Graph
@@ -209,7 +209,7 @@ def test_the_functions_of_transformers_are_themselves_again_afterwards():
 
 
 def test_a_cache_that_cannot_be_tried_leaves_out_the_tasks_that_need_it(monkeypatch):
-    from rigwise.graph.capture import state_cache
+    from rigwise.graph.capture.from_torch import state_cache
 
     def fail(*_):
         raise ValueError("no such state")
@@ -253,7 +253,7 @@ class Recurrent(torch.nn.Module):
 @pytest.fixture
 def short_loops_count(monkeypatch):
     """Loops are looked for in small traces too, so that tests need no long ones."""
-    monkeypatch.setattr("rigwise.graph.capture.assemble._MANY_OPS", 200)
+    monkeypatch.setattr("rigwise.graph.capture.from_torch.assemble._MANY_OPS", 200)
 
 
 @pytest.mark.usefixtures("short_loops_count")
@@ -324,7 +324,7 @@ class Endless(torch.nn.Linear):
 
 
 def test_an_unfoldable_loop_names_its_line_and_what_to_do(monkeypatch):
-    monkeypatch.setattr("rigwise.graph.capture.trace.MAX_OPS", 300)
+    monkeypatch.setattr("rigwise.graph.capture.from_torch.trace.MAX_OPS", 300)
     with (
         fake_tensors(),
         pytest.raises(CaptureError, match=r"failed at test_capture_scan.py:\d+: .*over 300 operators; .* takes seq"),

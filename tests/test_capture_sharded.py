@@ -17,14 +17,14 @@ pytest.importorskip("transformers")
 from rigwise.errors import CaptureError, InvalidInputError, UnsupportedError
 from rigwise.estimate.collective import Network
 from rigwise.estimate.sharding import data_parallel_s, shard, tensor_parallel_s
-from rigwise.graph.capture import hf_config, sharded
-from rigwise.graph.capture.assemble import capture
-from rigwise.graph.capture.fake import fake_tensors
-from rigwise.graph.capture.loss import own_loss
+from rigwise.graph.capture.from_torch import hf_config, sharded
+from rigwise.graph.capture.from_torch.assemble import capture
+from rigwise.graph.capture.from_torch.fake import fake_tensors
+from rigwise.graph.capture.from_torch.loss import own_loss
+from rigwise.graph.capture.from_torch.sharded import Layout, collectives, totals
+from rigwise.graph.capture.from_torch.sharded_pipeline import pipeline_transfers
+from rigwise.graph.capture.from_torch.sharded_tensors import plan_of
 from rigwise.graph.capture.run import capture_sharded
-from rigwise.graph.capture.sharded import Layout, collectives, totals
-from rigwise.graph.capture.sharded_pipeline import pipeline_transfers
-from rigwise.graph.capture.sharded_tensors import plan_of
 from rigwise.graph.capture.subject import Subject
 from rigwise.graph.graph import Card
 from rigwise.graph.op import Kind, Phase

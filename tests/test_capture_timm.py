@@ -12,13 +12,14 @@ pytest.importorskip("torch")
 
 from rigwise.errors import CaptureError, UnknownNameError
 from rigwise.graph import load
-from rigwise.graph.capture import run, timm_model
-from rigwise.graph.capture.assemble import capture
-from rigwise.graph.capture.fake import BuildingModules, fake_tensors
-from rigwise.graph.capture.loss import own_loss
+from rigwise.graph.capture import run
+from rigwise.graph.capture.from_torch import timm_model
+from rigwise.graph.capture.from_torch.assemble import capture
+from rigwise.graph.capture.from_torch.fake import BuildingModules, fake_tensors
+from rigwise.graph.capture.from_torch.loss import own_loss
+from rigwise.graph.capture.from_torch.trace import trace
 from rigwise.graph.capture.subject import Subject
 from rigwise.graph.capture.symbolic import difference, evaluate
-from rigwise.graph.capture.trace import trace
 from rigwise.graph.count import work
 from rigwise.graph.graph import Card
 from rigwise.graph.load import load_model, read_zoo
@@ -124,7 +125,7 @@ sys.modules["torchvision"] = None
 sys.modules.pop("torchvision")
 find = importlib.util.find_spec
 importlib.util.find_spec = lambda name, *a: None if name.startswith("torchvision") else find(name, *a)
-from rigwise.graph.capture import timm_model
+from rigwise.graph.capture.from_torch import timm_model
 with timm_model._names_for_torchvision():
     from torchvision.transforms.functional import InterpolationMode
     from torchvision.ops.misc import FrozenBatchNorm2d

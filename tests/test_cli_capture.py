@@ -59,7 +59,7 @@ def test_json_names_the_file_and_what_it_holds(folder: Path) -> None:
     document = json.loads(done.stdout)
     assert document["schema"] == "rigwise.capture/1"
     assert document["parameters"] == 4 * 8 * 8
-    assert document["graphs"] == {"infer": {"ops": 1, "calls": 4, "symbols": ["batch"]}}
+    assert document["graphs"] == {"infer": {"ops": 1, "calls": 4, "symbols": ["batch"], "folded": {}}}
     assert document["file_bytes"] == (folder / "out.rwg").stat().st_size
     assert read_model(folder / "out.rwg") == linear()
 

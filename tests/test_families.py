@@ -14,12 +14,12 @@ pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 from rigwise.errors import InvalidInputError
-from rigwise.graph.capture.assemble import capture
-from rigwise.graph.capture.fake import fake_tensors
 from rigwise.graph.capture.fold import fold, fold_parameters
-from rigwise.graph.capture.hf_config import subject
+from rigwise.graph.capture.from_torch.assemble import capture
+from rigwise.graph.capture.from_torch.fake import fake_tensors
+from rigwise.graph.capture.from_torch.hf_config import subject
+from rigwise.graph.capture.from_torch.trace import trace
 from rigwise.graph.capture.symbolic import difference, evaluate
-from rigwise.graph.capture.trace import trace
 from rigwise.graph.families.resolve import FAMILIES, model_of
 
 SIZES = {"b": 3, "s": 83, "c": 59}, {"b": 2, "s": 23, "c": 131}

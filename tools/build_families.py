@@ -35,9 +35,9 @@ from transformers import cache_utils, configuration_utils, masking_utils, modeli
 from families.merge import Family
 from families.specs import CANDIDATES, SPECS
 from rigwise.errors import near_matches
-from rigwise.graph.capture.assemble import capture
-from rigwise.graph.capture.fake import fake_tensors
-from rigwise.graph.capture.hf_config import needed_sizes, subject, usual_class
+from rigwise.graph.capture.from_torch.assemble import capture
+from rigwise.graph.capture.from_torch.fake import fake_tensors
+from rigwise.graph.capture.from_torch.hf_config import needed_sizes, subject, usual_class
 from rigwise.graph.families.config import Known
 from rigwise.graph.families.resolve import read_config, read_family, variant_name
 

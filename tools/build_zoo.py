@@ -18,9 +18,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 os.environ |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error", "CUDA_VISIBLE_DEVICES": ""}
 
 from rigwise.errors import RigwiseError, near_matches
-from rigwise.graph.capture.assemble import capture
-from rigwise.graph.capture.fake import fake_tensors
-from rigwise.graph.capture.hf_config import subject
+from rigwise.graph.capture.from_torch.assemble import capture
+from rigwise.graph.capture.from_torch.fake import fake_tensors
+from rigwise.graph.capture.from_torch.hf_config import subject
 from rigwise.graph.graph import Card, Model
 from rigwise.graph.rwg import write_model
 from zoo import classic, diffusion, inception, mobile, others, resnet, workloads

@@ -48,9 +48,9 @@ WITHOUT_UNIT = {
 
 #: Dataclasses that are filled in while a model is being traced, and are read by nobody else.
 MUTABLE = {
-    "graph/capture/assemble.py: _Capture",
-    "graph/capture/canonical.py: Call",
-    "graph/capture/onnx_value.py: Value",
+    "graph/capture/from_torch/assemble.py: _Capture",
+    "graph/capture/from_torch/canonical.py: Call",
+    "graph/capture/from_onnx/value.py: Value",
     "graph/passes/backward.py: _Building",
     "graph/passes/derivatives.py: Derivative",
 }

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from rigwise.graph.capture.fake import BuildingModules
+from rigwise.graph.capture.from_torch.fake import BuildingModules
 from rigwise.graph.capture.subject import REFERENCE_BATCH, ROUND_SIDES, Subject
 from rigwise.graph.graph import Card
 

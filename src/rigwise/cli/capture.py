@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,10 +20,12 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("model")
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The .rwg file to write.")
-@click.option("--explain", is_flag=True, help="Say what was assumed, and with what the model was captured.")
+@click.option("--explain", is_flag=True, help="Say what was folded and assumed, and with what it was captured.")
+@click.option("--fresh", is_flag=True, help="Capture again, even if an earlier capture is kept.")
 @answer_options
-def command(model: str, output: Path, explain: bool, as_json: bool, quiet: bool) -> None:
+def command(*, model: str, output: Path, explain: bool, fresh: bool, as_json: bool, quiet: bool) -> None:
     """Turn MODEL into a compute graph that is read without PyTorch."""
+    from rigwise.graph.cache import captured_afresh
     from rigwise.graph.load import load_model
     from rigwise.graph.rwg import write_model
 
@@ -32,7 +35,8 @@ def command(model: str, output: Path, explain: bool, as_json: bool, quiet: bool)
         )
     if not output.parent.is_dir():
         raise InvalidInputError(f"there is no folder {output.parent} to write {output.name} into")
-    captured = load_model(model)
+    with captured_afresh() if fresh else nullcontext():
+        captured = load_model(model)
     write_model(output, captured)
     document = _document(captured, output)
     if as_json:
@@ -42,13 +46,14 @@ def command(model: str, output: Path, explain: bool, as_json: bool, quiet: bool)
 
 
 def _document(model: Model, output: Path) -> dict[str, Any]:
-    from rigwise.graph.summary import WORD_OF_SYMBOL, unknown_ops
+    from rigwise.graph.summary import WORD_OF_SYMBOL, folded_layers, unknown_ops
 
     graphs = {
         task: {
             "ops": len(graph.ops),
             "calls": sum(op.repeat for op in graph.ops),
             "symbols": [WORD_OF_SYMBOL[symbol] for symbol in graph.symbols],
+            "folded": folded_layers(graph),
         }
         for task, graph in model.graphs.items()
     }
@@ -74,6 +79,9 @@ def _print(document: dict[str, Any], explain: bool) -> None:
     if document["unknown_ops"]:
         click.echo(f"  unknown operators, counted as memory traffic: {', '.join(document['unknown_ops'])}")
     if explain:
+        layers = {row for graph in document["graphs"].values() for row in graph["folded"].items()}
+        for path, count in sorted(layers):
+            click.echo(f"  folded: {path}, {count} equal layers")
         for sentence in document["assumed"] or ["nothing was assumed"]:
             click.echo(f"  assumed: {sentence}")
         versions = ", ".join(f"{name} {version}" for name, version in document["captured_with"].items())

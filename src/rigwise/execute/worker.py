@@ -28,6 +28,7 @@ def main() -> None:
     """Answer until the parent closes the connection."""
     connection, lifeline = Connection(int(sys.argv[1])), int(sys.argv[2])
     threading.Thread(target=_die_with_parent, args=(lifeline,), daemon=True).start()
+    sys.stdout.reconfigure(line_buffering=True, write_through=False)  # type: ignore[union-attr]  # whole lines, as others print too
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
         sys.path[:] = pickle.loads(connection.recv_bytes())
         how, source, call = pickle.loads(connection.recv_bytes())

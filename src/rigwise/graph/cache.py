@@ -15,7 +15,8 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
 from pathlib import Path
@@ -25,6 +26,18 @@ from rigwise.edge import write_atomically
 from rigwise.errors import InvalidInputError
 from rigwise.graph.graph import Model
 from rigwise.graph.rwg import read_model, write_model
+
+_FRESH: ContextVar[bool] = ContextVar("capture again whatever is kept", default=False)
+
+
+@contextlib.contextmanager
+def captured_afresh() -> Iterator[None]:
+    """Inside, nothing that is kept is read; what is captured is kept as ever."""
+    before = _FRESH.set(True)
+    try:
+        yield
+    finally:
+        _FRESH.reset(before)
 
 
 def cache_folder() -> Path | None:
@@ -98,7 +111,7 @@ def cached_with_sources(key: str, capture: Callable[[], tuple[Model, Sequence[st
     if folder is None:
         return capture()[0]
     entry, sources = (folder / "captures" / f"{key}{suffix}" for suffix in (".rwg", ".json"))
-    if _unchanged(sources):
+    if not _FRESH.get() and _unchanged(sources):
         with contextlib.suppress(InvalidInputError):
             return read_model(entry)
     model, paths = capture()
@@ -135,7 +148,7 @@ def cached_capture(key: str, capture: Callable[[], Model]) -> Model:
     if folder is None:
         return capture()
     entry = folder / "captures" / f"{key}.rwg"
-    if entry.is_file():
+    if not _FRESH.get() and entry.is_file():
         with contextlib.suppress(InvalidInputError):
             return read_model(entry)
     model = capture()

@@ -155,7 +155,7 @@ _ATEN: Mapping[Kind, str] = {
     Kind.OPTIMIZER: _OPTIMIZER,
 }
 
-#: Operators that capture makes itself; ``capture/canonical.py`` says what their tensors are.
+#: Operators that capture makes itself; ``capture/from_torch/canonical.py`` says what their tensors are.
 _OWN: Mapping[str, Kind] = {
     "rigwise.conv_dgrad": Kind.CONV,
     "rigwise.conv_wgrad": Kind.CONV,

@@ -173,8 +173,8 @@ def _capture_onnx(path: Path) -> Model:
 
 def _from_exported(path: Path) -> Model:
     """A program of ``torch.export``, captured once for each content; its weights do not count."""
+    from rigwise.graph.capture.from_torch.torch_file import read_program
     from rigwise.graph.capture.run import capture_exported
-    from rigwise.graph.capture.torch_file import read_program
 
     key = capture_key({"exported": read_program(path).digest}, packages=("torch",))
     model = cached_capture(key, lambda: capture_exported(os.fspath(path)))

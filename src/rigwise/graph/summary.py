@@ -116,6 +116,23 @@ def cost_of(op: Op, sizes: Sizes) -> Cost:
     )
 
 
+def folded_layers(graph: Graph) -> dict[str, int]:
+    """Stacks of equal layers, and how many layers of each stand as one.
+
+    >>> from rigwise.graph.op import Phase
+    >>> op = Op(name="aten.mm", kind=Kind.GEMM, phase=Phase.FORWARD, inputs=(), outputs=(),
+    ...         module="layers.*.mlp", repeat=32)
+    >>> folded_layers(Graph(ops=(op,), symbols={}))
+    {'layers.*': 32}
+    """
+    stacks: dict[str, int] = {}
+    for op in graph.ops:
+        stack, star, _ = op.module.partition("*")
+        if op.repeat > 1 and star:
+            stacks[stack + star] = max(op.repeat, stacks.get(stack + star, 0))
+    return stacks
+
+
 def unknown_ops(graph: Graph) -> tuple[str, ...]:
     """Names of the operators that no cost law covers."""
     return tuple(sorted({op.name for op in graph.ops if op.kind is Kind.UNKNOWN}))

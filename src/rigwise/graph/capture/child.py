@@ -27,11 +27,11 @@ from rigwise.graph.graph import Model
 #: Kind of a request -> the module beside this one whose ``model(request)`` answers it.
 FRONT_ENDS = {
     "factory": "factory",
-    "hf": "hf_config",
-    "onnx": "onnx_model",
-    "timm": "timm_model",
-    "exported": "exported",
-    "sharded": "sharded_model",
+    "hf": "from_torch.hf_config",
+    "onnx": "from_onnx.model",
+    "timm": "from_torch.timm_model",
+    "exported": "from_torch.exported",
+    "sharded": "from_torch.sharded_model",
 }
 
 

@@ -1,8 +1,8 @@
 """``package.module:factory``: the one form that runs the user's own code.
 
 The factory is called without arguments, on fake tensors where PyTorch is installed, and returns a model with
-example inputs: a PyTorch or Lightning module (``factory_torch.py``), a JAX function or Flax module
-(``jax_model.py``), a Keras model (``keras_model.py``), or a transformers model alone. Which sizes may vary:
+example inputs: a PyTorch or Lightning module (``from_torch/factory.py``), a JAX function or Flax module
+(``from_jax/``), a Keras model (``keras_model.py``), or a transformers model alone. Which sizes may vary:
 
 - the batch, if the first axis of every input tensor is the same, or the factory has a parameter ``batch``;
 - the sequence length and the image side only if the factory has parameters ``seq`` and ``image_size``: it
@@ -173,11 +173,11 @@ def _front_end(factory: Factory, made: Any, example: Any) -> str:
     if keras is not None and isinstance(made, keras.Layer):
         return "keras_model"
     if torch is not None and isinstance(made, torch.nn.Module):
-        return "factory_torch"
+        return "from_torch.factory"
     if "jax" in sys.modules and callable(made):
         if example is None:
             raise CaptureError(f"{factory.spec} returned a model without example inputs", hint="return a pair of both")
-        return "jax_factory"
+        return "from_jax.factory"
     raise CaptureError(
         f"{factory.spec} returned a {type(made).__name__}, not a torch.nn.Module, Keras model or JAX function",
         hint="return the model and example inputs for it",
@@ -202,7 +202,7 @@ def _call_on_shapes(factory: Factory) -> tuple[Any, Any]:
 def _call_without_keras(factory: Factory) -> tuple[Any, Any]:
     if "jax" not in sys.modules:
         return factory()
-    from rigwise.graph.capture.jax_factory import on_shapes
+    from rigwise.graph.capture.from_jax.factory import on_shapes
 
     return on_shapes(factory)
 
@@ -213,7 +213,7 @@ def _without_data() -> Iterator[None]:
     if importlib.util.find_spec("torch") is None:
         yield
         return
-    from rigwise.graph.capture.fake import fake_tensors
+    from rigwise.graph.capture.from_torch.fake import fake_tensors
 
     with fake_tensors():
         yield
@@ -232,8 +232,8 @@ def with_data() -> contextlib.AbstractContextManager[Any]:
 def _building() -> contextlib.AbstractContextManager[Any]:
     if sys.modules.get("torch") is None or "keras" in sys.modules:
         return contextlib.nullcontext()
-    from rigwise.graph.capture.factory_torch import converted_in_place
-    from rigwise.graph.capture.fake import BuildingModules
+    from rigwise.graph.capture.from_torch.factory import converted_in_place
+    from rigwise.graph.capture.from_torch.fake import BuildingModules
 
     stack = contextlib.ExitStack()
     stack.enter_context(BuildingModules())

@@ -21,13 +21,16 @@ _MAX_PERIODS = 120
 
 
 @dataclass(frozen=True, slots=True)
-class _Block:
+class Block:
+    """``repeat`` equal runs of ``period`` operators each, from operator ``start`` on."""
+
     start: int
     period: int
     repeat: int
 
     @property
     def end(self) -> int:
+        """Where the operators behind the block begin."""
         return self.start + self.period * self.repeat
 
 
@@ -60,7 +63,7 @@ def fold(graph: Graph, left_out: Sequence[LeftOut] = ()) -> Graph:
         new_index = _new_indices(len(graph.ops), blocks)
     ops: list[Op] = []
     position = 0
-    for block in [*blocks, _Block(len(graph.ops), 0, 0)]:
+    for block in [*blocks, Block(len(graph.ops), 0, 0)]:
         ops.extend(_renumbered(_moved(op, new_index), left_out) for op in graph.ops[position : block.start])
         ops.extend(_folded(graph.ops, block, new_index, left_out))
         position = block.end
@@ -115,7 +118,7 @@ def _signature(op: Op) -> tuple[Any, ...]:
     return (op.name, op.phase, plain_path(op.module), op.repeat, attrs, tensors)
 
 
-def _blocks(ops: Sequence[Op], tokens: list[int], low: int, high: int) -> Iterator[_Block]:
+def _blocks(ops: Sequence[Op], tokens: list[int], low: int, high: int) -> Iterator[Block]:
     if high - low < 2:
         return
     best = max(_candidates(ops, tokens, low, high), key=lambda b: b.period * (b.repeat - 1), default=None)
@@ -126,7 +129,7 @@ def _blocks(ops: Sequence[Op], tokens: list[int], low: int, high: int) -> Iterat
     yield from _blocks(ops, tokens, best.end, high)
 
 
-def _candidates(ops: Sequence[Op], tokens: list[int], low: int, high: int) -> Iterator[_Block]:
+def _candidates(ops: Sequence[Op], tokens: list[int], low: int, high: int) -> Iterator[Block]:
     """The longest run of equal layers for every likely period."""
     for period in _periods(tokens, low, high):
         start = low
@@ -137,7 +140,7 @@ def _candidates(ops: Sequence[Op], tokens: list[int], low: int, high: int) -> It
             if length >= period:
                 repeat, spare = divmod(length + period, period)
                 for shift in _layer_start(ops, start, spare, period):
-                    block = _Block(shift, period, repeat)
+                    block = Block(shift, period, repeat)
                     if _is_layers(ops, block):
                         yield block
                         break
@@ -168,7 +171,7 @@ def _layer(op: Op, twin: Op) -> list[str]:
     return next((path[: n + 1] for n, (x, y) in enumerate(zip(path, other, strict=False)) if x != y), [])
 
 
-def _is_layers(ops: Sequence[Op], block: _Block) -> bool:
+def _is_layers(ops: Sequence[Op], block: Block) -> bool:
     """Whether the repetitions are layers: some module number differs from each to the next."""
     return all(
         any(ops[i].module != ops[i + block.period].module for i in range(at, at + block.period))
@@ -176,7 +179,7 @@ def _is_layers(ops: Sequence[Op], block: _Block) -> bool:
     )
 
 
-def _is_wired_equally(ops: Sequence[Op], block: _Block, new_index: Sequence[int]) -> bool:
+def _is_wired_equally(ops: Sequence[Op], block: Block, new_index: Sequence[int]) -> bool:
     """Whether the repetitions read from the same places.
 
     The outer two may differ: the first layer reads from what comes before the stack, and in the backward
@@ -194,11 +197,11 @@ def _is_wired_equally(ops: Sequence[Op], block: _Block, new_index: Sequence[int]
 # Writing them down.
 
 
-def _new_indices(count: int, blocks: Sequence[_Block]) -> list[int]:
+def _new_indices(count: int, blocks: Sequence[Block]) -> list[int]:
     """Where every operator stands after folding."""
     indices: list[int] = []
     position = new = 0
-    for block in [*blocks, _Block(count, 0, 0)]:
+    for block in [*blocks, Block(count, 0, 0)]:
         lone = block.start - position
         indices.extend(range(new, new + lone))
         new += lone
@@ -215,7 +218,7 @@ def _moved(op: Op, new_index: Sequence[int]) -> Op:
     return replace(op, inputs=tuple(map(moved, op.inputs)), outputs=tuple(map(moved, op.outputs)))
 
 
-def _folded(ops: Sequence[Op], block: _Block, new_index: Sequence[int], left_out: Sequence[LeftOut]) -> Iterator[Op]:
+def _folded(ops: Sequence[Op], block: Block, new_index: Sequence[int], left_out: Sequence[LeftOut]) -> Iterator[Op]:
     """One layer of a block: wired as its second repetition, which reads from the first."""
     modules = [op.module for op in ops[block.start : block.end]]
     repeat = block.repeat + next((stack.more for stack in left_out if _has_layers_of(stack, modules)), 0)

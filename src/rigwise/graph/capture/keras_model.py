@@ -13,7 +13,7 @@ from typing import Any
 
 from rigwise.errors import CaptureError
 from rigwise.graph.capture.factory import Factory, with_data
-from rigwise.graph.capture.jax_names import numbered
+from rigwise.graph.capture.from_jax.names import numbered
 from rigwise.graph.capture.subject import REFERENCE_BATCH
 from rigwise.graph.graph import Card, Model
 
@@ -126,7 +126,7 @@ def _on_jax(factory: Factory, model: Any, inputs: _Inputs) -> Model:
     """Through ``stateless_call``: weights that are trained are parameters, all others are state."""
     import jax
 
-    from rigwise.graph.capture.jax_model import Program, capture
+    from rigwise.graph.capture.from_jax.model import Program, capture
 
     def shapes(variables: Any) -> list[Any]:
         return [jax.ShapeDtypeStruct(tuple(v.shape), v.dtype) for v in variables]
@@ -159,9 +159,9 @@ def _on_torch(factory: Factory, model: Any, inputs: _Inputs) -> Model:
     """As a PyTorch module whose parameters are the model's variables, on fake tensors."""
     import torch
 
-    from rigwise.graph.capture.assemble import capture
-    from rigwise.graph.capture.keras_torch import KerasModule
-    from rigwise.graph.capture.loss import own_loss
+    from rigwise.graph.capture.from_torch.assemble import capture
+    from rigwise.graph.capture.from_torch.keras_torch import KerasModule
+    from rigwise.graph.capture.from_torch.loss import own_loss
     from rigwise.graph.capture.subject import Subject
 
     def given(_task: str, sizes: Mapping[str, int]) -> Any:

@@ -1,0 +1,1 @@
+"""A JAX function, or a Flax or Keras module on JAX, as a model."""

@@ -1,0 +1,1 @@
+"""A PyTorch module as a model: what runs in the child process."""
