@@ -10,14 +10,12 @@ again, and a place that cannot be written to costs only time.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
-from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -65,6 +63,8 @@ def capture_key(content: Mapping[str, Any], packages: Sequence[str] = ("torch", 
         content: A configuration, or whatever else tells one model from another (a file as its digest).
         packages: What the graph depends on beside rigwise.
     """
+    import hashlib  # as importlib.metadata below: slow to import, and not needed for the zoo
+
     versions = {package: _installed(package) for package in ("rigwise", *packages)}
     text = json.dumps({"content": content, "versions": versions}, sort_keys=True)
     return hashlib.sha256(text.encode() + _capture_code()).hexdigest()
@@ -77,6 +77,8 @@ def _capture_code() -> bytes:
 
 
 def _installed(package: str) -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
         return version(package)
     except PackageNotFoundError:
@@ -117,7 +119,7 @@ def cached_with_sources(key: str, capture: Callable[[], tuple[Model, Sequence[st
     model, paths = capture()
     with contextlib.suppress(InvalidInputError, OSError):
         sources.unlink(missing_ok=True)
-        digests = {path: _digest(path) for path in paths}
+        digests = {path: digest(path) for path in paths}
         if None not in digests.values() and sum(map(os.path.getsize, paths)) <= _SOURCES_LIMIT_BYTES:
             entry.parent.mkdir(parents=True, exist_ok=True)
             write_model(entry, model)
@@ -131,10 +133,13 @@ def _unchanged(sources: Path) -> bool:
         digests = json.loads(sources.read_bytes())
     except (OSError, ValueError):
         return False
-    return isinstance(digests, dict) and all(_digest(path) == digest for path, digest in digests.items())
+    return isinstance(digests, dict) and all(digest(path) == known for path, known in digests.items())
 
 
-def _digest(path: str) -> str | None:
+def digest(path: str | os.PathLike[str]) -> str | None:
+    """SHA-256 of a file's content, None if it cannot be read."""
+    import hashlib
+
     try:
         with open(path, "rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -14,7 +14,6 @@ the folder. No form reaches for the network.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 from collections.abc import Mapping
@@ -27,7 +26,7 @@ from typing import Any
 
 from rigwise.edge import parse_json, read_text
 from rigwise.errors import InvalidInputError, MissingExtraError, UnknownNameError, UnsupportedError, near_matches
-from rigwise.graph.cache import cached_capture, cached_with_sources, capture_key, factory_key
+from rigwise.graph.cache import cached_capture, cached_with_sources, capture_key, digest, factory_key
 from rigwise.graph.count import work
 from rigwise.graph.graph import Model
 from rigwise.graph.rwg import MAGIC, from_bytes, read_model
@@ -157,11 +156,10 @@ def _from_onnx(path: Path) -> Model:
             head = stream.read(2)
             if len(head) < 2 or head[0] != 8 or not 0 < head[1] < 128:
                 raise InvalidInputError(f"{path} ends in .onnx, but is no ONNX file")
-            stream.seek(0)
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
         raise InvalidInputError(f"{path} cannot be read: {error.strerror}") from None
-    model = cached_capture(capture_key({"onnx": digest}, packages=("onnx",)), lambda: _capture_onnx(path))
+    key = capture_key({"onnx": digest(path)}, packages=("onnx",))
+    model = cached_capture(key, lambda: _capture_onnx(path))
     return replace(model, name=path.stem, card=replace(model.card, title=path.stem, source=str(path)))
 
 
