@@ -303,3 +303,23 @@ def test_a_function_that_is_not_there_is_named_before_the_start(where, call, err
         run(stages)
     assert "bad" in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+def test_a_join_of_two_ways_from_one_stage_gets_all_that_a_call_gives():
+    """One call gives more items than the queues of the longer way hold."""
+    shape = {"queue": 1, "ordered": True}
+    stages = [
+        Stage(name="read", call=lambda: iter(range(6))),
+        Stage(
+            name="many",
+            call=lambda items: [x for i in items for x in (i, -i)],
+            after=("read",),
+            batch=6,
+            max_wait_s=1.0,
+        ),
+        Stage(name="add", call=lambda x: x + 1, after=("many",), **shape),
+        Stage(name="join", call=lambda a, b: (a, b), after=("many", "add"), **shape),
+    ]
+    seen = []
+    run([*stages, Stage(name="keep", call=seen.append, after=("join",))])
+    assert seen == [(x, x + 1) for i in range(6) for x in (i, -i)]

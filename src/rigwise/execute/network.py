@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
+from itertools import zip_longest
 from typing import Any
 
 from rigwise.errors import InvalidInputError, RigwiseError, RunError
@@ -18,6 +19,8 @@ from rigwise.execute.trace import Trace
 
 #: An item on its way: value, running number at its source from 1, and when it was made.
 Item = tuple[Any, int, float]
+
+_NOTHING: Any = object()
 
 #: Calls that take less than this are handed to a worker several at a time.
 _WORTH_A_HANDOVER_S = 5e-4
@@ -227,13 +230,27 @@ class Node:
                 self.latencies_s.add(now - born)
 
     def _emit(self, results: list[Any], account: Account) -> None:
-        for position, targets in enumerate(self.targets):
-            items = [item for outs in results for item in outs[position]]
-            for target in targets if items else ():
-                if isinstance(target, Channel):
-                    target.put(items, account)
-                else:
-                    target._pass_through(items, account)
+        """Hand results to the stages after this one.
+
+        To several of them item by item: with all items of a call in one queue first, a join of what
+        comes by two ways could wait for the other queue for ever.
+        """
+        if sum(map(len, self.targets)) == 1:
+            (place,) = (i for i, targets in enumerate(self.targets) if targets)
+            self._hand_on([item for outs in results for item in outs[place]], self.targets[place], account)
+            return
+        for outs in results:
+            for step in zip_longest(*outs, fillvalue=_NOTHING):
+                for item, targets in zip(step, self.targets, strict=True):
+                    if item is not _NOTHING:
+                        self._hand_on([item], targets, account)
+
+    def _hand_on(self, items: list[Item], targets: Sequence[Channel | Node], account: Account) -> None:
+        for target in targets if items else ():
+            if isinstance(target, Channel):
+                target.put(items, account)
+            else:
+                target._pass_through(items, account)
 
     def _pass_through(self, items: list[Item], outer: Account) -> None:
         """Run an inline stage in the worker of the stage before it."""
