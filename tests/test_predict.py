@@ -162,3 +162,9 @@ def test_compare_sorts_by_time_and_explains_what_it_leaves_out():
     assert [r["device"] for r in results] == ["h100-sxm5-80gb", "t4"]
     assert results[1]["error"]["type"] == "UnsupportedError"
     assert rigwise("compare", "resnet50", "--device", "t4").returncode == 2
+
+
+def test_a_model_of_one_batch_is_not_asked_for_another():
+    with pytest.raises(UnsupportedError, match="sgemm has one batch only, so batch 4"):
+        predict(Case(model="sgemm", device="t4", task="infer", batch=4))
+    assert predict(Case(model="sgemm", device="t4", task="infer")).step_time_s["p50"] > 0
