@@ -334,3 +334,12 @@ def test_a_missing_size_is_not_filled_with_some_models_own(key):
     config = {k: v for k, v in LLAMA.items() if k != key}
     with fake_tensors(), pytest.raises(InvalidInputError, match=f"config.json: {key} is missing"):
         language(config)
+
+
+def test_keys_that_nobody_knows_are_named():
+    with fake_tensors():
+        plain = language(LLAMA).card.assumed
+        odd = language(LLAMA | {"frobnicate": 3, "hiden_act": "relu"}).card.assumed
+    assert not any("ignored" in note for note in plain)
+    (note,) = set(odd) - set(plain)
+    assert note == "keys that transformers does not know are ignored: frobnicate, hiden_act"

@@ -20,6 +20,7 @@ from rigwise.graph.capture.from_torch.fake import BuildingModules, fake_tensors
 from rigwise.graph.capture.from_torch.hf_inputs import with_inputs
 from rigwise.graph.capture.subject import Subject
 from rigwise.graph.families.checks import NEEDED, check_needed, check_sizes, model_type_of
+from rigwise.graph.families.config import HARMLESS
 from rigwise.graph.graph import Model
 
 _ATTENTION = "rigwise"
@@ -64,10 +65,20 @@ def subject(config: Mapping[str, Any], *, name: str, where: str) -> Subject:
     model_class = _model_class(config, model_type, where)
     module, settings = _build(config, known[model_type], model_class, where)
     found = with_inputs(module, settings, name=name, where=where)
-    if "quantization_config" not in config:
-        return found
-    note = "weights are not quantised; choose a dtype when predicting"
-    return replace(found, card=replace(found.card, assumed=(*found.card.assumed, note)))
+    notes = []
+    if "quantization_config" in config:
+        notes.append("weights are not quantised; choose a dtype when predicting")
+    if ignored := _unknown_keys(config, known[model_type]):
+        notes.append(f"keys that transformers does not know are ignored: {', '.join(ignored)[:200]}")
+    return replace(found, card=replace(found.card, assumed=(*found.card.assumed, *notes)))
+
+
+def _unknown_keys(config: Mapping[str, Any], config_class: Any) -> list[str]:
+    """Keys that neither the kind of model nor configurations in general have, such as a typo."""
+    own = inspect.signature(config_class.__init__).parameters
+    names = getattr(config_class, "attribute_map", {})
+    general = HARMLESS | _NOT_SHAPE | set(dir(config_class)) | {"rope_theta", "rope_scaling"}
+    return sorted(key for key in config if key not in own and key not in names and key not in general)
 
 
 def needed_sizes(config_class: Any) -> list[tuple[str, str]]:
