@@ -12,7 +12,7 @@ Source for autocast: the operator lists of the PyTorch automatic mixed precision
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from rigwise.graph.op import Kind, Op, Phase, Role, Tensor
@@ -130,13 +130,12 @@ def wants(op: Op, precision: Precision) -> str:
     return ""
 
 
-def _result_dtypes(ops: Sequence[Op], precision: Precision) -> list[str]:
+def _result_dtypes(ops: Sequence[Op], precision: Precision, twins: Mapping[int, int]) -> list[str]:
     """Format of each operator's results, found by following the data twice around each block.
 
-    What comes round from the previous repetition is unknown ("") the first time and left out.
+    A backward operator with a twin has the format of it. What comes round from the previous repetition is unknown ("") the first time and left out.
     """
     result = [""] * len(ops)
-    twins = _twins(ops)
     for _ in range(2):
         for index, op in enumerate(ops):
             wanted = wants(op, precision) or (result[twins[index]] if index in twins else "")
@@ -163,8 +162,8 @@ def _twins(ops: Sequence[Op]) -> dict[int, int]:
 
 
 def _autocast(ops: Sequence[Op], precision: Precision) -> tuple[Op, ...]:
-    result = _result_dtypes(ops, precision)
     twins = _twins(ops)
+    result = _result_dtypes(ops, precision, twins)
     cast_before: set[tuple[int, int, str]] = set()  # gradients that are there in 16 bits already
 
     def expand(index: int, op: Op) -> list[Op]:
