@@ -133,7 +133,8 @@ def wants(op: Op, precision: Precision) -> str:
 def _result_dtypes(ops: Sequence[Op], precision: Precision, twins: Mapping[int, int]) -> list[str]:
     """Format of each operator's results, found by following the data twice around each block.
 
-    A backward operator with a twin has the format of it. What comes round from the previous repetition is unknown ("") the first time and left out.
+    A backward operator has the format of its twin. What comes round from the previous repetition is
+    unknown ("") the first time and left out.
     """
     result = [""] * len(ops)
     for _ in range(2):
