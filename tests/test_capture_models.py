@@ -343,3 +343,13 @@ def test_keys_that_nobody_knows_are_named():
     assert not any("ignored" in note for note in plain)
     (note,) = set(odd) - set(plain)
     assert note == "keys that transformers does not know are ignored: frobnicate, hiden_act"
+
+
+def test_fake_tensors_inside_fake_tensors_leave_no_trace():
+    from torch._subclasses.fake_tensor import FakeTensor
+
+    with fake_tensors():
+        with fake_tensors():
+            pass
+        assert "__deepcopy__" in vars(FakeTensor)
+    assert "__deepcopy__" not in vars(FakeTensor)

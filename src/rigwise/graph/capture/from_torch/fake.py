@@ -112,11 +112,13 @@ def _copies_of_their_own() -> Iterator[None]:
 
     PyTorch's own fail on some modules, and have a storage that their views do not share.
     """
+    outermost = "__deepcopy__" not in vars(FakeTensor)  # which has none of its own
     FakeTensor.__deepcopy__ = _copied
     try:
         yield
     finally:
-        del FakeTensor.__deepcopy__  # it has none of its own
+        if outermost:
+            del FakeTensor.__deepcopy__
 
 
 def _copied(tensor: Any, memo: dict[int, Any]) -> Any:
