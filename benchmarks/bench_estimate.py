@@ -16,6 +16,7 @@ import numpy as np
 from rigwise.estimate.calibration import load_calibration
 from rigwise.estimate.columns import columns
 from rigwise.estimate.op_time import op_times
+from rigwise.estimate.setting import Setting
 from rigwise.facts.catalogue import devices
 from rigwise.graph.load import load_model
 from rigwise.workload.lower import Lowering, lower_model
@@ -46,7 +47,7 @@ def main(repeats: int) -> None:
     sizes = {"b": np.arange(1, SIZES + 1) * 8, "p": 224}
 
     def vectorised() -> None:
-        op_times(tabulate(ops, sizes), columns(chosen, calibration), calibration)
+        op_times(tabulate(ops, sizes), columns(chosen, calibration), calibration, Setting())
 
     table = tabulate(ops, sizes)
     moved, flops = table.read_bytes + table.write_bytes, table.flops

@@ -10,6 +10,7 @@ from rigwise.estimate.columns import columns
 from rigwise.estimate.micro_step import micro_step
 from rigwise.estimate.op_time import binding_shares
 from rigwise.estimate.predict import predict, work_of
+from rigwise.estimate.setting import Setting
 from rigwise.facts.catalogue import resolve_device
 from rigwise.graph.graph import Parameter
 from rigwise.graph.load import read_zoo
@@ -194,7 +195,7 @@ def test_operators_and_what_stands_beside_them_add_up_to_the_prediction(case: Ca
 def test_what_binds_each_operator_adds_up_to_what_binds_the_step() -> None:
     device, model, calibration = resolve_device("t4"), read_zoo("resnet50"), load_calibration()
     step = work_of(model, resolve(Case(model="resnet50", device="t4", batch=16), model), device)
-    _, times = micro_step(step.table, columns([device], calibration), calibration, "nchw")
+    _, times = micro_step(step.table, columns([device], calibration), calibration, Setting())
     shares = binding_shares(step.table, times)
     for name, seconds in binds_s(step.table, times).items():
         assert np.sum(seconds) == pytest.approx(float(shares[name][0, 0]))

@@ -27,6 +27,7 @@ from rigwise.estimate.calibration import load_calibration
 from rigwise.estimate.columns import columns
 from rigwise.estimate.op_time import op_times
 from rigwise.estimate.predict import predict
+from rigwise.estimate.setting import Setting
 from rigwise.facts.catalogue import resolve_device
 from rigwise.graph.load import load_model, zoo_names
 from rigwise.graph.op import Kind, Op, Phase, Role, Tensor
@@ -169,7 +170,7 @@ def score_gemm(row: dict[str, str]) -> Scored | None:
     )
     device = resolve_device(DEVICES.get((row["device"], row["device_variant"]), row["device"]))
     calibration = load_calibration()
-    times = op_times(tabulate([op], {"b": 1}), columns([device], calibration), calibration)
+    times = op_times(tabulate([op], {"b": 1}), columns([device], calibration), calibration, Setting())
     return Scored(
         (row["source"], device.id, number_format),
         row["input_shape_or_seq"],

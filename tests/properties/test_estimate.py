@@ -23,6 +23,7 @@ from rigwise.estimate.micro_step import micro_step
 from rigwise.estimate.op_time import op_times
 from rigwise.estimate.predict import groups_of, machine_of, predict, work_of
 from rigwise.estimate.roofline import compute_s, memory_s
+from rigwise.estimate.setting import Setting
 from rigwise.estimate.step import step_times
 from rigwise.facts.catalogue import device, devices
 from rigwise.graph.load import load_model
@@ -87,7 +88,7 @@ def test_a_better_device_is_never_slower(fields, where, quantity, factor):
     calibration, totals = load_calibration(), []
     for one in (where, better):
         on_device = columns([one], calibration)
-        micro, _ = micro_step(step.table, on_device, calibration, "nhwc")
+        micro, _ = micro_step(step.table, on_device, calibration, Setting(layout="nhwc"))
         groups = groups_of(resolved.case, machine_of(resolved.case, one))
         totals.append(step_times(step, micro.pick(), groups, on_device, calibration).total_s[0])
     assert totals[1] <= totals[0] * (1 + 1e-9)
@@ -138,7 +139,7 @@ def test_no_operator_is_quicker_than_its_arithmetic_at_peak(fields, where, batch
     except RigwiseError:
         return
     calibration = load_calibration()
-    times = op_times(table, columns([where], calibration), calibration, "nhwc")
+    times = op_times(table, columns([where], calibration), calibration, Setting(layout="nhwc"))
     for row, op in enumerate(table.ops):
         if table.flops[row, 0] and op.kind != "conv":
             floor = compute_s(table.flops[row, 0], where.peak(FORMATS[table.number_format[row]]))

@@ -70,6 +70,6 @@ def load_calibration(name: str = DEFAULT) -> Calibration:
         torch=data["torch"],
         devices=frozenset(data["devices"]),
         architectures=frozenset(data["architectures"]),
-        sources=data["sources"],
+        sources={table: data[table]["source"] for table in _TABLES},
         **tables,
     )

@@ -25,10 +25,10 @@ from rigwise.estimate.interval import fit_probability, quantiles, time_spread
 from rigwise.estimate.memory import WorkingSet, capacity_bytes, peak_memory, working_set
 from rigwise.estimate.micro_step import MicroStep, micro_step
 from rigwise.estimate.predict import best_format_of, lowering_of
+from rigwise.estimate.setting import setting_of
 from rigwise.estimate.step import (
     Groups,
     StepWork,
-    device_layout,
     step_times,
     update_work,
     without_recompute,
@@ -263,9 +263,9 @@ class _Kept:
         """Times of the micro-batch size with that index on each of the devices."""
         unknown = list(dict.fromkeys(key for key in keys if key not in self.times))
         if unknown:
-            layout, calibration = device_layout(self.step.case), load_calibration()
+            setting, calibration = setting_of(self.step.case), load_calibration()
             on_devices = stack([_facts(key).column for key in unknown])
-            whole, _ = micro_step(self.step.table, on_devices, calibration, layout)
+            whole, _ = micro_step(self.step.table, on_devices, calibration, setting)
             for row, key in enumerate(unknown):
                 self.times[key] = MicroStep(**{f.name: getattr(whole, f.name)[row] for f in fields(whole)})
         picked = [self.times[key] for key in keys]

@@ -15,7 +15,32 @@ from typing import Any
 
 import numpy as np
 
-from rigwise.estimate.calibration import Constants
+from rigwise.estimate.calibration import Calibration, Constants
+from rigwise.estimate.columns import DeviceColumns
+from rigwise.estimate.setting import Setting
+from rigwise.workload.table import FORMATS, Array, OpTable
+
+
+def products(table: OpTable, device: DeviceColumns, calibration: Calibration, setting: Setting) -> tuple[Array, Array]:
+    """Compute and memory time of every matrix product of a table ``[devices, operators, sizes]``.
+
+    Source: see the module.
+    """
+    del setting
+    shape = (table.batch[None], table.m[None], table.n[None], table.k[None])
+    moved = (table.read_bytes + table.write_bytes)[None]
+    bytes_per_s = device.bytes_per_s * device.memory_frac
+    rates = (sustained_flops_per_s(table, device, calibration), bytes_per_s, device.units)
+    return product_s(shape, moved, rates, calibration.gemm)
+
+
+def sustained_flops_per_s(table: OpTable, device: DeviceColumns, calibration: Calibration) -> Array:
+    """What a large product reaches in each operator's format at full clock ``[devices, operators, 1]``."""
+    peak = device.peak_flops_per_s[:, table.number_format, None]
+    is_matrix = device.is_matrix[:, table.number_format, None]
+    of_format = np.array([calibration.gemm.matrix_frac_of_format.get(f, 1.0) for f in FORMATS])[table.number_format]
+    frac = np.where(is_matrix, device.matrix_frac * of_format[None, :, None], device.vector_frac)
+    return np.asarray(peak * frac)
 
 
 def tile_sizes(m: Any, n: Any, tile: float) -> tuple[Any, Any]:

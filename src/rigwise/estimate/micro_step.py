@@ -12,6 +12,7 @@ import numpy as np
 from rigwise.estimate.calibration import Calibration
 from rigwise.estimate.columns import DeviceColumns
 from rigwise.estimate.op_time import OpTimes, binding_shares, op_times
+from rigwise.estimate.setting import Setting
 from rigwise.graph.op import Phase
 from rigwise.workload.table import Array, OpTable
 
@@ -39,13 +40,13 @@ class MicroStep:
 
 
 def micro_step(
-    table: OpTable, device: DeviceColumns, calibration: Calibration, layout: str
+    table: OpTable, device: DeviceColumns, calibration: Calibration, setting: Setting
 ) -> tuple[MicroStep, OpTimes]:
     """Time one micro-batch on every device, and the operators it is the sum of.
 
     Source: the sum; each operator's law cites its own.
     """
-    times = op_times(table, device, calibration, layout)
+    times = op_times(table, device, calibration, setting)
     weight = table.repeat[None, :, None]
 
     def whole(phase: Phase) -> Array:

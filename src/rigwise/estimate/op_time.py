@@ -10,18 +10,21 @@ said where its law stands.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rigwise.estimate.attention import attention
 from rigwise.estimate.calibration import Calibration
 from rigwise.estimate.columns import DeviceColumns
-from rigwise.estimate.gemm import blend, product_s
+from rigwise.estimate.conv import convolutions
+from rigwise.estimate.gemm import blend, products
 from rigwise.estimate.power import clock_frac
-from rigwise.estimate.roofline import compute_s, memory_s
-from rigwise.graph.op import Kind, Phase
-from rigwise.workload.table import FORMATS, KINDS, Array, OpTable
+from rigwise.estimate.roofline import compute_s
+from rigwise.estimate.setting import Setting
+from rigwise.estimate.streaming import streaming
+from rigwise.graph.op import Kind
+from rigwise.workload.table import FORMATS, Array, OpTable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,21 +43,30 @@ class OpTimes:
     energy_j: Array
 
 
-def op_times(table: OpTable, device: DeviceColumns, calibration: Calibration, layout: str = "nchw") -> OpTimes:
+def op_times(table: OpTable, device: DeviceColumns, calibration: Calibration, setting: Setting) -> OpTimes:
     """Time every operator of ``table`` on every device, nan where a device lacks the format."""
-    moved = (table.read_bytes + table.write_bytes)[None]
-    bytes_per_s = device.bytes_per_s * device.memory_frac
-    memory = memory_s(moved * _passes(table, calibration)[None, :, None], bytes_per_s)
-    fits = moved < calibration.memory.cache_fill_frac * device.l2_bytes
-    memory = memory / np.where(fits, np.minimum(calibration.memory.cache_gain, 1.0 / device.memory_frac), 1.0)
-    compute = np.zeros_like(memory)
-    for rows, law in ((_gemm_rows(table), _products), (table.of_kind(Kind.ATTENTION), _attention)):
+    compute, memory = streaming(table, device, calibration, setting)
+    for kinds, law in _LAWS:
+        rows = table.of_kind(*kinds)
         if rows.any():
-            compute[:, rows], memory[:, rows] = law(table, rows, device, calibration, layout)
-    rows = table.of_kind(Kind.PAIRWISE)
-    if rows.any():
-        compute[:, rows] = compute_s(table.flops[None, rows], _peaks(table, rows, device) * device.vector_frac)
+            compute[:, rows], memory[:, rows] = law(table.take(rows), device, calibration, setting)
     return _finish(table, device, calibration, compute, memory)
+
+
+def _pairwise(table: OpTable, device: DeviceColumns, calibration: Calibration, setting: Setting) -> tuple[Array, Array]:
+    """Force loops: arithmetic on the vector units, data read once."""
+    _, memory = streaming(table, device, calibration, setting)
+    peak = device.peak_flops_per_s[:, table.number_format, None]
+    return compute_s(table.flops[None], peak * device.vector_frac), memory
+
+
+#: Law of every kind that does more than stream.
+_LAWS = (
+    ((Kind.GEMM, Kind.RNN), products),
+    ((Kind.CONV,), convolutions),
+    ((Kind.ATTENTION,), attention),
+    ((Kind.PAIRWISE,), _pairwise),
+)
 
 
 def _finish(table: OpTable, device: DeviceColumns, calibration: Calibration, compute: Array, memory: Array) -> OpTimes:
@@ -80,28 +92,6 @@ def _finish(table: OpTable, device: DeviceColumns, calibration: Calibration, com
     return OpTimes(total_s=total, compute_s=compute, memory_s=memory, energy_j=energy)
 
 
-def _passes(table: OpTable, calibration: Calibration) -> Array:
-    """Arrays that real kernels of each kind move for each array counted."""
-    passes = calibration.memory.passes_of_kind
-    backward = table.of_phase(Phase.BACKWARD)
-    factors = np.array([passes.get(str(k), 1.0) for k in KINDS])[table.kind]
-    in_backward = np.array([passes.get(f"{k}_backward", passes.get(str(k), 1.0)) for k in KINDS])[table.kind]
-    return np.where(backward, in_backward, factors)
-
-
-def _gemm_rows(table: OpTable) -> NDArray[np.bool_]:
-    return table.of_kind(Kind.GEMM, Kind.CONV, Kind.RNN)
-
-
-def _peaks(table: OpTable, rows: NDArray[np.bool_], device: DeviceColumns) -> Array:
-    """Peak of each operator's number format ``[devices, rows, 1]``."""
-    return np.asarray(device.peak_flops_per_s[:, table.number_format[rows], None])
-
-
-def _matrix(table: OpTable, rows: NDArray[np.bool_], device: DeviceColumns) -> NDArray[np.bool_]:
-    return np.asarray(device.is_matrix[:, table.number_format[rows], None])
-
-
 #: Energy of a matrix operation against one with 16-bit inputs.
 _ENERGY_OF_FORMAT = {"fp8": 0.5, "int8": 0.5, "int4": 0.25, "tf32": 2.0, "fp64": 8.0, "fp32": 4.0}
 
@@ -111,61 +101,6 @@ def _energy_per_flop(table: OpTable, rows: NDArray[np.int64], device: DeviceColu
     is_matrix = device.is_matrix[:, table.number_format[rows], None]
     matrix_j = calibration.power.matrix_j_per_flop * scale
     return np.asarray(np.where(is_matrix, matrix_j, calibration.power.vector_j_per_flop) * device.node_scale)
-
-
-def _products(
-    table: OpTable, rows: NDArray[np.bool_], device: DeviceColumns, calibration: Calibration, layout: str
-) -> tuple[Any, Any]:
-    """Gemm and convolution as implicit gemm; thin groups of a convolution only stream."""
-    gemm, conv = calibration.gemm, calibration.conv
-    peak, is_matrix = _peaks(table, rows, device), _matrix(table, rows, device)
-    of_format = np.array([gemm.matrix_frac_of_format.get(f, 1.0) for f in FORMATS])[table.number_format[rows]]
-    frac = np.where(is_matrix, device.matrix_frac * of_format[None, :, None], device.vector_frac)
-    is_conv = table.of_kind(Kind.CONV)[rows][None, :, None]
-    frac = frac * np.where(is_conv, device.conv_frac * (conv.nhwc_frac if layout == "nhwc" else conv.nchw_frac), 1.0)
-    transforms = ~is_matrix & ~device.is_cpu & _winograd(table, rows)[None, :, None]
-    gain = np.where(transforms, conv.winograd_gain, 1.0)
-    moved = (table.read_bytes + table.write_bytes)[rows][None]
-    extra = conv.nchw_extra_passes if layout == "nchw" else 0.0
-    moved = moved * (1.0 + extra * (is_conv & is_matrix))
-    bytes_per_s = device.bytes_per_s * device.memory_frac
-    shape = tuple(column[rows][None] for column in (table.batch, table.m, table.n, table.k))
-    compute, memory = product_s(shape, moved, (peak * frac * gain, bytes_per_s, device.units), gemm)  # type: ignore[arg-type]
-    thin = is_conv & (np.minimum(shape[2], shape[3]) < 16) & (shape[0] > 1)
-    streamed = memory_s(moved, device.bytes_per_s * conv.depthwise_frac)
-    vector_peak = device.peak_flops_per_s[:, FORMATS.index("fp32"), None, None]
-    vector_peak = np.where(np.isnan(vector_peak), peak, vector_peak)
-    return np.where(thin, table.flops[rows][None] / vector_peak, compute), np.where(thin, streamed, memory)
-
-
-def _winograd(table: OpTable, rows: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """3x3 convolutions of stride 1 with enough channels, which libraries transform."""
-
-    def suits(index: int) -> bool:
-        op = table.ops[index]
-        stride = op.attrs.get("stride", (0,))
-        weight = next((t for t in (*op.inputs, *op.outputs) if tuple(t.shape[2:]) == (3, 3)), None)
-        return op.kind is Kind.CONV and stride == (1, 1) and weight is not None and op.attrs.get("groups", 1) == 1
-
-    return np.array([suits(int(i)) for i in np.flatnonzero(rows)])
-
-
-def _attention(
-    table: OpTable, rows: NDArray[np.bool_], device: DeviceColumns, calibration: Calibration, layout: str
-) -> tuple[Any, Any]:
-    """Whole attention: tiles of 128 queries over the multiprocessors; decode only reads the cache."""
-    del layout
-    constants = calibration.attention
-    peak, is_matrix = _peaks(table, rows, device), _matrix(table, rows, device)
-    frac = np.where(is_matrix, constants.flash_frac, constants.vector_frac)
-    blocks = table.batch[rows][None] * np.ceil(table.m[rows][None] / 128.0)
-    waves = np.maximum(blocks / device.units, 1e-9)
-    filled = np.maximum(waves, np.ceil(waves) * 0.5 + waves * 0.5) / waves
-    decoding = table.m[rows][None] < 16
-    filled = np.where(decoding, 1.0, filled)
-    compute = compute_s(table.flops[rows][None], peak * frac) * filled
-    moved = (table.read_bytes + table.write_bytes)[rows][None]
-    return compute, memory_s(moved, device.bytes_per_s * np.minimum(device.memory_frac, constants.decode_frac))
 
 
 def binding_shares(table: OpTable, times: OpTimes) -> dict[str, Array]:

@@ -17,11 +17,11 @@ from rigwise.estimate.interval import fit_probability, provenance_of, quantiles,
 from rigwise.estimate.memory import capacity_bytes, peak_memory, working_set
 from rigwise.estimate.micro_step import micro_step
 from rigwise.estimate.op_time import OpTimes
+from rigwise.estimate.setting import setting_of
 from rigwise.estimate.step import (
     Groups,
     StepTimes,
     StepWork,
-    device_layout,
     step_times,
     step_work,
     without_recompute,
@@ -110,7 +110,7 @@ def predict(case: Case, model: Model | None = None) -> Prediction:
     machine = machine_of(resolved.case, device)
     step = work_of(model, resolved, device)
     on_device = columns([device], calibration, [machine.power_limit_w])
-    micro, ops = micro_step(step.table, on_device, calibration, device_layout(resolved.case))
+    micro, ops = micro_step(step.table, on_device, calibration, setting_of(resolved.case))
     times = step_times(step, micro.pick(), groups_of(resolved.case, machine), on_device, calibration)
     return _prediction(resolved, step, (times, ops), machine, calibration)
 

@@ -141,11 +141,6 @@ def step_work(case: Case, work: Work, sizes: dict[str, int]) -> StepWork:
     )
 
 
-def device_layout(case: Case) -> str:
-    """Memory layout of images on the device: a compiler picks the quicker one itself."""
-    return "nhwc" if case.mode == "compiled" else case.layout
-
-
 def step_times(
     step: StepWork, micro: MicroStep, groups: Groups, device: DeviceColumns, calibration: Calibration
 ) -> StepTimes:

@@ -12,8 +12,9 @@ from rigwise.estimate.columns import columns
 from rigwise.estimate.micro_step import micro_step
 from rigwise.estimate.op_time import OpTimes
 from rigwise.estimate.predict import groups_of, machine_of, work_of
+from rigwise.estimate.setting import setting_of
 from rigwise.estimate.sharding import bubble_factor
-from rigwise.estimate.step import StepTimes, StepWork, device_layout, step_times
+from rigwise.estimate.step import StepTimes, StepWork, step_times
 from rigwise.facts.catalogue import resolve_device
 from rigwise.graph.graph import Model
 from rigwise.graph.op import Op
@@ -43,7 +44,7 @@ def timed_step(case: Case, model: Model) -> Step:
     costs_of(model.graph(case.task).ops, resolved.sizes, model.name)
     step = work_of(model, resolved, device)
     on_device = columns([device], calibration, [machine.power_limit_w])
-    micro, ops = micro_step(step.table, on_device, calibration, device_layout(resolved.case))
+    micro, ops = micro_step(step.table, on_device, calibration, setting_of(resolved.case))
     groups = groups_of(resolved.case, machine)
     times = step_times(step, micro.pick(), groups, on_device, calibration)
     parallel = resolved.case.parallel

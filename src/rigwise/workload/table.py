@@ -7,7 +7,7 @@ in ``estimate`` is arithmetic between these columns and those of the devices.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -63,6 +63,11 @@ class OpTable:
     def of_phase(self, phase: Phase) -> NDArray[np.bool_]:
         """Which rows belong to a phase ``[operators]``."""
         return np.asarray(self.phase == PHASES.index(phase))
+
+    def take(self, rows: NDArray[np.bool_]) -> OpTable:
+        """The table of some of the operators."""
+        arrays = {f.name: getattr(self, f.name)[rows] for f in fields(self) if f.name != "ops"}
+        return OpTable(ops=tuple(op for op, taken in zip(self.ops, rows, strict=True) if taken), **arrays)
 
     def total(self, column: Array, rows: NDArray[np.bool_] | slice = slice(None)) -> Array:
         """Sum of a column over all runs of the given rows ``[sizes]``."""
