@@ -20,6 +20,7 @@ from rigwise.estimate.columns import DeviceColumns
 from rigwise.estimate.conv import convolutions
 from rigwise.estimate.gemm import blend, products
 from rigwise.estimate.power import clock_frac
+from rigwise.estimate.reuse import memory_share
 from rigwise.estimate.roofline import compute_s
 from rigwise.estimate.setting import Setting
 from rigwise.estimate.streaming import streaming
@@ -50,6 +51,7 @@ def op_times(table: OpTable, device: DeviceColumns, calibration: Calibration, se
         rows = table.of_kind(*kinds)
         if rows.any():
             compute[:, rows], memory[:, rows] = law(table.take(rows), device, calibration, setting)
+    memory *= memory_share(table, device, calibration.memory)
     return _finish(table, device, calibration, compute, memory)
 
 

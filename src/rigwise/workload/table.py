@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from rigwise.facts.device import RATES_OF_FORMAT
 from rigwise.graph.count import attention_shape, causal_frac, gemm_shape, tensor_bytes, work
-from rigwise.graph.dim import Sizes
+from rigwise.graph.dim import Sizes, size_at
 from rigwise.graph.op import Kind, Op, Phase, Role
 
 Array = NDArray[np.float64]
@@ -23,6 +23,8 @@ Array = NDArray[np.float64]
 FORMATS = tuple(RATES_OF_FORMAT)
 PHASES = tuple(Phase)
 KINDS = tuple(Kind)
+#: What a convolution computes: its result, or the gradient of its input or of its weight.
+GRADIENTS = ("", "dgrad", "wgrad")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +39,13 @@ class OpTable:
         flops: What a kernel must really compute: causal attention without its masked half.
         read_bytes, write_bytes: Traffic of one run.
         weight_bytes: Part of the reads that is parameters.
+        near_bytes: Part of the reads that the most recent operator among its sources wrote.
+        near_span_bytes: Traffic from the start of that write to the start of this read, the write included.
         batch, m, n, k: Matrix products of one run, 1 where there are none.
+        window, stride, dilation: Of a convolution: elements of its kernel, products of its strides and
+            dilations; 1 for any other operator ``[operators]``.
+        gradient: Of a convolution: index into ``GRADIENTS`` ``[operators]``.
+        pixels: Of one image of a convolution's result (its gradient, in the backward pass).
     """
 
     ops: tuple[Op, ...]
@@ -51,10 +59,17 @@ class OpTable:
     read_bytes: Array
     write_bytes: Array
     weight_bytes: Array
+    near_bytes: Array
+    near_span_bytes: Array
     batch: Array
     m: Array
     n: Array
     k: Array
+    window: Array
+    stride: Array
+    dilation: Array
+    gradient: NDArray[np.int64]
+    pixels: Array
 
     def of_kind(self, *kinds: Kind) -> NDArray[np.bool_]:
         """Which rows are of these kinds ``[operators]``."""
@@ -78,7 +93,9 @@ def tabulate(ops: Sequence[Op], sizes: Mapping[str, Any]) -> OpTable:
     """Fill the table for symbol sizes that are numbers or equally long arrays."""
     length = max((len(np.atleast_1d(v)) for v in sizes.values()), default=1)
     as_float = Sizes({name: np.asarray(value, dtype=np.float64) for name, value in sizes.items()})
-    columns = {name: np.ones((len(ops), length)) for name in ("batch", "m", "n", "k")}
+    columns = {name: np.ones((len(ops), length)) for name in ("batch", "m", "n", "k", "pixels")}
+    windows = np.ones((3, len(ops)))
+    gradient = np.zeros(len(ops), dtype=np.int64)
     costs = {name: np.zeros((len(ops), length)) for name in ("macs", "flops", "read", "write", "weight")}
     for row, op in enumerate(ops):
         cost = work(op, as_float)
@@ -87,6 +104,10 @@ def tabulate(ops: Sequence[Op], sizes: Mapping[str, Any]) -> OpTable:
         costs["weight"][row] = sum(tensor_bytes(t, as_float) for t in op.inputs if t.role is Role.PARAMETER)
         for name, value in _products(op, as_float).items():
             columns[name][row] = value
+        if op.kind is Kind.CONV:
+            windows[:, row], columns["pixels"][row] = _window(op), _image_pixels(op, as_float)
+            gradient[row] = next((i for i, g in enumerate(GRADIENTS) if g and op.name.endswith(g)), 0)
+    near_bytes, near_span_bytes = _near(ops, costs["read"] + costs["write"], as_float)
     return OpTable(
         ops=tuple(ops),
         kind=np.array([KINDS.index(op.kind) for op in ops], dtype=np.int64),
@@ -99,8 +120,26 @@ def tabulate(ops: Sequence[Op], sizes: Mapping[str, Any]) -> OpTable:
         read_bytes=costs["read"],
         write_bytes=costs["write"],
         weight_bytes=np.minimum(costs["weight"], costs["read"]),
+        near_bytes=np.minimum(near_bytes, costs["read"]),
+        near_span_bytes=near_span_bytes,
+        window=windows[0],
+        stride=windows[1],
+        dilation=windows[2],
+        gradient=gradient,
         **columns,
     )
+
+
+def _near(ops: Sequence[Op], moved: Array, sizes: Mapping[str, Any]) -> tuple[Array, Array]:
+    """What each operator reads of the most recent one it depends on, and the traffic since that began to write."""
+    near, span = np.zeros_like(moved), np.full_like(moved, np.inf)
+    before = np.concatenate([np.zeros((1, moved.shape[1])), np.cumsum(moved, axis=0)])
+    for row, op in enumerate(ops):
+        last = max((t.producer for t in op.inputs if t.producer is not None and t.producer < row), default=None)
+        if last is not None:
+            near[row] = sum(tensor_bytes(t, sizes) for t in op.inputs if t.producer == last)
+            span[row] = before[row] - before[last + 1] + near[row]
+    return near, span
 
 
 def _products(op: Op, sizes: Mapping[str, Any]) -> dict[str, Any]:
@@ -110,6 +149,19 @@ def _products(op: Op, sizes: Mapping[str, Any]) -> dict[str, Any]:
         return {"batch": batch_heads, "m": s, "n": t, "k": d}
     shape = gemm_shape(op, sizes)
     return {} if shape is None else {"batch": shape.batch, "m": shape.m, "n": shape.n, "k": shape.k}
+
+
+def _window(op: Op) -> tuple[float, float, float]:
+    """Elements of a convolution's kernel, its strides and its dilations, each multiplied together."""
+    weight = op.outputs[0] if op.name.endswith("wgrad") else op.inputs[1]
+    kernel = [float(size) for size in weight.shape[2:] if isinstance(size, int)]
+    strides, dilations = (np.atleast_1d(np.asarray(op.attrs.get(name, 1), float)) for name in ("stride", "dilation"))
+    return float(np.prod(kernel)), float(np.prod(strides)), float(np.prod(dilations))
+
+
+def _image_pixels(op: Op, sizes: Mapping[str, Any]) -> Any:
+    image = op.inputs[0] if op.name.endswith(GRADIENTS[1:]) else op.outputs[0]
+    return image.elements(sizes) / (size_at(image.shape[0], sizes) * size_at(image.shape[1], sizes))
 
 
 def _launches(op: Op) -> float:

@@ -6,7 +6,9 @@ pass to each other never reaches memory; what others read, or the backward pass 
 Matrix operators keep their library kernels.
 
 The rule "nothing between" is kept by depth: the number of unfusable operators on the longest
-way from the inputs. Two operators may share a kernel only at equal depth.
+way from the inputs. Two operators may share a kernel only at equal depth. A kernel that only one
+operator reads may wait for it, however deep that one stands: the normalised shortcut of a residual
+block joins the addition at its end.
 """
 
 from __future__ import annotations
@@ -37,14 +39,41 @@ def _group(ops: Sequence[Op]) -> list[int]:
     """Kernel number of each operator."""
     groups: list[int] = []
     depth: list[int] = []
+    members: dict[int, list[int]] = {}
+    readers = _op_readers(ops)
     for index, op in enumerate(ops):
         sources = [t.producer for t in op.inputs if t.producer is not None and t.producer < index]
         fusable = op.kind in FUSABLE
         here = max((depth[p] + (ops[p].kind not in FUSABLE) for p in sources), default=0)
         depth.append(here)
         host = next((p for p in reversed(sources) if fusable and _may_join(ops[p], op) and depth[p] == here), None)
-        groups.append(index if host is None else groups[host])
+        own = index if host is None else groups[host]
+        groups.append(own)
+        members.setdefault(own, []).append(index)
+        for source in sources if fusable else ():
+            other = groups[source]
+            if other != own and _may_join(ops[source], op) and _only_reader(members[other], readers, index):
+                moved = members.pop(other)
+                members[own] = sorted(members[own] + moved)
+                for member in moved:
+                    groups[member], depth[member] = own, here
     return groups
+
+
+def _op_readers(ops: Sequence[Op]) -> list[set[int]]:
+    """Operators that read each operator's result."""
+    readers: list[set[int]] = [set() for _ in ops]
+    for index, op in enumerate(ops):
+        for tensor in op.inputs:
+            if tensor.producer is not None:
+                readers[tensor.producer].add(index)
+    return readers
+
+
+def _only_reader(members: Sequence[int], readers: Sequence[set[int]], index: int) -> bool:
+    """Whether one later operator alone reads what a kernel writes."""
+    inside = set(members)
+    return all(reader == index or reader in inside and reader > member for member in members for reader in readers[member])
 
 
 def _may_join(producer: Op, op: Op) -> bool:
