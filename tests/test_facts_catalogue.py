@@ -18,7 +18,7 @@ from rigwise.units import GIB
 
 def test_nothing_was_lost():
     assert len(catalogue.devices()) == 299
-    assert len(catalogue.cpus()) == 68
+    assert len(catalogue.cpus()) == 70
     assert len(catalogue.offers()) == 938
     assert len(catalogue.parts()) == 281
 

@@ -4,18 +4,20 @@ import pytest
 
 from rigwise.graph.count import tensor_bytes, work
 from rigwise.graph.graph import Graph
-from rigwise.graph.liveness import live_bytes, peak_live_bytes
+from rigwise.graph.liveness import alive_bytes, lifetimes, live_bytes, peak_live_bytes
 from rigwise.graph.load import read_zoo, zoo_names
 from rigwise.graph.op import Kind, Op, Phase, Tensor
 
 TRAINED = [name for name in zoo_names() if "train" in read_zoo(name).graphs]
 
 
-def op(source, *, repeat=1, phase=Phase.FORWARD, saved=False, name="aten.mul"):
+def op(source, *, repeat=1, phase=Phase.FORWARD, saved=False, name="aten.mul", module=""):
     sources = () if source is None else source if isinstance(source, tuple) else (source,)
     inputs = tuple(Tensor((256,), producer=s) for s in sources)
     outputs = (Tensor((256,), saved=saved),)
-    return Op(name=name, kind=Kind.ELEMENTWISE, phase=phase, inputs=inputs, outputs=outputs, repeat=repeat)
+    return Op(
+        name=name, kind=Kind.ELEMENTWISE, phase=phase, inputs=inputs, outputs=outputs, repeat=repeat, module=module
+    )
 
 
 def alive(*ops):
@@ -39,7 +41,23 @@ def test_what_a_block_saves_is_there_in_every_layer_until_its_backward_pass():
 
 def test_a_layer_reads_the_one_before():
     """Two operators a layer: the second's result lives until the first of the next layer has run."""
-    assert alive(op(None), op(2, repeat=4), op(1, repeat=4), op(2)) == [1, 1, 2, 2]
+    assert alive(op(None), op(2, repeat=4), op(1, repeat=4), op(2)) == [1, 2, 2, 2]
+
+
+def test_backward_blocks_give_back_one_layer_at_a_time():
+    """Four layers keep two results each; the backward block reads one after the other, in its last repetition too."""
+    forward = [op(None), op(0, repeat=4, saved=True), op(1, repeat=4, saved=True)]
+    backward = [op(2, repeat=4, phase=Phase.BACKWARD), op((3, 1), repeat=4, phase=Phase.BACKWARD)]
+    assert alive(*forward, *backward) == [1, 1 + 4 + 3, 8, 8 + 1, 8 - 1 + 2]
+
+
+def test_callers_hold_what_they_call_modules_with():
+    """``b`` is called with the result of ``a`` and holds it while its second operator runs, which reads another."""
+    ops = (op(None, module="a"), op(0, module="b.first"), op(1, module="b.second"), op(2, module="c"))
+    assert alive(*ops) == [1, 2, 3, 2]
+    lives = lifetimes(ops, frames=False)
+    without = alive_bytes(lives, lives.result_bytes({}))[0].sum(axis=0)[:, 0] / 1024
+    assert list(without) == [1, 2, 2, 2]
 
 
 @pytest.mark.parametrize("name", TRAINED)

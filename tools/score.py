@@ -153,11 +153,13 @@ def score_gemm(row: dict[str, str]) -> Scored | None:
         or not re.match(r"op:(gemm|bmm|linear)", row["model"])
     ):
         return None
+    if "linear" in row["model"]:
+        sizes["M"] *= sizes.pop("B", 1)
     width = {"fp32": "float32", "fp8": "float8"}.get(number_format, "bfloat16")
     batch = (sizes["B"],) if "B" in sizes else ()
     a, b = (
         Tensor((*batch, sizes["M"], sizes["K"]), width),
-        Tensor((*batch, sizes["K"], sizes["N"]), width, Role.PARAMETER),
+        Tensor((*batch, sizes["K"], sizes["N"]), width, Role.ACTIVATION if batch else Role.PARAMETER),
     )
     out = Tensor((*batch, sizes["M"], sizes["N"]), width if width != "float8" else "bfloat16")
     op = Op(
@@ -170,7 +172,8 @@ def score_gemm(row: dict[str, str]) -> Scored | None:
     )
     device = resolve_device(DEVICES.get((row["device"], row["device_variant"]), row["device"]))
     calibration = load_calibration()
-    times = op_times(tabulate([op], {"b": 1}), columns([device], calibration), calibration, Setting())
+    setting = Setting(operand_sets=5 if row["source"] == "aiconfigurator_gemm" else 1)
+    times = op_times(tabulate([op], {"b": 1}), columns([device], calibration), calibration, setting)
     return Scored(
         (row["source"], device.id, number_format),
         row["input_shape_or_seq"],

@@ -13,6 +13,7 @@ HERE = Path(__file__).parent
 TARGETS = HERE.parent / "src/rigwise/estimate/calibration"
 SECTIONS = (
     "gemm", "conv", "cpu", "attention", "memory", "launch", "power", "collective", "memory_terms", "interval",
+    "learning",
 )  # fmt: skip
 HEADER = """# Written by tools/write_calibration.py. Do not edit by hand.
 # Efficiencies are fractions of a physical limit; each table says where it comes from.
@@ -36,6 +37,7 @@ def main() -> None:
     name = tomllib.loads(text)["name"]
     (TARGETS / f"{name}.toml").write_text(text, encoding="utf-8")
     print(f"wrote {name}.toml, {len(text) / 1000:.1f} kB")
+    print("rows shipped for calibrate belong to the constants before: tools/fit/evidence.py writes them anew")
 
 
 if __name__ == "__main__":

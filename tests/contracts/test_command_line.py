@@ -26,6 +26,8 @@ ANSWERS = {
     "compare": ["compare", "resnet50", "--device", "rtx-4090", "--device", "t4"],
     "plan": PLAN,
     "run": ["run", "examples/camera-detectors/app.toml", "--items", "8"],
+    "judge": ["judge", "tests/data/measured/steps.csv"],
+    "calibrate": ["calibrate", "tests/data/measured/steps.csv", "--dry-run", "--fresh"],
 }
 
 #: What was asked wrongly, and the word that the message must repeat.
@@ -131,7 +133,7 @@ def test_json_on_a_terminal_has_no_escape_codes() -> None:
 
 
 @needs_pty
-@pytest.mark.parametrize("name", ["devices", "offers", "models", "show", "predict", "compare", "plan"])
+@pytest.mark.parametrize("name", ["devices", "offers", "models", "show", "predict", "compare", "plan", "judge"])
 def test_answers_keep_to_80_columns(name: str) -> None:
     lines = on_a_terminal(*ANSWERS[name], NO_COLOR="1").decode().splitlines()
     assert [line for line in lines if len(line) > 80] == []

@@ -17,6 +17,7 @@ NO_FORMULA = {
     "estimate/cases.py": "reads a file of cases",
     "estimate/columns.py": "lays facts out as arrays",
     "estimate/compare.py": "asks predict for several devices",
+    "estimate/setting.py": "what of a case decides the times",
 }
 
 

@@ -14,6 +14,7 @@ HAS_UNIT = re.compile(rf"(^|_)({UNITS})(_({OF_WHAT}))?$")
 WITHOUT_UNIT = {
     "fp32_flop_per_cycle_per_core": "the unit is spelled out",
     "amx_bf16_flop_per_cycle_per_core": "the unit is spelled out",
+    "efficiency_fp32_flop_per_cycle_per_core": "the unit is spelled out",
     "inter_node_gbps": "gigabits per second, as networks are sold; part of the published case format",
     "pcie_generation": "a version number",
     "slots": "a count that may be a half",
@@ -33,6 +34,7 @@ WITHOUT_UNIT = {
     "bound": "in the unit of the objective",
     "relaxed": "in the unit of the objective",
     "spread": "a standard deviation of the logarithm of a time",
+    "label_spread": "a standard deviation of the logarithm of a size of memory",
     "memory_terms": "bytes, as the published result names them",
     "cost_terms": "dollars, as the published result names them",
     "amount": "a count of what the job names: tokens, samples, steps",
@@ -43,6 +45,14 @@ WITHOUT_UNIT = {
     "queue_mean": "a count of items",
     "rates": "items for one item of the first source",
     "bursts": "items that come together",
+    "value": "in the unit that the metric beside it names",
+    "width": "a ratio of two times",
+    "interval_score": "of a logarithm of time",
+    "residual": "a difference of logarithms of times",
+    "log_ratio": "a difference of logarithms of times",
+    "spread_left": "a standard deviation of the logarithm of a time",
+    "prior": "quantiles of a ratio of times",
+    "factor": "quantiles of a ratio of times",
     "weights": "fractions that sum to one, as the published answer names them",
 }
 

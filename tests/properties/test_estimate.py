@@ -131,7 +131,7 @@ def test_the_fleet_and_a_single_prediction_agree(fields, where, split, zero):
 @settings(max_examples=60, deadline=None)
 @given(fields=st.sampled_from(CASES), where=st.sampled_from(WHOLE), batch=st.integers(1, 64))
 def test_no_operator_is_quicker_than_its_arithmetic_at_peak(fields, where, batch):
-    """The memory roof may be beaten from cache, the compute roof only by Winograd's transform."""
+    """Only what the cache holds may stay off the memory bus, only Winograd's transform may save arithmetic."""
     model = load_model(fields["model"])
     resolved = resolve(Case(device=where.id, batch=batch, **fields), model)
     try:
@@ -144,9 +144,8 @@ def test_no_operator_is_quicker_than_its_arithmetic_at_peak(fields, where, batch
         if table.flops[row, 0] and op.kind != "conv":
             floor = compute_s(table.flops[row, 0], where.peak(FORMATS[table.number_format[row]]))
             assert times.total_s[0, row, 0] >= floor
-    uncached = table.read_bytes + table.write_bytes > (where.l2_bytes or 0)
-    floor = memory_s(table.read_bytes + table.write_bytes, where.memory_bytes_per_s)
-    assert (times.total_s[0][uncached] >= floor[uncached] * (1 - 1e-12)).all()
+    uncached_bytes = np.maximum(table.read_bytes + table.write_bytes - (where.l2_bytes or 0), 0.0)
+    assert (times.total_s[0] >= memory_s(uncached_bytes, where.memory_bytes_per_s) * (1 - 1e-12)).all()
 
 
 def test_a_larger_batch_takes_longer_but_less_for_each_sample():

@@ -18,6 +18,7 @@ from rigwise.workload.case import (
     RECOMPUTE,
     RUNTIMES,
     TASKS,
+    UPDATES,
     Case,
     Parallel,
     Software,
@@ -42,6 +43,21 @@ class Count(click.ParamType):  # type: ignore[type-arg]  # generic only in newer
         return int(number)
 
 
+class Counts(Count):
+    """One whole number, or several with commas between: 1,8,32."""
+
+    name = "numbers"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """A tuple of numbers, each parsed as ``Count`` does."""
+        if isinstance(value, tuple):
+            return value
+        parts = [part.strip() for part in str(value).split(",")]
+        if not all(parts):
+            self.fail(f"{value!r} is not a list of numbers: write 1,8,32", param, ctx)
+        return tuple(dict.fromkeys(super(Counts, self).convert(part, param, ctx) for part in parts))
+
+
 class Watts(click.ParamType):  # type: ignore[type-arg]
     """Power, 300 or 300W."""
 
@@ -60,13 +76,13 @@ def _choice(values: tuple[str, ...]) -> click.Choice[str]:
 
 
 _OPTIONS: tuple[tuple[str, Any, Any, str], ...] = (
-    ("--count", Count(), 1, "All devices."),
+    ("--count", Counts(), 1, "All devices."),
     ("--nodes", Count(), 1, "Computers they stand in."),
     ("--task", _choice(TASKS), "train", "What one step is."),
-    ("--batch", Count(), 1, "Global batch of one step."),
-    ("--seq", Count(), None, "New tokens per sequence."),
+    ("--batch", Counts(), 1, "Global batch of one step."),
+    ("--seq", Counts(), None, "New tokens per sequence."),
     ("--image-size", Count(), None, "Height and width of images."),
-    ("--context", Count(), None, "Tokens in the cache when one more is decoded."),
+    ("--context", Counts(), None, "Tokens in the cache when one more is decoded."),
     ("--dtype", _choice(DTYPES), None, "Number format."),
     ("--layout", _choice(LAYOUTS), "nchw", "Memory layout of images."),
     ("--mode", _choice(MODES), "eager", "Eager, or compiled (fused)."),
@@ -77,8 +93,12 @@ _OPTIONS: tuple[tuple[str, Any, Any, str], ...] = (
     ("--data", Count(), None, "Data-parallel replicas."),
     ("--tensor", Count(), 1, "Tensor-parallel group."),
     ("--pipeline", Count(), 1, "Pipeline stages."),
+    ("--context-parallel", Count(), 1, "Devices that divide each sequence."),
+    ("--expert", Count(), 1, "Replicas that share the experts of a mixture."),
     ("--zero", Count(), 0, "ZeRO stage, 0 to 3."),
     ("--micro-batch", Count(), None, "Samples of one forward pass of one replica."),
+    ("--update", _choice(UPDATES), "synchronous", "What a replica waits for before its next step."),
+    ("--staleness", Count(), 0, "Steps that a stale update may be behind."),
     ("--link", str, None, "Between devices of a node: nvlink, pcie4x16 ..."),
     ("--inter-node-gbps", float, None, "Network of one node, Gbit/s."),
     ("--power-limit", Watts(), None, "Board power cap."),
@@ -86,6 +106,10 @@ _OPTIONS: tuple[tuple[str, Any, Any, str], ...] = (
     ("--torch", str, None, "Version of PyTorch."),
     ("--attention", _choice(("math", "flash")), None, "Unfused or fused attention."),
 )
+
+
+#: Flags that are fields of ``Parallel``.
+_PARALLEL = ("data", "tensor", "pipeline", "expert", "zero", "micro_batch", "update", "staleness")
 
 
 def case_options(function: F) -> F:
@@ -97,9 +121,23 @@ def case_options(function: F) -> F:
     return function
 
 
+def _single(name: str, value: Any) -> Any:
+    if not isinstance(value, tuple):
+        return value
+    if len(value) != 1:
+        listed = ",".join(str(number) for number in value)
+        raise InvalidInputError(f"--{name} takes one number here, not {listed}", hint="lists go with --explain")
+    return value[0]
+
+
 def case_from(model: str, device: str, flags: dict[str, Any]) -> Case:
-    """The case that a set of flags describes."""
-    parallel = Parallel(**{name: flags[name] for name in ("data", "tensor", "pipeline", "zero", "micro_batch")})
+    """The case that a set of flags describes.
+
+    Raises:
+        InvalidInputError: A flag that takes one number here was given several.
+    """
+    flags = {name: _single(name, value) for name, value in flags.items()}
+    parallel = Parallel(context=flags["context_parallel"], **{name: flags[name] for name in _PARALLEL})
     plain: tuple[str, ...] = (
         "count",
         "nodes",

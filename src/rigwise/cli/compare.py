@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from rigwise.cli.case_options import case_from, case_options
+from rigwise.cli.in_force import bring_in_force, calibration_option, measured_option
 from rigwise.cli.output import answer_options, print_json, print_table
 from rigwise.errors import InvalidInputError
 
@@ -14,6 +15,8 @@ from rigwise.errors import InvalidInputError
 @click.command("compare")
 @click.argument("model")
 @click.option("--device", "names", multiple=True, help="A device; give the flag several times, or a,b,c.")
+@calibration_option
+@measured_option
 @case_options
 @answer_options
 def command(model: str, names: tuple[str, ...], as_json: bool, quiet: bool, **flags: Any) -> int:
@@ -25,6 +28,7 @@ def command(model: str, names: tuple[str, ...], as_json: bool, quiet: bool, **fl
     devices = [name.strip() for text in names for name in text.split(",") if name.strip()]
     if len(devices) < 2:
         raise InvalidInputError("compare needs at least two devices", hint="--device t4 --device l4, or --device t4,l4")
+    bring_in_force(flags.pop("calibration"), flags.pop("measured"), devices, model)
     from rigwise.estimate.compare import compare, compare_document
 
     answers = compare([case_from(model, device, flags) for device in devices])

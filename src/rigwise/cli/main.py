@@ -29,6 +29,8 @@ COMMANDS = {
     "compare": "the same on several devices, side by side",
     "plan": "what to rent, buy or use, proven",
     "run": "do it there, measure, compare with the prediction",
+    "judge": "score predictions against published tables",
+    "calibrate": "learn from what was measured on a device",
 }
 
 

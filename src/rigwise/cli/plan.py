@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from rigwise.cli.application import APPLICATION_SCHEMA, application_at, plan_application_file, verify_application
+from rigwise.cli.in_force import bring_in_force, calibration_option
 from rigwise.cli.output import answer_options, console, print_json, write_output
 from rigwise.errors import InfeasibleError, InvalidInputError
 from rigwise.workload.case import METHODS, OPTIMIZERS
@@ -69,6 +70,7 @@ Examples:
 @click.option("--top", type=int, help="Plans to show.  [default: 5]")
 @click.option("--output", metavar="FILE", help="Write the JSON document to a file as well.")
 @click.option("--report", metavar="FILE", help="Write a self-contained HTML page.")
+@calibration_option
 @answer_options
 def command(*, target: tuple[str, ...], own: str | None, output: str | None, report: str | None, **flags: Any) -> int:
     """What to rent or use for a job, the cheapest that keeps the limits, and the proof.
@@ -76,6 +78,7 @@ def command(*, target: tuple[str, ...], own: str | None, output: str | None, rep
     For example: rigwise plan resnet50 --samples 128e6 --deadline 12h
     """
     as_json, quiet = flags.pop("as_json"), flags.pop("quiet")
+    bring_in_force(flags.pop("calibration"))
     given = {name: value for name, value in flags.items() if value not in (None, ())}
     if target[0] == "verify":
         return _verify(target[1:], [*given, *(["own"] if own else [])], as_json=as_json)

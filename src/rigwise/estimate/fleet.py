@@ -18,17 +18,20 @@ import numpy as np
 from rigwise.errors import RigwiseError
 from rigwise.estimate import bound
 from rigwise.estimate.bound import LeastWork, least_step_s
-from rigwise.estimate.calibration import load_calibration
+from rigwise.estimate.calibration import Calibration, load_calibration
 from rigwise.estimate.collective import Network, alone, as_columns, network_of
 from rigwise.estimate.columns import DeviceColumns, columns, stack
+from rigwise.estimate.communication import Groups
+from rigwise.estimate.device_memory import can_index, label_spread, memory_spread
 from rigwise.estimate.interval import fit_probability, quantiles, time_spread
-from rigwise.estimate.memory import WorkingSet, capacity_bytes, peak_memory, working_set
+from rigwise.estimate.learned import knowledge_of
+from rigwise.estimate.memory import WorkingSet, capacity_bytes, peak_memory, working_sets
 from rigwise.estimate.micro_step import MicroStep, micro_step
 from rigwise.estimate.predict import best_format_of, lowering_of
 from rigwise.estimate.setting import setting_of
 from rigwise.estimate.step import (
-    Groups,
     StepWork,
+    line_of,
     step_times,
     update_work,
     without_recompute,
@@ -88,7 +91,7 @@ def estimate_fleet(
             by_format.setdefault(_facts(_Known(machine.device)).best_format, []).append(index)
     for best_format, members in by_format.items():
         try:
-            kept = _kept(case, _of_one_device(recipe), best_format, held)
+            kept = _kept(case, _of_one_device(recipe), best_format, held, load_calibration())
         except RigwiseError:
             continue
         able = [i for i in members if kept.formats <= _facts(_Known(machines[i].device)).formats]
@@ -177,6 +180,7 @@ class _Facts:
     cache_bytes: float
     spread: float
     capacity_bytes: float
+    label_spread: float
 
 
 @lru_cache(maxsize=4096)
@@ -191,6 +195,7 @@ def _facts(known: _Known) -> _Facts:
         cache_bytes=bound.cache_bytes(device),
         spread=time_spread(device, calibration),
         capacity_bytes=capacity_bytes(device, calibration.memory_terms),
+        label_spread=label_spread(device, calibration),
     )
 
 
@@ -217,6 +222,7 @@ class _Fleet:
     bytes_per_s: Array
     spread: Array
     capacity_bytes: Array
+    label_spread: Array
 
 
 @lru_cache(maxsize=4096)
@@ -236,6 +242,7 @@ def _fleet(machines: tuple[_Known, ...]) -> _Fleet:
         bytes_per_s=joined.bytes_per_s[:, 0, 0],
         spread=np.array([f.spread for f in facts]),
         capacity_bytes=np.array([f.capacity_bytes for f in facts]),
+        label_spread=np.array([f.label_spread for f in facts]),
     )
 
 
@@ -255,7 +262,7 @@ class _Kept:
     step: StepWork
     batches: tuple[int, ...]
     formats: frozenset[str]
-    held: WorkingSet
+    held: list[WorkingSet]
     least: LeastWork
     times: dict[_Known, MicroStep]
 
@@ -265,6 +272,14 @@ class _Kept:
         if unknown:
             setting, calibration = setting_of(self.step.case), load_calibration()
             on_devices = stack([_facts(key).column for key in unknown])
+            known = knowledge_of(
+                calibration,
+                [key.thing for key in unknown],
+                self.step.case,
+                self.step.table,
+                range(len(self.batches)),
+            )
+            on_devices = known.scaled(on_devices) if known else on_devices
             whole, _ = micro_step(self.step.table, on_devices, calibration, setting)
             for row, key in enumerate(unknown):
                 self.times[key] = MicroStep(**{f.name: getattr(whole, f.name)[row] for f in fields(whole)})
@@ -285,7 +300,8 @@ def _of_one_device(recipe: Recipe) -> Recipe:
 
 
 @lru_cache(maxsize=1024)
-def _kept(case: Case, recipe: Recipe, best_format: str, holder: _Held) -> _Kept:
+def _kept(case: Case, recipe: Recipe, best_format: str, holder: _Held, calibration: Calibration) -> _Kept:
+    del calibration  # the times kept with the work are its
     model = holder.model
     batches = _divisors(case.batch)
     parallel = replace(case.parallel, data=1, micro_batch=1, zero=0)
@@ -305,14 +321,20 @@ def _kept(case: Case, recipe: Recipe, best_format: str, holder: _Held) -> _Kept:
     sizes = {**resolved.sizes, "b": np.array(batches, dtype=np.float64)}
     table = tabulate(work.step_ops, sizes)
     step = StepWork(
-        case=resolved.case, work=work, table=table, update=update_work(work.update_ops), sizes=resolved.sizes
+        case=resolved.case,
+        work=work,
+        whole=table,
+        table=table,
+        update=update_work(work.update_ops),
+        sizes=resolved.sizes,
+        line=line_of(table, work),
     )
     computing = set(table.number_format[table.flops[:, 0] > 0].tolist())
     return _Kept(
         step=step,
         batches=batches,
         formats=frozenset(FORMATS[f] for f in computing),
-        held=working_set(table, sizes, resolved.case),
+        held=working_sets(work.step_ops, sizes, resolved.case),
         least=_least_work(case, recipe.dtype, holder),
         times={},
     )
@@ -323,20 +345,27 @@ def _estimate(kept: _Kept, recipe: Recipe, machines: tuple[_Known, ...]) -> Arra
     calibration, fleet = load_calibration(), _fleet(machines)
     parallel = replace(kept.step.case.parallel, zero=recipe.zero, micro_batch=recipe.micro_batch)
     case = replace(kept.step.case, parallel=parallel, layout=recipe.layout, mode=recipe.mode)
-    step = replace(kept.step, case=case)
     size = kept.batches.index(recipe.micro_batch)
+    step = replace(kept.step, case=case, size=size)
     micro_steps = case.batch / (fleet.count * recipe.micro_batch)
     groups = Groups(count=fleet.count, data=fleet.count, micro_steps=micro_steps, network=fleet.network)
-    times = step_times(step, kept.on(fleet.devices, size), groups, fleet.columns, calibration)
+    micro, on_devices, spread = kept.on(fleet.devices, size), fleet.columns, fleet.spread
+    known = knowledge_of(calibration, [key.thing for key in fleet.devices], step.case, step.table, [size])
+    on_devices = known.scaled(on_devices) if known else on_devices
+    times = step_times(step, micro, groups, on_devices, calibration)
+    if known:
+        spread = known.spread(spread, micro.group_s, times.shares_s)
     floors = bound.floor_s(kept.least, fleet.ceilings_flops_per_s, (fleet.cache_bytes, fleet.bytes_per_s), fleet.count)
-    time_s = quantiles(times.total_s, fleet.spread, floors)
-    held = WorkingSet(**{f.name: getattr(kept.held, f.name)[size] for f in fields(WorkingSet)})
-    peaks = [
-        peak_memory(step.work, held, case, fleet.count, calibration.memory_terms, is_cpu=flag).peak_bytes
-        for flag in (False, True)
-    ]
+    time_s = quantiles(times.total_s, np.hypot(spread, times.comm_spread), floors)
+    held, terms = kept.held[size], calibration.memory_terms
     is_cpu = fleet.columns.is_cpu[:, 0, 0]
-    memory = quantiles(np.where(is_cpu, peaks[1], peaks[0]), calibration.interval.memory)
+    peak = peak_memory(step.work, held, case, fleet.count, terms).peak_bytes
+    if is_cpu.any():
+        on_cpu = peak_memory(step.work, held, case, fleet.count, terms, is_cpu=True).peak_bytes
+        peak = np.where(is_cpu, on_cpu, peak)
+    memory_spreads = np.hypot(memory_spread(case, calibration), fleet.label_spread)
+    memory = quantiles(peak, memory_spreads)
+    chance = fit_probability(memory["p50"], fleet.capacity_bytes, memory_spreads)
     rows = (
         time_s["p10"],
         time_s["p50"],
@@ -345,7 +374,7 @@ def _estimate(kept: _Kept, recipe: Recipe, machines: tuple[_Known, ...]) -> Arra
         memory["p50"],
         memory["p90"],
         fleet.capacity_bytes,
-        fit_probability(memory["p50"], fleet.capacity_bytes, calibration.interval),
+        chance if can_index(held, case, terms) else chance * terms.index_fit_frac,
         times.energy_j,
     )
     return np.stack([np.asarray(row, dtype=np.float64) for row in rows])

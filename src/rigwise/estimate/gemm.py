@@ -1,24 +1,60 @@
 """Matrix products: tiles over multiprocessors, in waves, with the inner dimension cut if that pays.
 
-A kernel cuts the result into tiles, one thread block each. Blocks run in waves of as many as
-there are multiprocessors; the last wave is paid although it is only partly filled. A product
-with few tiles but a long inner dimension is cut along that too (split-K), at the price of
-writing partial results.
+A kernel cuts the result into tiles, one thread block each. A narrow tile loads more operands for
+each operation. Blocks run in waves of as many as there are multiprocessors; of the last wave a
+part is paid although it is only partly filled. A product with few tiles but a long inner
+dimension is cut along that too (split-K), at the price of writing partial results and a second
+pass that adds them. No product is quicker than some thousand cycles, and first bytes out of
+device memory take longer than first bytes out of a cache.
 
-Source: the recipe and its constants were fitted on NeuSight operator times; split-K and wave
-quantisation are described in NVIDIA's "Matrix Multiplication Background", 2023.
+How strongly each of these counts depends on the engine: vector lanes, matrix units that their
+threads wait for (Volta to Ada), or matrix units fed by copies in the background (since Hopper).
+
+Source: NVIDIA, "Matrix Multiplication Background", 2023, for tiles, waves and split-K; fitted
+constants and the measurements behind them: see the calibration file.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from rigwise.estimate.calibration import Calibration, Constants
-from rigwise.estimate.columns import DeviceColumns
+from rigwise.estimate.columns import ENGINES, DeviceColumns
 from rigwise.estimate.setting import Setting
+from rigwise.graph.op import Phase
 from rigwise.workload.table import FORMATS, Array, OpTable
+
+#: Bytes of one operand element; weight-only formats compute in 16 bits.
+_WIDTH_OF_FORMAT = {"fp64": 8.0, "fp32": 4.0, "tf32": 4.0, "fp8": 1.0, "int8": 1.0, "int4": 0.5, "fp4": 0.5}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rates:
+    """What of a device and a number format decides how long a product takes ``[devices, operators, sizes]``.
+
+    Attributes:
+        flops_per_s: Sustained by full tiles. ``bytes_per_s``: sustained by device memory.
+        units: Multiprocessors.
+        feed_bytes_per_s: Operands that the last-level cache feeds to all multiprocessors together.
+        width_bytes: Of one operand element.
+        wave_frac: Share of the missing part of the last wave that is paid.
+        tile_edge: How much narrower tiles cost: work grows by ``tile_edge * (1/rows + 1/columns)``.
+        split_s: Second pass over partial results.
+        start_s: Until the first operands arrive, beyond the gap between any two kernels.
+    """
+
+    flops_per_s: Any
+    bytes_per_s: Any
+    units: Any
+    feed_bytes_per_s: Any
+    width_bytes: Any
+    wave_frac: Any
+    tile_edge: Any
+    split_s: Any
+    start_s: Any
 
 
 def products(table: OpTable, device: DeviceColumns, calibration: Calibration, setting: Setting) -> tuple[Array, Array]:
@@ -26,21 +62,62 @@ def products(table: OpTable, device: DeviceColumns, calibration: Calibration, se
 
     Source: see the module.
     """
-    del setting
+    gemm = calibration.gemm
     shape = (table.batch[None], table.m[None], table.n[None], table.k[None])
-    moved = (table.read_bytes + table.write_bytes)[None]
-    bytes_per_s = device.bytes_per_s * device.memory_frac
-    rates = (sustained_flops_per_s(table, device, calibration), bytes_per_s, device.units)
-    return product_s(shape, moved, rates, calibration.gemm)
+    scaled = np.array([gemm.scaling_bytes_of_format.get(f, 0.0) for f in FORMATS])[table.number_format][:, None]
+    moved = (table.read_bytes + table.write_bytes + scaled * table.batch * table.m * table.k)[None]
+    compute, memory = product_s(shape, moved, rates_of(table, device, calibration, setting), gemm)
+    if setting.year is not None and setting.year < gemm.wide_year:
+        return compute, memory
+    forward = table.of_phase(Phase.FORWARD)[:, None] & (table.weight_bytes > 0) & (table.batch == 1)
+    wide = np.maximum(1.0, shape[2] / gemm.wide_columns) ** gemm.wide_exponent
+    return np.where(device.walks_slowly & forward[None], compute * wide, compute), memory
 
 
 def sustained_flops_per_s(table: OpTable, device: DeviceColumns, calibration: Calibration) -> Array:
-    """What a large product reaches in each operator's format at full clock ``[devices, operators, 1]``."""
+    """What full tiles reach in each operator's format at full clock ``[devices, operators, 1]``."""
     peak = device.peak_flops_per_s[:, table.number_format, None]
     is_matrix = device.is_matrix[:, table.number_format, None]
     of_format = np.array([calibration.gemm.matrix_frac_of_format.get(f, 1.0) for f in FORMATS])[table.number_format]
     frac = np.where(is_matrix, device.matrix_frac * of_format[None, :, None], device.vector_frac)
     return np.asarray(peak * frac)
+
+
+def rates_of(table: OpTable, device: DeviceColumns, calibration: Calibration, setting: Setting) -> Rates:
+    """The rates of every operator on every device.
+
+    In a step operands come from device memory. A benchmark that times one product again and
+    again finds them in the last-level cache where all its sets of operands fit.
+
+    Source: see the module.
+    """
+    gemm = calibration.gemm
+    engine = device.engine[:, table.number_format, None]
+
+    def of_engine(constants: dict[str, float]) -> Array:
+        return np.array([constants[name] for name in ENGINES])[engine]
+
+    device_rate = device.bytes_per_s * np.minimum(device.memory_frac, of_engine(gemm.memory_frac))
+    cycles = of_engine(gemm.first_cycles) + of_engine(gemm.memory_cycles)
+    if setting.operand_sets:
+        held = (table.read_bytes + table.write_bytes + (setting.operand_sets - 1) * table.weight_bytes)[None]
+        is_warm = held < gemm.cache_fill_frac * device.l2_bytes
+        from_cache = np.maximum(device_rate, gemm.cache_bytes_per_cycle * device.units * device.hz)
+        device_rate = np.where(is_warm, from_cache, device_rate)
+        cycles = np.where(is_warm, of_engine(gemm.first_cycles), cycles)
+    scaling = np.array([gemm.scaling_cycles_of_format.get(f, 0.0) for f in FORMATS])[table.number_format][:, None]
+    start = np.maximum((cycles + scaling) / device.hz - calibration.launch.kernel_s, 0.0)
+    return Rates(
+        flops_per_s=sustained_flops_per_s(table, device, calibration),
+        bytes_per_s=device_rate,
+        units=device.units,
+        feed_bytes_per_s=of_engine(gemm.feed_bytes_per_cycle) * device.units * device.hz,
+        width_bytes=np.array([_WIDTH_OF_FORMAT.get(f, 2.0) for f in FORMATS])[table.number_format][None, :, None],
+        wave_frac=of_engine(gemm.wave_frac),
+        tile_edge=of_engine(gemm.tile_edge),
+        split_s=of_engine(gemm.split_cycles) / device.hz,
+        start_s=np.where(device.is_cpu, 0.0, start),
+    )
 
 
 def tile_sizes(m: Any, n: Any, tile: float) -> tuple[Any, Any]:
@@ -84,38 +161,54 @@ def blend(compute_s: Any, memory_s: Any, exponent: float) -> Any:
 
 
 def product_s(
-    shape: tuple[Any, Any, Any, Any], moved_bytes: Any, rates: tuple[Any, Any, Any], constants: Constants
+    shape: tuple[Any, Any, Any, Any], moved_bytes: Any, rates: Rates, constants: Constants
 ) -> tuple[Any, Any]:
-    """Compute and memory time of ``batch`` products ``[m, k] x [k, n]``, for the best split of k.
+    """Compute and memory time of ``batch`` products ``[m, k] x [k, n]``, for the best tile and split of k.
 
     Args:
         shape: batch, m, n, k.
         moved_bytes: Operands and result, once each.
-        rates: Sustained FLOP/s and bytes/s of the device, and its multiprocessors.
+        rates: Of the device, see ``rates_of``.
         constants: The ``[gemm]`` table.
 
     Returns:
-        The two times of the split for which the sum of their squares is least: it orders splits
-        as the blend does, without its powers.
+        The two times of the tile and split whose blend is least.
 
     Source: the recipe; see the module.
     """
     batch, m, n, k = shape
-    flops_per_s, bytes_per_s, units = rates
-    rows, cols = tile_sizes(m, n, constants.tile)
-    tiles = batch * np.ceil(m / rows) * np.ceil(n / cols)
     score = compute = memory = None
-    for split in constants.splits:
-        inner = np.ceil(k / split)
-        waves = wave_cost(tiles * split, units, constants.wave_frac)
-        partials = 8.0 * split * batch * m * n if split > 1 else 0.0
-        this_compute = waves * (2.0 * rows * cols * units / flops_per_s) * inner
-        this_memory = (moved_bytes + partials) / bytes_per_s
-        this_score = this_compute * this_compute + this_memory * this_memory
-        if score is None:
-            score, compute, memory = this_score, this_compute, this_memory
-            continue
-        better = this_score < score
-        score = np.where(better, this_score, score)
-        compute, memory = np.where(better, this_compute, compute), np.where(better, this_memory, memory)
-    return compute, memory
+    for tile in constants.tiles:
+        rows, cols = tile_sizes(m, n, tile)
+        tiles = batch * np.ceil(m / rows) * np.ceil(n / cols)
+        block_s = _block_s(rows, cols, rates, constants)
+        for split in constants.splits:
+            inner = np.ceil(k / split) + constants.ramp_steps
+            second_s = rates.split_s if split > 1 else 0.0
+            partials = constants.partial_bytes * split * batch * m * n if split > 1 else 0.0
+            this_compute = wave_cost(tiles * split, rates.units, rates.wave_frac) * block_s * inner + second_s
+            this_memory = (moved_bytes + partials) / rates.bytes_per_s + second_s
+            this_score = _raised(this_compute) + _raised(this_memory)
+            if score is None:
+                score, compute, memory = this_score, this_compute, this_memory
+                continue
+            better = this_score < score
+            score = np.where(better, this_score, score)
+            compute, memory = np.where(better, this_compute, compute), np.where(better, this_memory, memory)
+    return compute, memory + rates.start_s
+
+
+def _raised(time_s: Any) -> Any:
+    """To the exponent of the blend, 2.5, without the cost of a power."""
+    return time_s * time_s * np.sqrt(time_s)
+
+
+def _block_s(rows: Any, cols: Any, rates: Rates, constants: Constants) -> Any:
+    """Time in which all multiprocessors work off one tile each, for each step along k.
+
+    Either the arithmetic binds, slower in narrow tiles, or the cache that feeds their operands.
+    """
+    widest = 2.0 / max(constants.tiles)
+    edge = (1.0 + rates.tile_edge * (1.0 / rows + 1.0 / cols)) / (1.0 + rates.tile_edge * widest)
+    arithmetic = 2.0 * rows * cols * rates.units / rates.flops_per_s * edge
+    return np.maximum(arithmetic, (rows + cols) * rates.width_bytes * rates.units / rates.feed_bytes_per_s)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from rigwise.estimate.calibration import Calibration, Constants
+from rigwise.estimate.calibration import Calibration
 from rigwise.facts.device import Device
 from rigwise.provenance import Basis, Provenance, worst
 
@@ -60,12 +60,15 @@ def quantiles(median: Any, spread: Any, least: Any = 0.0) -> dict[str, Any]:
     }
 
 
-def fit_probability(peak_bytes: Any, capacity_bytes: Any, constants: Constants) -> Any:
-    """Chance that the true peak is within the capacity.
+def fit_probability(peak_bytes: Any, capacity_bytes: Any, spread: Any) -> Any:
+    """Chance that the true peak is within the capacity, for a standard deviation of ln(peak).
 
-    Source: the same log-normal, with the spread of memory.
+    Source: the same log-normal.
+
+    >>> float(fit_probability(8e9, 8e9, 0.1))
+    0.5
     """
-    z = np.log(capacity_bytes / peak_bytes) / constants.memory
+    z = np.log(capacity_bytes / np.maximum(peak_bytes, 1.0)) / spread
     return 0.5 * (1.0 + _erf(z / math.sqrt(2.0)))
 
 

@@ -1,32 +1,45 @@
 """Peak memory of one device, term by term, as its driver would report it.
 
-Two moments can be the fullest: the end of the forward pass, when all saved activations stand
-beside weights, gradients and optimizer state, and the optimizer step, when the activations
-are gone but an update over all parameters holds temporaries. The larger is reported, with
-the terms of that moment.
+The step is walked operator by operator (``graph.liveness``): at each, what stands beside weights, optimizer
+state, buffers and the batch are the results still to be read, those kept for the backward pass, autocast's
+copies of weights, and the gradients made so far. The optimizer's update is one more moment: nothing but
+gradients and its temporaries. The fullest moment is reported, with its terms.
 
-Sharding: ZeRO 1 divides optimizer state over the data-parallel group, 2 gradients too, 3
-weights too. Source: Rajbhandari et al., "ZeRO", 2020, figure 1.
+The caching allocator keeps more than that: the next result seldom has the size of the last one freed. By how
+much is one fitted share of what comes and goes for training, one for inference; ``estimate.replay`` shows where
+it comes from. Convolutions in 16 bits on NCHW data run on copies in the other layout.
+
+Source: ``graph.liveness``, ``estimate.standing``, ``estimate.replay``; Korthikanti et al. 2022, section 4.2, for
+tensor and pipeline parallelism.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from rigwise.estimate.calibration import Constants
+from rigwise.estimate.standing import Standing
 from rigwise.facts.device import Device
-from rigwise.graph.count import BYTES_OF_DTYPE, tensor_bytes
-from rigwise.graph.op import Kind, Op, Phase, Role
-from rigwise.graph.passes.optimizer import STATE_ARRAYS
+from rigwise.graph.count import tensor_bytes
+from rigwise.graph.dim import Sizes
+from rigwise.graph.liveness import Held, Lifetimes, alive_bytes, lifetimes
+from rigwise.graph.op import Kind, Op, Role, Tensor
 from rigwise.workload.case import Case
 from rigwise.workload.lower import Work
-from rigwise.workload.table import Array, OpTable
+from rigwise.workload.table import Array
 
-_HAS_TEMPORARY = frozenset({"adam", "adamw"})
+_PAGED = frozenset({"vllm", "tensorrt-llm"})
+
+#: Terms that are told where they are nothing too: gradients are not made yet when activations are at their fullest.
+_ALWAYS_SHOWN = frozenset({"weights", "gradients"})
+
+#: Tokens of one page of a paged cache. Source: Kwon et al., "PagedAttention", 2023, section 7.2.
+PAGE_TOKENS = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,48 +47,212 @@ class Memory:
     """Peak memory of the fullest device.
 
     Attributes:
-        peak_bytes: The larger of the two moments ``[sizes]``.
-        terms: What stands there then, by name ``[sizes]`` each; they add up to the peak.
+        peak_bytes: As the driver reports it ``[machines]``.
+        allocated_bytes: The tensors alone: no context, no workspace, no rounding ``[machines]``.
+        terms: What stands at the fullest moment, by name ``[machines]`` each; they add up to the peak.
     """
 
     peak_bytes: Array
+    allocated_bytes: Array
     terms: dict[str, Array]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkingSet:
-    """What the operators of one micro-batch hold on one device ``[sizes]``.
+    """What the operators of one micro-batch hold on one device, at one size.
 
     Attributes:
-        activations_bytes: Results of the forward pass kept for the backward pass.
-        transient_bytes: The largest operator's operands and results.
-        cache_bytes: Keys and values kept for later tokens.
+        moments: Bytes by ``Held`` at the operators that can be the fullest, however gradients are sharded
+            ``[moments, len(Held)]``; those of one unsharded replica.
+        accumulating: The fullest moment while gradients of an earlier micro-batch stand: the gradient of
+            one parameter in the place of all ``[len(Held)]``.
+        input_bytes: The batch.
+        cache_bytes: Keys, values and states kept for later tokens.
+        largest_elements, depthwise_elements: Of the largest result, and the largest of a depthwise convolution.
+        convolves: Whether there are more convolutions than matrix products.
     """
 
-    activations_bytes: Array
-    transient_bytes: Array
-    cache_bytes: Array
+    moments: Array
+    accumulating: Array
+    input_bytes: float
+    cache_bytes: float
+    largest_elements: float
+    depthwise_elements: float
+    convolves: bool
 
 
-def working_set(table: OpTable, sizes: Mapping[str, Any], case: Case) -> WorkingSet:
-    """Sum what a table's operators hold at given sizes.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Prepared:
+    """What of a list of operators does not depend on sizes."""
 
-    Source: Korthikanti et al. 2022, section 4: saved results are those marked at capture.
-    """
-    as_float = {name: np.asarray(value, dtype=np.float64) for name, value in sizes.items()}
-    saved, cache = np.zeros(table.macs.shape[1]), np.zeros(table.macs.shape[1])
-    for op in table.ops:
-        if case.task == "train" and op.phase is Phase.FORWARD:
-            saved += op.repeat * sum((tensor_bytes(t, as_float) for t in op.outputs if t.saved), 0.0)
-        if op.kind is Kind.ATTENTION and _keeps_cache(op, case):
-            cache += op.repeat * sum(tensor_bytes(t, as_float) for t in op.inputs[1:3])
-    working = table.read_bytes - table.weight_bytes + table.write_bytes
-    tensor = case.parallel.tensor
-    return WorkingSet(
-        activations_bytes=saved / tensor,
-        transient_bytes=working.max(axis=0) / tensor,
-        cache_bytes=cache / (tensor * case.parallel.pipeline),
+    lives: Lifetimes
+    inputs: tuple[Tensor, ...]
+    depthwise: tuple[Tensor, ...]
+    convolves: bool
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Ops:
+    """Operators as a cache key: known by identity."""
+
+    ops: tuple[Op, ...]
+
+    def __hash__(self) -> int:
+        return id(self.ops)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Ops) and self.ops is other.ops
+
+
+@lru_cache(maxsize=256)
+def _prepared(holder: _Ops, frames: bool) -> _Prepared:
+    kinds = [op.kind for op in holder.ops]
+    inputs = {t: None for op in holder.ops for t in op.inputs if t.role is Role.INPUT and t.producer is None}
+    return _Prepared(
+        lives=lifetimes(holder.ops, frames=frames),
+        inputs=tuple(inputs),
+        depthwise=tuple({t: None for op in holder.ops if _is_depthwise(op) for t in (op.inputs[0], op.outputs[0])}),
+        convolves=kinds.count(Kind.CONV) > kinds.count(Kind.GEMM),
     )
+
+
+def _is_depthwise(op: Op) -> bool:
+    groups = op.attrs.get("groups", 1)
+    return op.name == "aten.convolution" and groups != 1 and op.inputs[0].shape[1] == groups
+
+
+def alive_over_step(ops: tuple[Op, ...], sizes: Mapping[str, Any], case: Case) -> tuple[Lifetimes, Array, Array]:
+    """Lifetimes, bytes of each result ``[results, sizes]`` and bytes alive, as ``alive_bytes`` gives them.
+
+    Source: ``graph.liveness``.
+    """
+    lives = _prepared(_Ops(ops), case.mode == "eager").lives
+    held = lives.result_bytes(sizes) * _sharded(lives, ops, case)
+    alive = alive_bytes(lives, held)
+    alive[:, Held.SAVED] *= _in_flight(case)
+    return lives, held, alive
+
+
+def working_sets(ops: tuple[Op, ...], sizes: Mapping[str, Any], case: Case) -> list[WorkingSet]:
+    """What operators hold, for each of the sizes, which are numbers or equally long arrays.
+
+    Source: ``graph.liveness``.
+    """
+    at = Sizes({name: np.asarray(value, dtype=np.float64) for name, value in sizes.items()})
+    prepared = _prepared(_Ops(ops), case.mode == "eager")
+    lives, held, alive = alive_over_step(ops, at, case)
+    largest = (held / lives.element_bytes[:, None]).max(axis=0, initial=0.0)
+    depthwise = np.zeros_like(largest)
+    for tensor in prepared.depthwise:
+        depthwise = np.maximum(depthwise, tensor.elements(at))
+    own = np.zeros(alive.shape[2:])
+    gradients = lives.lives["held"] == Held.GRADIENT
+    np.add.at(own, lives.lives["maker"][gradients], held[gradients])
+    inputs, cache = _columns(_inputs_bytes(prepared.inputs, at), alive), _columns(_cache_bytes(ops, at, case), alive)
+    count = alive.shape[2]
+    both = alive.transpose(1, 0, 2, 3).reshape(len(Held), 2 * count, -1)
+    own = np.concatenate([own, own])
+    return [
+        _set_of(
+            both[:, :, size],
+            own[:, size],
+            input_bytes=float(inputs[size]),
+            cache_bytes=float(cache[size]),
+            largest_elements=float(largest[size]),
+            depthwise_elements=float(depthwise[size]),
+            convolves=prepared.convolves,
+        )
+        for size in range(both.shape[2])
+    ]
+
+
+def _set_of(alive: Array, own: Array, **others: Any) -> WorkingSet:
+    """The moments of one size that can be the fullest: no other has more of both gradients and the rest."""
+    if not alive.shape[1]:
+        alive, own = np.zeros((len(Held), 1)), np.zeros(1)
+    rest = alive[: Held.GRADIENT].sum(axis=0)
+    order = np.lexsort((-rest, -alive[Held.GRADIENT]))
+    ahead = np.maximum.accumulate(rest[order])
+    kept = order[np.r_[True, ahead[1:] > ahead[:-1]]]
+    fullest = int(np.argmax(rest + own))
+    accumulating = alive[:, fullest].copy()
+    accumulating[Held.GRADIENT] = own[fullest]
+    return WorkingSet(
+        moments=alive[:, kept].T.copy(),
+        accumulating=accumulating,
+        **others,
+    )
+
+
+def _columns(value: Any, alive: Array) -> Array:
+    return np.broadcast_to(np.asarray(value, dtype=np.float64), alive.shape[3:])
+
+
+def _sharded(lives: Lifetimes, ops: Sequence[Op], case: Case) -> Array:
+    """Part of each result that one member of a tensor- and context-parallel group holds ``[results, 1]``.
+
+    What enters and leaves a layer is whole in every member, unless the sequence is sharded.
+
+    Source: Korthikanti et al. 2022, section 4.2.
+    """
+    tensor, tokens_frac = case.parallel.tensor, 1.0 / case.parallel.context
+    if tensor == 1:
+        return np.full((len(lives.tensors), 1), tokens_frac)
+    if case.parallel.sequence:
+        return np.full((len(lives.tensors), 1), tokens_frac / tensor)
+    makers = [ops[index] for index in lives.lives["maker"]]
+    whole = (Kind.NORM, Kind.REDUCE, Kind.ELEMENTWISE)
+    stream = {t.shape[-1] for op in makers if op.kind is Kind.NORM and op.repeat > 1 for t in op.outputs[:1] if t.shape}
+    part = [
+        1.0 if op.kind in whole and t.shape and t.shape[-1] in stream else 1.0 / tensor
+        for op, t in zip(makers, lives.tensors, strict=True)
+    ]
+    return np.array(part)[:, None] * tokens_frac
+
+
+def _in_flight(case: Case) -> float:
+    """Micro-batches whose activations the first pipeline stage holds, of those one device alone would.
+
+    A stage has one of ``p`` parts of the layers and up to ``p`` micro-batches of them; interleaving adds
+    ``(p - 1) / (p v)``.
+
+    Source: Korthikanti et al. 2022, section 4.2.3.
+    """
+    parallel = case.parallel
+    if parallel.pipeline == 1:
+        return 1.0
+    micro_steps = case.batch / ((parallel.data or 1) * (parallel.micro_batch or 1))
+    extra = 1.0
+    if parallel.schedule == "interleaved":
+        extra += (parallel.pipeline - 1) / (parallel.pipeline * parallel.virtual)
+    return min(parallel.pipeline, micro_steps) / parallel.pipeline * extra
+
+
+def _inputs_bytes(inputs: Sequence[Tensor], sizes: Mapping[str, Any]) -> Any:
+    """The batch as it came: each input once, in the widest format that is read."""
+    widest: dict[Any, Any] = {}
+    for t in inputs:
+        key = (float(np.max(t.elements(sizes))), t.is_floating)
+        widest[key] = np.maximum(widest.get(key, 0.0), tensor_bytes(t, sizes))
+    return sum(widest.values(), 0.0)
+
+
+def _cache_bytes(ops: Sequence[Op], sizes: Mapping[str, Any], case: Case) -> Any:
+    """Keys and values, or states, of all layers; in whole pages where the runtime pages them."""
+    if case.task not in ("prefill", "decode"):
+        return 0.0
+    at = dict(sizes)
+    if case.runtime in _PAGED and case.task == "decode" and "c" in at:  # with the new token
+        at["c"] = np.ceil((at["c"] + 1) / PAGE_TOKENS) * PAGE_TOKENS - 1
+    elif case.runtime in _PAGED and "s" in at:
+        at["s"] = np.ceil(at["s"] / PAGE_TOKENS) * PAGE_TOKENS
+    total: Any = 0.0
+    for op in ops:
+        if case.task == "prefill" and op.kind is Kind.ATTENTION:
+            total = total + op.repeat * sum(tensor_bytes(t, at) for t in op.inputs[1:3])
+        elif case.task == "decode":
+            total = total + op.repeat * sum((tensor_bytes(t, at) for t in op.inputs if t.role is Role.CACHE), 0.0)
+    return total / (case.parallel.tensor * case.parallel.pipeline)
 
 
 def peak_memory(
@@ -85,78 +262,86 @@ def peak_memory(
 
     Args:
         work: Lowered operators and parameters.
-        held: What one micro-batch holds, one number each or columns.
+        held: What one micro-batch holds.
         case: Resolved case: optimizer, parallelism, task.
         data: Data-parallel replicas, over which ZeRO shards ``[machines]``.
         constants: The ``[memory_terms]`` table.
-        is_cpu: No driver context and no caching allocator.
+        is_cpu: No driver context, no caching allocator, and an update that goes parameter by parameter.
 
     Source: see the module.
     """
-    standing = _standing(work, case, data)
-    several = data * case.parallel.tensor * case.parallel.pipeline > 1
-    context = 0.0 if is_cpu else constants.context_bytes + constants.collective_bytes * several
-    always = {**standing, "kv_cache": held.cache_bytes, "workspace": constants.workspace_bytes, "context": context}
-    in_step = {**always, "activations": held.activations_bytes, "transient": held.transient_bytes}
-    in_step["gathered"] = _gathered_bytes(work, case) * (data > 1)
-    temporary = standing["trained"] if case.optimizer in _HAS_TEMPORARY and case.task == "train" else 0.0
-    in_update = {**always, "update_temporary": temporary}
-    moments = [_with_allocator(terms, constants, data, is_cpu=is_cpu) for terms in (in_step, in_update)]
-    step_total, update_total = (np.asarray(sum(terms.values())) for terms in moments)
-    fuller = moments[0] if step_total.max() >= update_total.max() else moments[1]
-    return Memory(peak_bytes=np.maximum(step_total, update_total), terms=fuller)
+    data = np.asarray(data, dtype=np.float64) + np.zeros(1)
+    sharded = Standing(work=work, case=case, data=data)
+    standing = {"weights": sharded.weights(), "optimizer": sharded.state(), "buffers": work.buffer_bytes + 0 * data}
+    standing |= {"batch": held.input_bytes + 0 * data, "kv_cache": held.cache_bytes + 0 * data}
+    standing["gradient_buckets"] = sharded.buckets()
+    moments = [_in_step(held, sharded)]
+    if case.task == "train":
+        moments.append({"gradients": sharded.gradients(), "update_temporary": sharded.temporary(is_cpu=is_cpu)})
+    totals = np.stack([sum(terms.values(), np.zeros_like(data)) for terms in moments])
+    fullest = totals.argmax(axis=0)
+    terms = dict(standing)
+    for index, moment in enumerate(moments):
+        for name, value in moment.items():
+            terms[name] = terms.get(name, 0.0) + np.where(fullest == index, value, 0.0)
+    allocated = sum(standing.values(), np.zeros_like(data)) + totals.max(axis=0)
+    if not is_cpu:
+        several = data * case.parallel.tensor * case.parallel.pipeline > 1
+        terms["workspace"] = 0 * data + (
+            constants.conv_workspace_bytes if held.convolves else constants.workspace_bytes
+        )
+        passing = allocated - sum(standing.values(), np.zeros_like(data))
+        terms["allocator"] = passing * _kept_frac(work, held, case, constants)
+        terms["context"] = constants.context_bytes + constants.collective_bytes * several
+    terms = {name: value for name, value in terms.items() if value.any() or name in _ALWAYS_SHOWN}
+    return Memory(
+        peak_bytes=np.asarray(sum(terms.values(), np.zeros_like(data))), allocated_bytes=allocated, terms=terms
+    )
 
 
-def _with_allocator(terms: dict[str, Any], constants: Constants, data: Array, *, is_cpu: bool) -> dict[str, Array]:
-    """The terms as columns, and what rounding and fragmentation add to them."""
-    columns = {name: value + np.zeros_like(data) for name, value in terms.items() if name != "trained"}
-    held = sum((v for name, v in columns.items() if name != "context"), np.zeros_like(data))
-    columns["allocator"] = held * (0.0 if is_cpu else constants.allocator_frac)
-    return {name: value for name, value in columns.items() if value.any()}
+def _in_step(held: WorkingSet, sharded: Standing) -> dict[str, Array]:
+    """The fullest moment of forward and backward pass on each machine."""
+    case, data = sharded.case, sharded.data
+    scale = np.ones(len(Held))
+    scale[[Held.GRADIENT, Held.WEIGHT_COPY]] /= case.parallel.pipeline
+    if case.parallel.zero >= 3 and (data > 1).all():
+        scale[Held.WEIGHT_COPY] = 0.0  # what is gathered comes in 16 bits
+    moments = held.moments * scale
+    whole = sharded.gradient_part()
+    totals = moments[:, : Held.GRADIENT].sum(axis=1)[:, None] + moments[:, Held.GRADIENT, None] * whole
+    found = moments[totals.argmax(axis=0)]
+    found[:, Held.GRADIENT] *= whole
+    if case.task == "train":
+        again = case.batch > data * (case.parallel.micro_batch or 1)
+        later = np.broadcast_to(held.accumulating * scale, found.shape).copy()
+        later[:, Held.GRADIENT] += sharded.gradients()
+        found = np.where(again[:, None], later, found)
+    names = {Held.WORKING: "transient", Held.SAVED: "activations", Held.WEIGHT_COPY: "autocast_weights"}
+    names[Held.GRADIENT] = "gradients"
+    return {name: found[:, index] for index, name in names.items()} | {"gathered": sharded.gathered()}
 
 
-def _standing(work: Work, case: Case, data: Array) -> dict[str, Any]:
-    """Weights, gradients and optimizer state: what stays from step to step.
+def _kept_frac(work: Work, held: WorkingSet, case: Case, constants: Constants) -> float:
+    """What the allocator keeps beyond what comes and goes, as a share of it.
 
-    ``trained`` is the shard of the trained weights, for the update's temporaries.
+    Source: the ``[memory_terms]`` table.
     """
-    parallel = case.parallel
-    shards = parallel.tensor * parallel.pipeline
-    storage = BYTES_OF_DTYPE[work.precision.storage]
-    trained = work.trained_elements * storage / shards
-    frozen = work.frozen_elements * BYTES_OF_DTYPE[work.precision.weights]
-    frozen += work.packed_elements * BYTES_OF_DTYPE["int4"]
-
-    def sharded(value: float, stage: int) -> Any:
-        return value / data if parallel.zero >= stage else value
-
-    return {
-        "weights": sharded(trained + frozen / shards, 3),
-        "gradients": sharded(trained, 2) if case.task == "train" else 0.0,
-        "optimizer": sharded(trained * STATE_ARRAYS[case.optimizer or "none"], 1),
-        "trained": sharded(trained, 1),
-    }
-
-
-def _gathered_bytes(work: Work, case: Case) -> float:
-    """Whole weights that ZeRO 3 holds for a moment: the unit at work and the next one, prefetched.
-
-    Source: Zhao et al., "PyTorch FSDP", 2023, section 3.3.
-    """
-    if case.parallel.zero < 3:
-        return 0.0
-    sent_dtype = work.precision.autocast or work.precision.storage
-    return 2 * work.unit_elements * BYTES_OF_DTYPE[sent_dtype] / (case.parallel.tensor * case.parallel.pipeline)
-
-
-def _keeps_cache(op: Op, case: Case) -> bool:
-    if case.task == "prefill":
-        return True
-    return case.task == "decode" and any(t.role is Role.CACHE for t in op.inputs)
+    if case.task == "train":
+        return float(constants.training_kept_frac)
+    copies = held.convolves and case.layout == "nchw" and work.precision.compute in ("fp16", "bf16")
+    return float(constants.inference_kept_frac + (constants.nchw_kept_frac if copies else 0.0))
 
 
 def capacity_bytes(device: Device, constants: Constants) -> float:
-    """What a program can really have: the driver's figure, or the usual share of the label."""
+    """What a program can really have: the driver's figure, or the usual share of the label.
+
+    Data-centre cards with GDDR keep the bits of their error correction in the same memory.
+
+    Source: the ``[memory_terms]`` table.
+    """
+    label = device.memory_bytes or 0.0
     if device.kind == "cpu":
-        return device.memory_bytes or 0.0
-    return device.usable_bytes or (device.memory_bytes or 0.0) * constants.usable_frac
+        return label
+    if device.segment == "datacenter" and device.memory_kind.startswith("GDDR"):
+        label *= 1.0 - constants.inline_ecc_frac
+    return device.usable_bytes or label * constants.usable_frac

@@ -11,10 +11,14 @@ import numpy as np
 
 from rigwise.estimate.calibration import Calibration
 from rigwise.estimate.columns import DeviceColumns
+from rigwise.estimate.learned import GROUP_OF_KIND, GROUPS
 from rigwise.estimate.op_time import OpTimes, binding_shares, op_times
 from rigwise.estimate.setting import Setting
 from rigwise.graph.op import Phase
 from rigwise.workload.table import Array, OpTable
+
+#: Membership of kinds in groups ``[kinds, groups]``.
+_GROUP = np.eye(len(GROUPS))[GROUP_OF_KIND]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +29,7 @@ class MicroStep:
         forward_s, backward_s: All kernels of a phase, one after the other.
         compute_s, memory_s, launch_s: The same seconds by what binds them.
         dynamic_j: Energy of operations and bytes.
+        group_s: By group of operators ``[devices, sizes, groups]``; the host's is 0, and all are without measurements.
     """
 
     forward_s: Array
@@ -33,6 +38,7 @@ class MicroStep:
     memory_s: Array
     launch_s: Array
     dynamic_j: Array
+    group_s: Array
 
     def pick(self, size: int = 0) -> MicroStep:
         """One size, columns over devices alone ``[devices]``."""
@@ -53,7 +59,9 @@ def micro_step(
         rows = table.of_phase(phase)
         return np.asarray((times.total_s[:, rows] * weight[:, rows]).sum(axis=1))
 
-    shares = binding_shares(table, times)
+    shares, groups = binding_shares(table, times), np.zeros((*times.total_s.shape[::2], len(GROUPS)))
+    if calibration.learned is not None:
+        groups = np.einsum("dos,og->dsg", times.total_s * weight, _GROUP[table.kind])
     step = MicroStep(
         forward_s=whole(Phase.FORWARD),
         backward_s=whole(Phase.BACKWARD),
@@ -61,5 +69,6 @@ def micro_step(
         memory_s=shares["memory"],
         launch_s=shares["launch"],
         dynamic_j=np.asarray((times.energy_j * weight).sum(axis=1)),
+        group_s=groups,
     )
     return step, times

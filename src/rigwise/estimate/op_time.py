@@ -9,23 +9,25 @@ said where its law stands.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from rigwise.estimate.attention import attention
 from rigwise.estimate.calibration import Calibration
 from rigwise.estimate.columns import DeviceColumns
 from rigwise.estimate.conv import convolutions
+from rigwise.estimate.cpu import cpu_times
+from rigwise.estimate.dequantise import dequantise_s
 from rigwise.estimate.gemm import blend, products
-from rigwise.estimate.power import clock_frac
+from rigwise.estimate.power import energy_per_flop_j, limited_s, settled_s
 from rigwise.estimate.reuse import memory_share
-from rigwise.estimate.roofline import compute_s
+from rigwise.estimate.roofline import compute_s, memory_s
 from rigwise.estimate.setting import Setting
 from rigwise.estimate.streaming import streaming
+from rigwise.estimate.unfold import unfolded
 from rigwise.graph.op import Kind
-from rigwise.workload.table import FORMATS, Array, OpTable
+from rigwise.workload.table import Array, OpTable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,8 +53,21 @@ def op_times(table: OpTable, device: DeviceColumns, calibration: Calibration, se
         rows = table.of_kind(*kinds)
         if rows.any():
             compute[:, rows], memory[:, rows] = law(table.take(rows), device, calibration, setting)
+    compute += dequantise_s(table, device)
     memory *= memory_share(table, device, calibration.memory)
-    return _finish(table, device, calibration, compute, memory)
+    times = _finish(table, device, calibration, setting, (compute, memory))
+    cpus = device.is_cpu[:, 0, 0]
+    if cpus.any():
+        on_cpus = cpu_times(table, device.take(cpus), calibration, setting)
+        times.compute_s[cpus], times.memory_s[cpus], times.total_s[cpus] = on_cpus
+    return _scaled(times, table, device)
+
+
+def _convolutions(
+    table: OpTable, device: DeviceColumns, calibration: Calibration, setting: Setting
+) -> tuple[Array, Array]:
+    law = unfolded if setting.plain_convolution else convolutions
+    return law(table, device, calibration, setting)
 
 
 def _pairwise(table: OpTable, device: DeviceColumns, calibration: Calibration, setting: Setting) -> tuple[Array, Array]:
@@ -65,44 +80,49 @@ def _pairwise(table: OpTable, device: DeviceColumns, calibration: Calibration, s
 #: Law of every kind that does more than stream.
 _LAWS = (
     ((Kind.GEMM, Kind.RNN), products),
-    ((Kind.CONV,), convolutions),
+    ((Kind.CONV,), _convolutions),
     ((Kind.ATTENTION,), attention),
     ((Kind.PAIRWISE,), _pairwise),
 )
 
 
-def _finish(table: OpTable, device: DeviceColumns, calibration: Calibration, compute: Array, memory: Array) -> OpTimes:
-    """Throttle the clock to the power limit, blend the two times, add the launch gap.
+def _finish(
+    table: OpTable, device: DeviceColumns, calibration: Calibration, setting: Setting, laws: tuple[Array, Array]
+) -> OpTimes:
+    """Blend the two times, hold the power limit, add the launch gap.
 
     Operators without arithmetic take their memory time; only the others need the rest.
     """
+    compute, memory = laws
     launch, exponent = calibration.launch, calibration.gemm.norm_exponent
     moved = (table.read_bytes + table.write_bytes)[None]
     energy = device.memory_j_per_byte * moved
     total = memory.copy()
     heavy = np.flatnonzero(table.flops.any(axis=1))
     if heavy.size:
-        flops, streamed = table.flops[None, heavy], memory[:, heavy]
-        unthrottled = blend(compute[:, heavy], streamed, exponent)
-        j_per_flop = _energy_per_flop(table, heavy, device, calibration)
-        board = (device.tdp_w, j_per_flop, device.memory_j_per_byte)
-        clock = clock_frac(flops, moved[:, heavy], unthrottled, board, calibration.power)
-        compute[:, heavy] /= clock
-        total[:, heavy] = blend(compute[:, heavy], streamed, exponent)
-        energy[:, heavy] += j_per_flop * flops
-    total += np.where(device.is_cpu, launch.cpu_kernel_s, launch.kernel_s) * table.launches[None, :, None]
+        unthrottled = blend(compute[:, heavy], memory[:, heavy], exponent)
+        peak = device.peak_flops_per_s[:, table.number_format[heavy], None]
+        done_flops = np.fmin(table.flops[None, heavy], compute[:, heavy] * peak)  # a transform multiplies less
+        energy[:, heavy] += energy_per_flop_j(table, heavy, device, calibration) * done_flops
+        total[:, heavy] = limited_s(unthrottled, energy[:, heavy], device.tdp_w, calibration.power)
+        if setting.operand_sets:
+            total[:, heavy] = settled_s(unthrottled, total[:, heavy], calibration.power)
+        compute[:, heavy] *= total[:, heavy] / np.maximum(unthrottled, 1e-300)
+    total += launch.kernel_s * table.launches[None, :, None]
     return OpTimes(total_s=total, compute_s=compute, memory_s=memory, energy_j=energy)
 
 
-#: Energy of a matrix operation against one with 16-bit inputs.
-_ENERGY_OF_FORMAT = {"fp8": 0.5, "int8": 0.5, "int4": 0.25, "tf32": 2.0, "fp64": 8.0, "fp32": 4.0}
-
-
-def _energy_per_flop(table: OpTable, rows: NDArray[np.int64], device: DeviceColumns, calibration: Calibration) -> Array:
-    scale = np.array([_ENERGY_OF_FORMAT.get(f, 1.0) for f in FORMATS])[table.number_format[rows]][None, :, None]
-    is_matrix = device.is_matrix[:, table.number_format[rows], None]
-    matrix_j = calibration.power.matrix_j_per_flop * scale
-    return np.asarray(np.where(is_matrix, matrix_j, calibration.power.vector_j_per_flop) * device.node_scale)
+def _scaled(times: OpTimes, table: OpTable, device: DeviceColumns) -> OpTimes:
+    """The times as measurements on these devices corrected them, still no quicker than their roofs."""
+    if (device.time_scale == 1.0).all():
+        return times
+    peak = device.peak_flops_per_s[:, table.number_format, None]
+    moved = (table.read_bytes + table.write_bytes)[None]
+    uncached = np.where(moved > device.l2_bytes, moved, 0.0)
+    roof = np.maximum(compute_s(table.flops[None], peak), memory_s(uncached, device.bytes_per_s))
+    total = np.maximum(times.total_s * device.time_scale[:, table.kind], np.minimum(times.total_s, roof))
+    scale = np.divide(total, times.total_s, out=np.ones_like(total), where=times.total_s > 0)
+    return replace(times, total_s=total, compute_s=times.compute_s * scale, memory_s=times.memory_s * scale)
 
 
 def binding_shares(table: OpTable, times: OpTimes) -> dict[str, Array]:

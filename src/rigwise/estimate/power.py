@@ -1,8 +1,8 @@
-"""A device holds the clock that its power limit allows for this mix of work.
+"""A device takes at least as long as its power limit needs to deliver the energy of the work.
 
-Board power is what is drawn at rest, plus energy per byte moved, plus energy per operation.
-At full speed a T4 or P4, and large dies on 70 to 300 W, would exceed their limit, so they
-run slower: that alone is a factor of two.
+Energy is that of every byte moved and of every operation; the board limit, less what is lost in
+conversion and drawn at rest, delivers it. At full speed a T4 or P4, and large dies on 70 to
+300 W, would exceed their limit, so they hold a lower clock: that alone is a factor of two.
 
 Source: form and vector constants fitted on NeuSight operator times; process nodes and the
 energy of matrix units are priors (see the calibration file).
@@ -13,29 +13,54 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from rigwise.estimate.calibration import Constants
+from rigwise.estimate.calibration import Calibration, Constants
+from rigwise.estimate.columns import DeviceColumns
+from rigwise.workload.table import FORMATS, Array, OpTable
 
 
-def clock_frac(flops: Any, moved_bytes: Any, time_s: Any, device: Any, constants: Constants) -> Any:
-    """Sustained clock over boost clock for an operator that would take ``time_s`` unthrottled.
-
-    Args:
-        flops: Arithmetic of the operator.
-        moved_bytes: Its memory traffic.
-        time_s: Its time at full clock.
-        device: ``(tdp_w, j_per_flop, j_per_byte)``.
-        constants: The ``[power]`` table.
-
-    Returns:
-        A fraction from ``least_clock_frac`` to 1.
+def energy_per_flop_j(
+    table: OpTable, rows: NDArray[np.int64], device: DeviceColumns, calibration: Calibration
+) -> Array:
+    """Energy of one operation of each operator ``[devices, operators, 1]``: by engine, format and process node.
 
     Source: see the module.
     """
-    tdp_w, j_per_flop, j_per_byte = device
-    at_rest = np.minimum(constants.idle_w, constants.idle_frac_max * tdp_w)
-    left_w = constants.usable_frac * tdp_w - at_rest - j_per_byte * moved_bytes / time_s
-    wanted_w = j_per_flop * flops / time_s
-    with np.errstate(divide="ignore", invalid="ignore"):
-        frac = np.where(wanted_w > 0, left_w / wanted_w, 1.0)
-    return np.clip(np.where(np.isfinite(tdp_w), frac, 1.0), constants.least_clock_frac, 1.0)
+    power = calibration.power
+    formats = table.number_format[rows]
+    by_format = np.array([power.matrix_energy_of_format.get(f, 1.0) for f in FORMATS])[formats][None, :, None]
+    is_matrix = device.is_matrix[:, formats, None]
+    return np.asarray(np.where(is_matrix, device.matrix_j_per_flop * by_format, device.vector_j_per_flop))
+
+
+def limited_s(time_s: Any, dynamic_j: Any, tdp_w: Any, constants: Constants) -> Any:
+    """Time of an operator under the board limit: not before its energy has been delivered.
+
+    Args:
+        time_s: At full clock.
+        dynamic_j: Of its operations and bytes.
+        tdp_w: Board limit.
+        constants: The ``[power]`` table.
+
+    Source: see the module.
+
+    >>> from types import SimpleNamespace
+    >>> board = SimpleNamespace(usable_frac=0.85, idle_w=25.0, idle_frac_max=0.25)
+    >>> [float(limited_s(t, 4.2, 70.0, board)) for t in (0.05, 0.2)]
+    [0.1, 0.2]
+    """
+    at_rest_w = np.minimum(constants.idle_w, constants.idle_frac_max * tdp_w)
+    return np.maximum(time_s, dynamic_j / (constants.usable_frac * tdp_w - at_rest_w))
+
+
+def settled_s(time_s: Any, limited_s: Any, constants: Constants) -> Any:
+    """Time of a kernel that is timed alone: the limit acts only after a while.
+
+    Source: fitted form.
+
+    >>> from types import SimpleNamespace
+    >>> settled_s(2.0, 4.0, SimpleNamespace(settle_s=2.0))
+    3.0
+    """
+    return time_s + (limited_s - time_s) * time_s / (time_s + constants.settle_s)

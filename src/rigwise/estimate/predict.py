@@ -13,18 +13,18 @@ from rigwise.estimate.bound import least_step_s, least_work
 from rigwise.estimate.calibration import Calibration, load_calibration
 from rigwise.estimate.collective import alone, as_columns, network_of
 from rigwise.estimate.columns import columns
-from rigwise.estimate.interval import fit_probability, provenance_of, quantiles, time_spread
-from rigwise.estimate.memory import capacity_bytes, peak_memory, working_set
+from rigwise.estimate.communication import Groups, taken_for_granted
+from rigwise.estimate.device_memory import Question, device_memory
+from rigwise.estimate.interval import provenance_of, quantiles, time_spread
+from rigwise.estimate.learned import Knowledge, basis, knowledge_of
 from rigwise.estimate.micro_step import micro_step
 from rigwise.estimate.op_time import OpTimes
 from rigwise.estimate.setting import setting_of
 from rigwise.estimate.step import (
-    Groups,
     StepTimes,
     StepWork,
     step_times,
     step_work,
-    without_recompute,
 )
 from rigwise.facts.catalogue import cpu, resolve_device
 from rigwise.facts.device import Device
@@ -32,11 +32,12 @@ from rigwise.graph.graph import Model
 from rigwise.graph.load import load_model
 from rigwise.graph.op import Kind
 from rigwise.machine.machine import Machine
+from rigwise.provenance import Provenance
 from rigwise.units import GB
 from rigwise.workload.case import Case
 from rigwise.workload.lower import Lowering, lower_model
 from rigwise.workload.resolve import Resolved, resolve
-from rigwise.workload.table import FORMATS, tabulate
+from rigwise.workload.table import FORMATS
 
 _PER_NODE_USUAL = 8
 
@@ -69,6 +70,8 @@ class Prediction:
     backward_s: float
     optimizer_s: float
     exposed_comm_s: float
+    bubble_s: float
+    straggling_s: float
     throughput_per_s: float
     tokens_per_s: float | None
     peak_memory_bytes: Mapping[str, float]
@@ -76,6 +79,7 @@ class Prediction:
     capacity_bytes: float
     fits: bool
     fit_probability: float
+    largest_micro_batch: int | None
     energy_j: Mapping[str, float] | None
     flops: float
     macs: float
@@ -110,9 +114,16 @@ def predict(case: Case, model: Model | None = None) -> Prediction:
     machine = machine_of(resolved.case, device)
     step = work_of(model, resolved, device)
     on_device = columns([device], calibration, [machine.power_limit_w])
+    known = knowledge_of(calibration, [device], resolved.case, step.table)
+    on_device = known.scaled(on_device) if known else on_device
     micro, ops = micro_step(step.table, on_device, calibration, setting_of(resolved.case))
     times = step_times(step, micro.pick(), groups_of(resolved.case, machine), on_device, calibration)
-    return _prediction(resolved, step, (times, ops), machine, calibration)
+    spread = time_spread(device, calibration)
+    if known:
+        spread = float(known.spread(spread, micro.pick().group_s, times.shares_s)[0])
+    spread = float(np.hypot(spread, times.comm_spread[0]))
+    answer = _prediction(resolved, step, (times, ops, spread), machine, calibration)
+    return _as_learned(answer, known, calibration) if known else answer
 
 
 def machine_of(case: Case, device: Device) -> Machine:
@@ -211,18 +222,14 @@ def _attention_of(case: Case) -> str:
 def _prediction(
     resolved: Resolved,
     step: StepWork,
-    timed: tuple[StepTimes, OpTimes],
+    timed: tuple[StepTimes, OpTimes, float],
     machine: Machine,
     calibration: Calibration,
 ) -> Prediction:
-    case, device, (times, ops) = resolved.case, machine.device, timed
+    case, device, (times, ops, spread) = resolved.case, machine.device, timed
     bound_s = floor_s(step, machine)
-    spread = time_spread(device, calibration)
     time_s = _floats(quantiles(float(times.total_s[0]), spread, bound_s))
-    held, data = working_set(step.table, step.sizes, case), np.array([float(case.parallel.data or 1)])
-    memory = peak_memory(step.work, held, case, data, calibration.memory_terms, is_cpu=device.kind == "cpu")
-    peak, capacity = float(memory.peak_bytes[0]), capacity_bytes(device, calibration.memory_terms)
-    chance = float(fit_probability(peak, capacity, calibration.interval))
+    memory = device_memory(Question(work=step.work, sizes=step.sizes, case=case, device=device), calibration)
     totals = step_totals(step)
     energy = float(times.energy_j[0])
     samples_per_s = case.batch / time_s["p50"]
@@ -234,13 +241,16 @@ def _prediction(
         backward_s=float(times.backward_s[0]),
         optimizer_s=float(times.optimizer_s[0]),
         exposed_comm_s=float(times.exposed_comm_s[0]),
+        bubble_s=float(times.bubble_s[0]),
+        straggling_s=float(times.straggling_s[0]),
         throughput_per_s=samples_per_s,
         tokens_per_s=_tokens(case, step) * samples_per_s if _tokens(case, step) else None,
-        peak_memory_bytes=_floats(quantiles(peak, calibration.interval.memory)),
-        memory_terms={name: float(value[0]) for name, value in memory.terms.items()},
-        capacity_bytes=capacity,
-        fits=peak <= capacity,
-        fit_probability=chance,
+        peak_memory_bytes=memory.peak_bytes,
+        memory_terms=memory.terms_bytes,
+        capacity_bytes=memory.capacity_bytes,
+        fits=memory.fits,
+        fit_probability=memory.fit_probability,
+        largest_micro_batch=memory.largest_micro_batch,
         energy_j=_floats(quantiles(energy, spread)) if np.isfinite(energy) else None,
         flops=totals["flops"],
         macs=totals["flops"] / 2,
@@ -255,6 +265,12 @@ def _prediction(
     )
 
 
+def _as_learned(answer: Prediction, known: Knowledge, calibration: Calibration) -> Prediction:
+    """The answer, saying which measurements it rests on."""
+    provenance = str(Provenance.MEASURED_HERE) if known.measured[0] else answer.provenance
+    return replace(answer, provenance=provenance, assumed=(*answer.assumed, basis(calibration, answer.device.id)))
+
+
 def _floats(values: Mapping[str, Any]) -> dict[str, float]:
     return {name: float(value) for name, value in values.items()}
 
@@ -265,8 +281,7 @@ def floor_s(step: StepWork, machine: Machine) -> float:
     Source: ``estimate.bound``.
     """
     case = step.case
-    whole = tabulate(without_recompute(step.work.step_ops), step.sizes)
-    least = least_work(whole, step.work, step.micro_steps, case.parallel.data or 1, case.optimizer or "none")
+    least = least_work(step.whole, step.work, step.micro_steps, case.parallel.data or 1, case.optimizer or "none")
     return least_step_s(least, machine.device, machine.count)
 
 
@@ -276,7 +291,7 @@ def step_totals(step: StepWork) -> dict[str, float]:
     done = step.table.total(2.0 * step.table.macs)
     model = step.table.total(2.0 * step.table.macs, needed) if needed.any() else done
     moved = step.table.total(step.table.read_bytes + step.table.write_bytes)
-    passes = step.micro_steps * (step.case.parallel.data or 1) * step.case.parallel.tensor
+    passes = step.micro_steps * (step.case.parallel.data or 1) * step.case.parallel.tensor * step.case.parallel.context
     parallel = step.case.parallel
     copies = step.case.count if parallel.zero == 0 else parallel.tensor * parallel.pipeline
     updated_bytes = step.update.moved_bytes * copies / (parallel.tensor * parallel.pipeline)
@@ -339,12 +354,11 @@ def _assumed(case: Case, machine: Machine, calibration: Calibration) -> list[str
     words = [f"torch {calibration.torch}" if not case.software.torch else f"constants of torch {calibration.torch}"]
     if machine.device.kind == "cpu":
         words.append(f"{(machine.device.memory_bytes or 0) / GB:.0f} GB of memory")
-    if case.host:
-        words.append(f"dispatch as quick as on the usual host: {case.host} is not told apart yet")
     if case.count > 1 and not case.link:
         words.append("the device's usual link inside a node")
     if case.nodes > 1 and not case.inter_node_gbps:
         words.append(f"{calibration.collective.usual_inter_node_bytes_per_s * 8 / GB:.0f} Gbit/s between nodes")
+    words += taken_for_granted(case, machine)
     if machine.devices_per_node > _PER_NODE_USUAL:
         words.append(f"{machine.devices_per_node} devices in one node")
     return words

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from rigwise.facts.catalogue import torch_year
 from rigwise.workload.case import Case
 
 
@@ -15,14 +16,28 @@ class Setting:
         layout: Memory layout of images: nchw or nhwc.
         mode: eager or compiled.
         year: When the software was current; None: that of the calibration.
+        runtime: What runs the model; serving runtimes bring attention kernels of their own.
+        plain_convolution: Convolutions by the framework's own kernels, without cuDNN.
+        operand_sets: Equal sets of operands that a benchmark of one operator rotates; 0: a step, nothing is warm.
     """
 
     layout: str = "nchw"
     mode: str = "eager"
     year: float | None = None
+    runtime: str = "torch"
+    plain_convolution: bool = False
+    operand_sets: int = 0
 
 
 def setting_of(case: Case) -> Setting:
     """The setting of a case; a compiler picks the quicker layout itself."""
     layout = "nhwc" if case.mode == "compiled" else case.layout
-    return Setting(layout=layout, mode=case.mode, year=case.software.year)
+    plain = case.software.convolution == "plain"
+    return Setting(layout=layout, mode=case.mode, year=_year_of(case), runtime=case.runtime, plain_convolution=plain)
+
+
+def _year_of(case: Case) -> float | None:
+    """When the software of a case was current, if it says so."""
+    if case.software.year:
+        return float(case.software.year)
+    return torch_year(case.software.torch) if case.software.torch else None

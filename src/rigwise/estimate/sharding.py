@@ -1,143 +1,269 @@
-"""What tensor, pipeline and data parallelism do to the work of one device and to its network.
+"""What tensor, sequence and expert parallelism do to the work of one device, and what they send.
 
 Tensor parallelism divides matrix operators, and what runs between them on the same features,
-over a group and pays two all-reduces of the activations for each block and pass. Pipeline
-parallelism divides the blocks and pays a bubble of ``(p-1)/m`` of the ideal time. Data
-parallelism pays one all-reduce of the gradients, or the gathers and scatters of ZeRO 3, hidden
-behind computation as far as there is any.
+over a group and pays two all-reduces of the hidden states for each block and pass, one more for
+the embedding, and one for the gradient that the head sends back. With the sequence divided too,
+each becomes a reduce-scatter and an all-gather. Expert parallelism keeps some experts on each
+rank of a group of data-parallel replicas: tokens travel to their experts and back, in each pass.
 
-Source: Shoeybi et al., "Megatron-LM", 2019, section 3; Narayanan et al., "Efficient Large-Scale
-Language Model Training on GPU Clusters", 2021, section 2.2; Rajbhandari et al., "ZeRO", 2020.
+Source: Shoeybi et al., "Megatron-LM", 2019, section 3; Korthikanti et al., "Reducing Activation
+Recomputation in Large Transformer Models", 2022, section 4.2.2; Lepikhin et al., "GShard", 2020,
+section 3.2.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from rigwise.errors import UnsupportedError
-from rigwise.estimate.collective import Network, all_reduce_s, gather_s
-from rigwise.graph.count import BYTES_OF_DTYPE
-from rigwise.graph.op import Kind, Phase
+from rigwise.errors import InvalidInputError, UnsupportedError
+from rigwise.estimate.collective import Network, all_reduce_s, all_to_all_s, gather_s
+from rigwise.estimate.context_parallel import context_shard
+from rigwise.estimate.tensor_shard import tensor_shard
+from rigwise.graph.op import Kind, Op, Phase, Role
 from rigwise.workload.case import Case, Parallel
-from rigwise.workload.lower import Work
 from rigwise.workload.table import Array, OpTable
 
-_SHARDED_KINDS = (Kind.GEMM, Kind.ATTENTION, Kind.SOFTMAX, Kind.ELEMENTWISE, Kind.COPY)
-_SHARDED_WITH_SEQUENCE = (*_SHARDED_KINDS, Kind.NORM, Kind.REDUCE)
+#: Products of tokens with the weights of the experts that they are sent to.
+_EXPERTS = "aten._grouped_mm"
+#: Columns of numbers that a loss over a divided vocabulary reduces for each token, in 32 bits.
+#: Source: Megatron-LM, section 3: largest logit, sum of exponentials, logit of the target.
+_LOSS_BYTES_PER_TOKEN = 3 * 4
 
 
 def check_supported(case: Case, table: OpTable) -> None:
     """Refuse what this version has no model for.
 
     Raises:
-        UnsupportedError: Expert or context parallelism; tensor or pipeline parallelism of a
-            model that is no stack of equal attention blocks.
+        UnsupportedError: Tensor, pipeline or context parallelism of a model that is no stack of
+            equal attention blocks, or of one token; expert parallelism of one without experts.
+        InvalidInputError: Experts, layers, heads or tokens do not divide over their group.
     """
     parallel = case.parallel
-    for name in ("expert", "context"):
-        if getattr(parallel, name) > 1:
-            raise UnsupportedError(f"{name} parallelism has no model yet", hint=f"set parallel.{name} to 1")
     blocks = table.of_kind(Kind.ATTENTION) & (table.repeat > 1)
-    if (parallel.tensor > 1 or parallel.pipeline > 1) and not blocks.any():
+    if max(parallel.tensor, parallel.pipeline, parallel.context) > 1 and not blocks.any():
         raise UnsupportedError(
-            f"tensor and pipeline parallelism are modelled for stacks of equal attention blocks, not for {case.model}",
+            "tensor, pipeline and context parallelism are modelled for stacks of equal attention blocks,"
+            f" not for {case.model}",
             hint="use data parallelism",
+        )
+    _check_heads(case, table)
+    if parallel.context > 1:
+        _check_context(case)
+    if parallel.expert > 1:
+        _check_experts(case, table)
+    layers = int(table.repeat[blocks & table.of_phase(Phase.FORWARD)].sum())
+    virtual = parallel.virtual if parallel.schedule == "interleaved" else 1
+    if parallel.pipeline * virtual > max(layers, 1):
+        raise InvalidInputError(
+            f"{parallel.pipeline * virtual} pipeline stages for the {layers} layers of {case.model}",
+            hint="a stage holds at least one layer",
         )
 
 
-def shard(table: OpTable, parallel: Parallel) -> OpTable:
-    """The table of one member of a tensor-parallel group.
+def _check_heads(case: Case, table: OpTable) -> None:
+    heads = {op.inputs[0].shape[1] for op in table.ops if op.kind is Kind.ATTENTION and op.phase is Phase.FORWARD}
+    for count in sorted(h for h in heads if isinstance(h, int)):
+        if count % case.parallel.tensor:
+            raise InvalidInputError(f"{count} heads do not divide over {case.parallel.tensor} tensor-parallel ranks")
 
-    Source: Megatron-LM; see the module.
+
+def _check_context(case: Case) -> None:
+    if case.task == "decode" or case.seq is None:
+        raise UnsupportedError(f"one token of {case.model} cannot be divided", hint="set parallel.context to 1")
+    if case.seq % case.parallel.context:
+        raise InvalidInputError(f"{case.seq} tokens do not divide over {case.parallel.context} context-parallel ranks")
+
+
+def _check_experts(case: Case, table: OpTable) -> None:
+    groups = {int(op.attrs.get("groups", 1)) for op in table.ops if op.name == _EXPERTS}  # type: ignore[arg-type]
+    if not groups:
+        raise UnsupportedError(f"{case.model} has no experts to spread", hint="set parallel.expert to 1")
+    expert, data = case.parallel.expert, case.parallel.data or 1
+    for whole, words in ((data, "data-parallel replicas"), *((n, "experts") for n in sorted(groups))):
+        if whole % expert:
+            raise InvalidInputError(f"{whole} {words} do not divide over {expert} expert-parallel ranks")
+
+
+def shard(table: OpTable, parallel: Parallel) -> OpTable:
+    """The table of one member of a tensor-, a context- and an expert-parallel group.
+
+    Source: see the module.
     """
-    if parallel.tensor == 1:
-        return table
-    kinds = _SHARDED_WITH_SEQUENCE if parallel.sequence else _SHARDED_KINDS
-    rows = table.of_kind(*kinds) & (table.repeat > 1) | table.of_kind(Kind.GEMM)
-    part = np.where(rows, 1.0 / parallel.tensor, 1.0)[:, None]
-    gemms = table.of_kind(Kind.GEMM)[:, None]
+    if parallel.tensor > 1:
+        table = tensor_shard(table, parallel)
+    if parallel.context > 1:
+        table = context_shard(table, parallel.context)
+    return _of_expert_rank(table, parallel.expert) if parallel.expert > 1 else table
+
+
+def _of_expert_rank(table: OpTable, expert: int) -> OpTable:
+    """As many tokens as before, for fewer experts: each gets the tokens of all ranks of the group."""
+    rows = _expert_rows(table)[:, None]
+    kept_bytes = np.where(rows, table.weight_bytes / expert, table.weight_bytes)
     return replace(
         table,
-        macs=table.macs * part,
-        flops=table.flops * part,
-        read_bytes=table.read_bytes * part,
-        write_bytes=table.write_bytes * part,
-        weight_bytes=table.weight_bytes * part,
-        batch=np.where(gemms | (part == 1.0), table.batch, table.batch * part),
-        n=np.where(gemms & (part < 1.0), np.maximum(table.n * part, 1.0), table.n),
+        read_bytes=table.read_bytes - (table.weight_bytes - kept_bytes),
+        weight_bytes=kept_bytes,
+        batch=np.where(rows & (table.batch >= expert), table.batch / expert, table.batch),
+        m=np.where(rows & (table.batch >= expert), table.m * expert, table.m),
     )
 
 
-def bubble_factor(parallel: Parallel, micro_steps: Any) -> Any:
-    """Time of a pipelined step over the ideal one.
+def _expert_rows(table: OpTable) -> NDArray[np.bool_]:
+    return np.array([op.name == _EXPERTS for op in table.ops], dtype=bool)
 
-    Source: Narayanan et al. 2021, section 2.2: bubble (p-1)/m, divided by v when interleaved.
 
-    >>> bubble_factor(Parallel(pipeline=4), 12)
-    1.25
+def expert_frac(ops: Sequence[Op]) -> float:
+    """Share of the weights that belongs to experts.
+
+    Source: parameters of the products that tokens are sent to.
     """
-    virtual = parallel.virtual if parallel.schedule == "interleaved" else 1
-    return 1.0 + (parallel.pipeline - 1) / (micro_steps * virtual)
+    whole = {True: 0.0, False: 0.0}
+    for op in ops:
+        if op.phase is Phase.FORWARD:
+            for tensor in op.inputs:
+                if tensor.role is Role.PARAMETER and tensor.producer is None:
+                    elements: Any = tensor.elements({})
+                    whole[op.name == _EXPERTS] += op.repeat * float(elements)
+    return whole[True] / (whole[True] + whole[False]) if whole[True] else 0.0
 
 
-def group_network(network: Network, data: Any, tensor: int, group: str) -> Network:
-    """The part of a machine's network that one group uses.
+def kept_frac(ops: Sequence[Op], parallel: Parallel) -> float:
+    """Share of the weights that one expert-parallel rank keeps: all but the other ranks' experts.
 
-    Tensor groups sit inside a node where they fit; data groups take what is left of it.
+    Source: Lepikhin et al., "GShard", section 3.2.
     """
-    size = np.asarray(tensor if group == "tensor" else data)
-    inside = network.per_node if group == "tensor" else np.maximum(1, network.per_node // tensor)
-    per_node = np.minimum(size, inside)
-    return replace(network, per_node=per_node, nodes=np.maximum(1, np.ceil(size / per_node)))
+    if parallel.expert == 1:
+        return 1.0
+    return 1.0 - expert_frac(ops) * (1.0 - 1.0 / parallel.expert)
 
 
-def data_parallel_s(
-    work: Work, case: Case, network: Network, micro_steps: Array, hidden_behind: tuple[Array, Array], constants: Any
-) -> Array:
-    """Exposed communication of data parallelism in one step ``[machines]``.
+def exchanged_frac(ops: Sequence[Op], parallel: Parallel, replicas: Any) -> Any:
+    """What a rank exchanges with other replicas, as a share of what it would without expert parallelism.
+
+    Its experts stand on ``replicas / expert`` ranks alone, and nowhere else if that is one.
 
     Args:
-        work: Parameters and formats.
-        case: Resolved case.
-        network: Of the data-parallel group.
-        micro_steps: Micro-batches that one replica runs.
-        hidden_behind: Backward time of one micro-batch; all computation of the step.
-        constants: The ``[collective]`` table.
+        ops: Of the step.
+        parallel: Sizes of the groups.
+        replicas: Ranks that share all other weights ``[machines]``.
 
-    Source: see the module; buckets as PyTorch's DistributedDataParallel documents them.
+    Source: ring volumes ``(r-1)/r``, as in ``collective``.
     """
-    backward_s, compute_s = hidden_behind
-    if case.task != "train":
-        return np.zeros_like(backward_s)
-    shards = case.parallel.tensor * case.parallel.pipeline
-    gradient_bytes = work.trained_elements * BYTES_OF_DTYPE[work.precision.storage] / shards
-    bucket_s = all_reduce_s(min(constants.bucket_bytes, gradient_bytes), network)
-    if case.parallel.zero < 3:
-        return np.asarray(np.maximum(bucket_s, all_reduce_s(gradient_bytes, network) - backward_s))
-    sent_dtype = work.precision.autocast or work.precision.storage
-    weight_bytes = (work.trained_elements + work.frozen_elements) * BYTES_OF_DTYPE[sent_dtype] / shards
-    scatter_bytes = work.trained_elements * BYTES_OF_DTYPE[sent_dtype] / shards
-    traffic_s = micro_steps * (2 * gather_s(weight_bytes, network) + gather_s(scatter_bytes, network))
-    return np.asarray(np.maximum(bucket_s, traffic_s - compute_s))
+    if parallel.expert == 1:
+        return 1.0
+    share, among = expert_frac(ops), np.maximum(replicas / parallel.expert, 1.0)
+    volume = (1.0 - 1.0 / among) / np.maximum(1.0 - 1.0 / np.maximum(replicas, 2.0), 0.5)
+    return 1.0 - share + share / parallel.expert * volume
 
 
-def tensor_parallel_s(table: OpTable, case: Case, network: Network) -> Any:
-    """All-reduces of activations inside the tensor group for one micro-batch ``[machines]``.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlockSend:
+    """What the attention block of one row sends inside a tensor group.
 
-    One after attention and one after the feed-forward part of each block, in each pass; nothing
-    hides them.
+    Attributes:
+        runs: How often the block runs in a pass.
+        hidden_bytes: Its hidden states, whole ``[sizes]``.
+    """
+
+    runs: int
+    hidden_bytes: Array
+
+
+def block_sends(table: OpTable) -> Iterator[BlockSend]:
+    """Hidden states between the blocks, for each pass over each stack of blocks.
+
+    Their width is that of the model, which the projection behind the attention writes, whatever
+    heads there are. A block that is run again to recompute its results sends again.
+
+    Args:
+        table: Operators of one member of the group, which writes them whole before they are summed.
 
     Source: Megatron-LM, section 3.
     """
+    attention, forward = table.of_kind(Kind.ATTENTION), table.of_phase(Phase.FORWARD)
+    products = table.of_kind(Kind.GEMM) & forward
+    hidden_of: dict[str, Array] = {}
+    hidden = np.zeros(table.macs.shape[1])
+    for row in np.flatnonzero(attention):
+        module = table.ops[row].module
+        behind = np.flatnonzero(products & (np.arange(len(products)) > row))
+        if forward[row] and behind.size:
+            hidden_of[module] = hidden = table.write_bytes[behind[0]]
+        yield BlockSend(runs=int(table.repeat[row]), hidden_bytes=hidden_of.get(module, hidden))
+
+
+def hidden_bytes(table: OpTable) -> Array:
+    """The hidden states of one micro-batch between two blocks ``[sizes]``."""
+    sends = (send.hidden_bytes for send in block_sends(table))
+    return next(sends, np.zeros(table.macs.shape[1]))
+
+
+def blocks_s(table: OpTable, case: Case, network: Network, size: int = 0) -> Any:
+    """Collectives inside the blocks of one micro-batch: two for each block and pass.
+
+    One after attention and one after the feed-forward part; nothing hides them.
+
+    Source: see the module.
+    """
     total: Any = 0.0
+    for send in block_sends(table):
+        total = total + send.runs * 2 * _summed_s(float(send.hidden_bytes[size]), case, network)
+    return total
+
+
+def tensor_parallel_s(table: OpTable, case: Case, network: Network, size: int = 0) -> Any:
+    """Collectives inside the tensor group for one micro-batch ``[machines]``.
+
+    Blocks, then the ends: hidden states behind the embedding, their gradient behind the head and,
+    in training, three numbers for each token of the loss.
+
+    Source: see the module.
+    """
     if case.parallel.tensor == 1:
+        return 0.0
+    whole = float(hidden_bytes(table)[size])
+    ends = _summed_s(whole, case, network)
+    if case.task == "train":
+        tokens = _tokens(table, size)
+        ends = 2 * ends + all_reduce_s(tokens * _LOSS_BYTES_PER_TOKEN, network)
+    return blocks_s(table, case, network, size) + ends
+
+
+def _tokens(table: OpTable, size: int) -> float:
+    """Rows of the first product with weights: a token each."""
+    rows = np.flatnonzero(table.of_kind(Kind.GEMM) & table.of_phase(Phase.FORWARD))
+    return float(table.m[rows[0], size]) if rows.size else 0.0
+
+
+def _summed_s(message_bytes: float, case: Case, network: Network) -> Any:
+    if case.parallel.sequence:
+        return 2 * gather_s(message_bytes, network)
+    return all_reduce_s(message_bytes, network)
+
+
+def expert_parallel_s(table: OpTable, case: Case, network: Network, size: int = 0) -> Any:
+    """Tokens to their experts and back, for one micro-batch ``[machines]``.
+
+    Experts are taken to be equally loaded; a token counts once for each expert that it visits.
+
+    Source: Lepikhin et al., "GShard", section 3.2: two exchanges for each layer and pass.
+    """
+    total: Any = 0.0
+    if case.parallel.expert == 1:
         return total
-    for row, op in enumerate(table.ops):
-        if op.kind is Kind.ATTENTION and op.phase in (Phase.FORWARD, Phase.BACKWARD):
-            width = BYTES_OF_DTYPE[op.inputs[0].dtype]
-            head_rows = float(table.batch[row, 0]) * case.parallel.tensor * float(table.m[row, 0])
-            total = total + op.repeat * 2 * all_reduce_s(head_rows * float(table.k[row, 0]) * width, network)
+    passes = 2.0 if case.task == "train" else 1.0
+    first = _expert_rows(table) & table.of_phase(Phase.FORWARD)
+    seen: set[str] = set()
+    for row in np.flatnonzero(first):
+        op = table.ops[row]
+        if op.module not in seen:
+            seen.add(op.module)
+            sent = float((table.read_bytes - table.weight_bytes)[row, size])
+            total = total + op.repeat * 2 * passes * all_to_all_s(sent, network)
     return total

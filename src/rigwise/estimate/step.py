@@ -14,27 +14,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from rigwise.estimate.calibration import Calibration
-from rigwise.estimate.collective import Network
 from rigwise.estimate.columns import DeviceColumns
+from rigwise.estimate.communication import Groups, Sent, exposed, straggling_s
+from rigwise.estimate.data_parallel import Passes
 from rigwise.estimate.micro_step import MicroStep
-from rigwise.estimate.overhead import host_s, meet, update_host_s
-from rigwise.estimate.sharding import (
-    bubble_factor,
-    check_supported,
-    data_parallel_s,
-    group_network,
-    shard,
-    tensor_parallel_s,
-)
+from rigwise.estimate.overhead import host_s, host_scale, meet, update_host_s
+from rigwise.estimate.pipeline import bubble_passes, passes_of_stage
+from rigwise.estimate.setting import setting_of
+from rigwise.estimate.sharding import check_supported, kept_frac, shard
+from rigwise.estimate.timeline import Timeline, timeline
 from rigwise.graph.count import work as cost_of
-from rigwise.graph.op import Op, Phase
+from rigwise.graph.op import Kind, Op, Phase
 from rigwise.workload.case import Case
 from rigwise.workload.lower import Work
-from rigwise.workload.table import Array, OpTable, tabulate
+from rigwise.workload.table import KINDS, Array, OpTable, tabulate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,16 +59,22 @@ class StepWork:
     Attributes:
         case: Resolved.
         work: Lowered operators and parameters.
-        table: Operators of one micro-batch on one device of its tensor group.
+        whole: Operators of one micro-batch.
+        table: Those of one device of its tensor group.
         update: The optimizer step.
         sizes: Symbol sizes of one micro-batch.
+        line: When in a pass which weights are needed; None for a device alone.
+        size: Column of the table.
     """
 
     case: Case
     work: Work
+    whole: OpTable
     table: OpTable
     update: UpdateWork
     sizes: dict[str, int]
+    line: Timeline | None = None
+    size: int = 0
 
     @property
     def micro_steps(self) -> int:
@@ -80,29 +84,15 @@ class StepWork:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Groups:
-    """How the devices of each machine share a step ``[machines]``.
-
-    Attributes:
-        count: Devices.
-        data: Data-parallel replicas.
-        micro_steps: Micro-batches that one replica runs.
-        network: Links, columns over machines.
-    """
-
-    count: Array
-    data: Array
-    micro_steps: Array
-    network: Network
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class StepTimes:
     """Median times of one step ``[machines]``; ``total_s`` is the sum of the parts.
 
     Attributes:
         forward_s, backward_s, optimizer_s: With whatever host time shows.
-        exposed_comm_s, input_s: Beyond what computation hides.
+        exposed_comm_s, input_s: Beyond what computation hides; the first with ``straggling_s``.
+        bubble_s: Part of forward and backward: idle while a pipeline fills and drains.
+        straggling_s: Waiting for the slowest device.
+        comm_spread: Standard deviation of ln(time) that links add ``[machines]``.
         shares_s: Seconds by what binds: compute, memory, launch, network, input.
         energy_j: Of all devices together; nan where no TDP is known.
     """
@@ -112,6 +102,9 @@ class StepTimes:
     optimizer_s: Array
     exposed_comm_s: Array
     input_s: Array
+    bubble_s: Array
+    straggling_s: Array
+    comm_spread: Array
     total_s: Array
     shares_s: dict[str, Array]
     energy_j: Array
@@ -137,8 +130,22 @@ def step_work(case: Case, work: Work, sizes: dict[str, int]) -> StepWork:
     table = tabulate(work.step_ops, sizes)
     check_supported(case, table)
     return StepWork(
-        case=case, work=work, table=shard(table, case.parallel), update=update_work(work.update_ops), sizes=sizes
+        case=case,
+        work=work,
+        whole=table,
+        table=shard(table, case.parallel),
+        update=update_work(work.update_ops),
+        sizes=sizes,
+        line=line_of(table, work) if case.count > 1 else None,
     )
+
+
+def line_of(table: OpTable, work: Work) -> Timeline:
+    """The timeline of a table for its work.
+
+    Source: ``estimate.timeline``.
+    """
+    return timeline(table, work.trained_elements + work.frozen_elements + work.packed_elements)
 
 
 def step_times(
@@ -156,25 +163,32 @@ def step_times(
     Source: the module's sum; each part cites its own.
     """
     case, is_cpu = step.case, device.is_cpu[:, 0, 0]
-    scale = groups.micro_steps / case.parallel.pipeline * bubble_factor(case.parallel, groups.micro_steps)
+    scale = passes_of_stage(case, step.line, groups.micro_steps, step.size)
     phases, waits = {}, np.zeros_like(scale)
     for phase, on_device in ((Phase.FORWARD, micro.forward_s), (Phase.BACKWARD, micro.backward_s)):
-        dispatch_s = host_s(step.table, phase, case.mode, case.runtime, calibration.launch)
-        whole = meet(on_device, dispatch_s, is_cpu)
+        dispatch_s = host_s(step.table, phase, setting_of(case), calibration.launch)
+        whole = meet(on_device, dispatch_s * host_scale(case.host, device, calibration.launch), is_cpu)
         phases[phase] = scale * whole
         waits = waits + scale * (whole - on_device)
     compute_s = phases[Phase.FORWARD] + phases[Phase.BACKWARD]
     update_s, update_wait_s, update_j = _update(step, groups, device, calibration)
-    exposed_s = _exposed_comm_s(step, groups, phases[Phase.BACKWARD], compute_s, calibration)
+    bubble_s = bubble_passes(case) * compute_s / scale
+    sent_s = _sent_s(step, groups, (phases[Phase.FORWARD] / scale, phases[Phase.BACKWARD] / scale), calibration)
+    late_s = straggling_s(case, compute_s + update_s + sent_s, groups, calibration.collective)
+    exposed_s = sent_s + late_s
     busy_s = compute_s + update_s + exposed_s
     input_s = _input_s(case, busy_s)
-    dynamic_j = micro.dynamic_j * case.parallel.tensor * groups.micro_steps * groups.data + update_j * groups.count
+    members = case.parallel.tensor * case.parallel.context
+    dynamic_j = micro.dynamic_j * members * groups.micro_steps * groups.data + update_j * groups.count
     return StepTimes(
         forward_s=phases[Phase.FORWARD],
         backward_s=phases[Phase.BACKWARD],
         optimizer_s=update_s,
         exposed_comm_s=exposed_s,
         input_s=input_s,
+        bubble_s=bubble_s,
+        straggling_s=late_s,
+        comm_spread=groups.network.spread * sent_s / (busy_s + input_s),
         total_s=busy_s + input_s,
         shares_s={
             "compute": scale * micro.compute_s,
@@ -199,28 +213,34 @@ def _update(
     if not update.kernels:
         return fixed_s, fixed_s, zero
     parallel = case.parallel
-    shards = parallel.tensor * parallel.pipeline * (groups.data if parallel.zero >= 1 else 1.0)
+    replicas = groups.data * parallel.context
+    shards: Any = parallel.tensor * parallel.pipeline
+    shards = shards * replicas if parallel.zero >= 1 else shards / kept_frac(step.work.step_ops, parallel)
     moved = update.moved_bytes / shards
     sustained = (device.bytes_per_s * device.memory_frac)[:, 0, 0]
-    streaming_s = moved / sustained + update.launches / shards * launch.kernel_s
-    whole_s = meet(streaming_s, update_host_s(update.kernels, update.tensors, launch), device.is_cpu[:, 0, 0])
+    measured = np.maximum(device.time_scale[:, KINDS.index(Kind.OPTIMIZER), 0], device.memory_frac[:, 0, 0])
+    streaming_s = moved / sustained * measured + update.launches / shards * launch.kernel_s
+    dispatch_s = update_host_s(update.kernels, update.tensors, launch) * host_scale(case.host, device, launch)
+    whole_s = meet(streaming_s, dispatch_s, device.is_cpu[:, 0, 0])
     wait_s = whole_s - streaming_s + fixed_s
     return whole_s + fixed_s, wait_s, device.memory_j_per_byte[:, 0, 0] * moved
 
 
-def _exposed_comm_s(
-    step: StepWork, groups: Groups, backward_s: Array, compute_s: Array, calibration: Calibration
-) -> Array:
-    case, constants = step.case, calibration.collective
-    if (groups.count == 1).all():
-        return np.zeros_like(backward_s)
-    hidden = (backward_s / groups.micro_steps, compute_s)
-    data_network = group_network(groups.network, groups.data, case.parallel.tensor, "data")
-    data_s = data_parallel_s(step.work, case, data_network, groups.micro_steps, hidden, constants)
-    data_s = np.where(groups.data > 1, data_s, 0.0)
-    tensor_network = group_network(groups.network, groups.data, case.parallel.tensor, "tensor")
-    tensor_s = tensor_parallel_s(step.table, case, tensor_network) * groups.micro_steps / case.parallel.pipeline
-    return np.asarray(data_s + tensor_s)
+def _sent_s(step: StepWork, groups: Groups, whole_s: tuple[Array, Array], calibration: Calibration) -> Array:
+    """Exposed communication; ``whole_s`` is one micro-batch's forward and backward through all stages."""
+    case = step.case
+    if step.line is None:
+        return np.zeros_like(whole_s[0])
+    sent = Sent(
+        case=case,
+        work=step.work,
+        table=step.table,
+        line=step.line,
+        size=step.size,
+    )
+    forward_s, backward_s = (time_s / case.parallel.pipeline for time_s in whole_s)
+    passes = Passes(forward_s=forward_s, backward_s=backward_s, micro_steps=groups.micro_steps, size=step.size)
+    return exposed(sent, groups, passes, calibration.collective).total_s
 
 
 def _input_s(case: Case, busy_s: Array) -> Array:

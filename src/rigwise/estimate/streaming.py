@@ -1,9 +1,9 @@
 """Operators that only move data: elementwise, normalisation, softmax, reductions, copies, look-ups.
 
-Each moves its operands over the memory bus as often as its kernels pass over them; what fits the last-level
-cache moves quicker.
+Each moves its operands over the memory bus as often as its kernels pass over them: a batch normalisation in
+training reads its input once for the mean and once more to normalise it.
 
-Source: passes counted on operator traces of PyTorch (see the calibration file).
+Source: passes counted on operator traces of PyTorch and fitted on step times (see the calibration file).
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from rigwise.estimate.calibration import Calibration
 from rigwise.estimate.columns import DeviceColumns
 from rigwise.estimate.roofline import memory_s
 from rigwise.estimate.setting import Setting
-from rigwise.graph.op import Phase
-from rigwise.workload.table import KINDS, Array, OpTable
+from rigwise.graph.op import Op, Phase
+from rigwise.workload.table import Array, OpTable
 
 
 def streaming(table: OpTable, device: DeviceColumns, calibration: Calibration, setting: Setting) -> tuple[Array, Array]:
@@ -33,9 +33,24 @@ def streaming(table: OpTable, device: DeviceColumns, calibration: Calibration, s
 
 
 def _passes(table: OpTable, calibration: Calibration) -> Array:
-    """Arrays that real kernels of each kind move for each array counted."""
-    passes = calibration.memory.passes_of_kind
-    backward = table.of_phase(Phase.BACKWARD)
-    factors = np.array([passes.get(str(k), 1.0) for k in KINDS])[table.kind]
-    in_backward = np.array([passes.get(f"{k}_backward", passes.get(str(k), 1.0)) for k in KINDS])[table.kind]
-    return np.where(backward, in_backward, factors)
+    """Arrays that real kernels move for each array counted ``[operators]``."""
+    known = calibration.memory.passes
+    return np.array([next((known[name] for name in pass_names(op) if name in known), 1.0) for op in table.ops])
+
+
+def pass_names(op: Op) -> tuple[str, ...]:
+    """Keys under which passes of an operator may be listed, the closest first.
+
+    >>> from rigwise.graph.op import Kind, Tensor
+    >>> x = Tensor((8, 64))
+    >>> pass_names(Op(name="aten.gelu", kind=Kind.ELEMENTWISE, phase=Phase.FORWARD, inputs=(x,), outputs=(x,)))
+    ('gelu', 'elementwise')
+    """
+    name = op.name.partition(".")[2].strip("_")
+    if name == "fused":
+        return (f"fused_{op.kind}", str(op.kind))
+    if name == "native_batch_norm" and len(op.outputs) > 1 and op.outputs[1].saved:
+        name = "batch_norm_training"
+    if op.phase is Phase.BACKWARD:
+        return (name, f"{op.kind}_backward", str(op.kind))
+    return (name, str(op.kind))

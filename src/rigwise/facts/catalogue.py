@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from rigwise.errors import UnknownNameError
 from rigwise.facts.cpu import Cpu, as_device
 from rigwise.facts.device import Device
 from rigwise.facts.names import Names, merged
@@ -140,3 +141,26 @@ def cited(source: str) -> tuple[str, ...]:
         title = f"{titles[name]['title']} ({titles[name]['date']})" if name in titles else name
         full.append(f"{title}: {detail}" if detail else title)
     return tuple(full)
+
+
+def torch_year(version: str) -> float:
+    """When a version of PyTorch came out, as a year with its fraction; one newer than all known: the newest.
+
+    >>> torch_year("2.4.1")
+    2024.56
+
+    Raises:
+        UnknownNameError: It is no version, or older than all known.
+    """
+    years: dict[str, float] = _compiled()["torch_years"]
+    minor = ".".join(version.split("+")[0].split(".")[:2])
+    if minor in years:
+        return years[minor]
+    newest = list(years)[-1]
+    if minor.replace(".", "", 1).isdigit() and _parts(minor) > _parts(newest):
+        return years[newest]
+    raise UnknownNameError(f"no PyTorch release is called {version!r}", hint=f"known: {next(iter(years))} to {newest}")
+
+
+def _parts(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".") if part)

@@ -44,6 +44,7 @@ DEVICE_FIELDS: Mapping[str, tuple[str, float]] = {
 }
 CPU_FIELDS: Mapping[str, tuple[str, float]] = {
     "base_ghz": ("base_hz", 1e9),
+    "efficiency_base_ghz": ("efficiency_base_hz", 1e9),
     "allcore_ghz": ("allcore_hz", 1e9),
     "max_ghz": ("max_hz", 1e9),
     "memory_gbs": ("memory_bytes_per_s", GB),
@@ -194,6 +195,15 @@ def check_family(name: str, family: FamilyRow, sources: Mapping[str, SourceRow])
         raise InvalidInputError(f"{where}: tensor_clock is {family.tensor_clock!r}, not boost or own")
 
 
+_OF_MICROARCHITECTURE = (
+    "isa",
+    "fp32_flop_per_cycle_per_core",
+    "amx_bf16_flop_per_cycle_per_core",
+    "efficiency_fp32_flop_per_cycle_per_core",
+    "ipc_frac",
+)
+
+
 def cpu_fields(name: str, row: CpuRow, file: CpuFile, sources: Mapping[str, SourceRow]) -> dict[str, Any]:
     """The fields of one ``Cpu``, absent ones left out; same errors as ``device_fields``."""
     where = f"cpus.{name}"
@@ -202,7 +212,7 @@ def cpu_fields(name: str, row: CpuRow, file: CpuFile, sources: Mapping[str, Sour
     keep += ["memory_channels", "pcie_generation", "pcie_lanes", "tdp_w", "price_usd", "note"]
     plain: dict[str, Any] = {"name": row.name, "vendor": file.vendor, "architecture": family.architecture}
     plain |= _converted(row, CPU_FIELDS, keep)
-    plain |= _converted(family, {}, ["isa", "fp32_flop_per_cycle_per_core", "amx_bf16_flop_per_cycle_per_core"])
+    plain |= _converted(family, {}, _OF_MICROARCHITECTURE)
     basis = _basis_of_fields(row, CPU_FIELDS, where)
     basis |= {key: str(value) for key, value in family.basis.items()}
     if row.memory_gbs is None and row.memory_channels and row.memory_mts:

@@ -10,6 +10,7 @@ import io
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -33,6 +34,12 @@ class _LinkFile:
     links: dict[str, LinkRow]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _ReleaseFile:
+    source: list[str]
+    releases: dict[str, date]
+
+
 def _read(path: Path, kind: type[T]) -> T:
     return parse(parse_toml(read_text(path), path.name), kind, path.name)
 
@@ -45,6 +52,11 @@ def read_sources(data: Path) -> dict[str, SourceRow]:
 def read_links(data: Path) -> dict[str, LinkRow]:
     """``links.toml``: rates of links to the host."""
     return _read(data / "links.toml", _LinkFile).links
+
+
+def read_releases(data: Path) -> _ReleaseFile:
+    """``torch_releases.toml``: when each version of the framework came out."""
+    return _read(data / "torch_releases.toml", _ReleaseFile)
 
 
 def read_device_files(data: Path) -> dict[str, DeviceFile]:
@@ -141,6 +153,10 @@ def _columns_and_rows(rows: list[dict[str, Any]]) -> dict[str, Any]:
     return {"columns": list(rows[0]), "rows": [list(row.values()) for row in rows]}
 
 
+def _as_year(day: date) -> float:
+    return round(day.year + (day.timetuple().tm_yday - 1) / 365, 2)
+
+
 def compile_catalogue(data: Path) -> str:
     """All files under ``data`` as the text of ``catalogue.json``.
 
@@ -154,6 +170,8 @@ def compile_catalogue(data: Path) -> str:
     _check_devices_of(offers, devices, "offers.csv")
     parts = _rows(data / "parts.csv", sources, PART_COLUMNS, part_fields)
     _check_devices_of(parts, {**devices, **cpus}, "parts.csv")
+    releases = read_releases(data)
+    _placed("torch_releases.toml", cite, releases.source, sources, "releases")
     document = {
         "schema": COMPILED_SCHEMA,
         "sources": {
@@ -163,5 +181,6 @@ def compile_catalogue(data: Path) -> str:
         "cpus": cpus,
         "offers": _columns_and_rows(offers),
         "parts": _columns_and_rows(parts),
+        "torch_years": {version: _as_year(day) for version, day in releases.releases.items()},
     }
     return json.dumps(document, ensure_ascii=False, separators=(",", ":"), allow_nan=False) + "\n"

@@ -120,13 +120,20 @@ class DeviceFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MicroarchitectureRow:
-    """What holds for every CPU of a microarchitecture: ``[families.ID]``."""
+    """What holds for every CPU of a microarchitecture: ``[families.ID]``.
+
+    Attributes:
+        efficiency_fp32_flop_per_cycle_per_core: Of an efficiency core, on hybrids.
+        ipc_frac: Instructions in a cycle of one (performance) core against Skylake's.
+    """
 
     architecture: str
     source: list[str]
     isa: list[str]
     fp32_flop_per_cycle_per_core: float
     amx_bf16_flop_per_cycle_per_core: float | None = None
+    efficiency_fp32_flop_per_cycle_per_core: float | None = None
+    ipc_frac: float | None = None
     basis: dict[str, Basis] = field(default_factory=dict)
     note: str = ""
 
@@ -138,6 +145,7 @@ class CpuRow:
     Attributes:
         memory_mts: Transfers of one channel in millions a second, the fastest the maker supports;
             bandwidth is channels x MT/s x 8 bytes unless ``memory_gbs`` states another.
+        base_ghz: Of a performance core, on hybrids; ``efficiency_base_ghz`` of the others.
         price_usd: As its source says: a list price for 1,000 units or the lowest asked.
     """
 
@@ -151,6 +159,7 @@ class CpuRow:
     efficiency_cores: int | None = None
     threads: int | None = None
     base_ghz: float | None = None
+    efficiency_base_ghz: float | None = None
     allcore_ghz: float | None = None
     max_ghz: float | None = None
     memory_kind: str = ""

@@ -49,6 +49,8 @@ def _answer_lines(p: Prediction) -> list[str]:
         f"  memory       {format_bytes(p.peak_memory_bytes['p50'])} of {format_bytes(p.capacity_bytes)}"
         f"   {fits} (chance {format_fraction(p.fit_probability)})"
     )
+    if p.largest_micro_batch is not None and not p.fits:
+        lines.append(largest_line(p))
     if p.energy_j:
         watts = p.energy_j["p50"] / p.step_time_s["p50"] / case.count
         lines.append(f"  energy       {format_count(p.energy_j['p50'], 'J')} a step, {watts:.0f} W a device")
@@ -59,6 +61,13 @@ def _answer_lines(p: Prediction) -> list[str]:
     )
     lines.append(f"  never under  {format_seconds(p.bound_s)}   basis: {p.provenance}")
     return lines
+
+
+def largest_line(p: Prediction) -> str:
+    """The largest micro-batch that fits."""
+    if not p.largest_micro_batch:
+        return "               not even a micro-batch of 1 fits"
+    return f"               the largest micro-batch that fits is {p.largest_micro_batch}"
 
 
 def _bar(share: float) -> str:

@@ -11,9 +11,9 @@ from rigwise.estimate.calibration import load_calibration
 from rigwise.estimate.columns import columns
 from rigwise.estimate.micro_step import micro_step
 from rigwise.estimate.op_time import OpTimes
+from rigwise.estimate.pipeline import passes_of_stage
 from rigwise.estimate.predict import groups_of, machine_of, work_of
 from rigwise.estimate.setting import setting_of
-from rigwise.estimate.sharding import bubble_factor
 from rigwise.estimate.step import StepTimes, StepWork, step_times
 from rigwise.facts.catalogue import resolve_device
 from rigwise.graph.graph import Model
@@ -47,8 +47,7 @@ def timed_step(case: Case, model: Model) -> Step:
     micro, ops = micro_step(step.table, on_device, calibration, setting_of(resolved.case))
     groups = groups_of(resolved.case, machine)
     times = step_times(step, micro.pick(), groups, on_device, calibration)
-    parallel = resolved.case.parallel
-    scale = float(groups.micro_steps[0]) / parallel.pipeline * float(bubble_factor(parallel, groups.micro_steps)[0])
+    scale = float(passes_of_stage(resolved.case, step.line, groups.micro_steps)[0])
     kernels_s = scale * float(micro.pick().forward_s[0] + micro.pick().backward_s[0])
     return Step(
         case=resolved.case,

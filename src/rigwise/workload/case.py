@@ -14,6 +14,7 @@ METHODS = ("full", "lora", "qlora")
 OPTIMIZERS = ("none", "sgd", "momentum", "adam", "adamw")
 RECOMPUTE = ("none", "selective", "full")
 SCHEDULES = ("1f1b", "interleaved")
+UPDATES = ("synchronous", "stale", "asynchronous")
 RUNTIMES = ("torch", "vllm", "tensorrt-llm", "llama.cpp", "onnxruntime", "openvino", "tensorrt")
 
 
@@ -28,6 +29,9 @@ class Parallel:
         zero: ZeRO stage: 1 shards optimizer state, 2 gradients too, 3 parameters too.
         micro_batch: Samples of one forward pass of one replica; None: no accumulation.
         schedule, virtual: Pipeline schedule and virtual stages of the interleaved one.
+        update: synchronous; stale, where a replica may be ``staleness`` steps ahead of the
+            slowest; or asynchronous, with parameter servers and no barrier.
+        staleness: Steps that a stale update allows.
     """
 
     data: int | None = None
@@ -40,16 +44,23 @@ class Parallel:
     micro_batch: int | None = None
     schedule: str = "1f1b"
     virtual: int = 1
+    update: str = "synchronous"
+    staleness: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Software:
-    """The framework and its age; None: the newest in the calibration."""
+    """The framework and its age; None: the newest in the calibration.
+
+    Attributes:
+        convolution: ``plain`` for the framework's own kernels, as before cuDNN; None: the maker's library.
+    """
 
     torch: str | None = None
     cuda: str | None = None
     year: int | None = None
     attention: str | None = None
+    convolution: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,6 +131,9 @@ def check(case: Case) -> Case:
         value = getattr(case, name)
         if value is not None and not 0 < value < 1e9:
             raise InvalidInputError(f"{name} is {value}", hint="give a number above 0")
+    if case.software.convolution not in (None, "plain"):
+        hint = "leave it out, or give plain for kernels without cuDNN or oneDNN"
+        raise InvalidInputError(f"software.convolution is {case.software.convolution!r}", hint=hint)
     _check_parallel(case)
     return case
 
@@ -136,6 +150,7 @@ def _check_parallel(case: Case) -> None:
         raise InvalidInputError(
             f"parallel.schedule is {parallel.schedule!r}", hint=f"choose one of: {', '.join(SCHEDULES)}"
         )
+    _check_update(case)
     group = parallel.tensor * parallel.pipeline * parallel.context
     data = parallel.data if parallel.data is not None else case.count // group
     if data * group != case.count:
@@ -151,6 +166,20 @@ def _check_parallel(case: Case) -> None:
     micro = parallel.micro_batch
     if micro is not None and (case.batch // data) % micro:
         raise InvalidInputError(f"micro-batch {micro} does not divide the {case.batch // data} samples of a replica")
+
+
+def _check_update(case: Case) -> None:
+    update, staleness = case.parallel.update, case.parallel.staleness
+    if update not in UPDATES:
+        raise InvalidInputError(f"parallel.update is {update!r}", hint=f"choose one of: {', '.join(UPDATES)}")
+    if update == "synchronous" and staleness == 0:
+        return
+    if update != "stale" and staleness != 0:
+        raise InvalidInputError(f"staleness {staleness} with {update} updates", hint="staleness belongs to stale ones")
+    if update == "stale" and staleness < 1:
+        raise InvalidInputError("stale updates need a staleness of 1 or more", hint="for example parallel.staleness 2")
+    if case.task != "train" or case.parallel.zero:
+        raise InvalidInputError(f"{update} updates belong to training without ZeRO")
 
 
 def with_data_parallel(case: Case) -> Case:

@@ -69,7 +69,9 @@ class Work:
         trained: Parameters that get gradients and optimizer state.
         frozen_elements: Parameters that do not, in the weight format.
         packed_elements: Frozen parameters held in 4 bits (QLoRA).
-        unit_elements: Largest unit that ZeRO 3 gathers at once: a block, or what stands outside blocks.
+        unit_elements: Largest block, which ZeRO 3 gathers at once.
+        outside_elements: Parameters outside the blocks, which it gathers as one.
+        buffer_bytes: Persistent state that is no parameter.
     """
 
     step_ops: tuple[Op, ...]
@@ -79,6 +81,8 @@ class Work:
     frozen_elements: float
     packed_elements: float
     unit_elements: float = 0.0
+    outside_elements: float = 0.0
+    buffer_bytes: float = 0.0
 
     @property
     def trained_elements(self) -> float:
@@ -144,17 +148,20 @@ def _in_formats(model: Model, lowering: Lowering) -> Work:
         trained=trained,
         frozen_elements=frozen - packed,
         packed_elements=packed,
-        unit_elements=_largest_unit(model.parameters),
+        unit_elements=_largest_block(model.parameters),
+        outside_elements=float(sum(p.elements for p in model.parameters if p.count == 1)),
+        buffer_bytes=model.buffer_bytes,
     )
 
 
-def _largest_unit(parameters: Iterable[Parameter]) -> float:
-    """Elements of the largest block, or of everything outside the blocks if that is more.
+def _largest_block(parameters: Iterable[Parameter]) -> float:
+    """Elements of the largest block.
 
     Source: the usual wrapping of fully sharded data parallelism: each block, and the rest as one.
     """
     units: dict[str, float] = {}
     for parameter in parameters:
-        stack = parameter.name.partition("*")[0] if parameter.count > 1 else ""
-        units[stack] = units.get(stack, 0.0) + parameter.elements / parameter.count
+        if parameter.count > 1:
+            stack = parameter.name.partition("*")[0]
+            units[stack] = units.get(stack, 0.0) + parameter.elements / parameter.count
     return max(units.values(), default=0.0)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from rigwise.facts.device import RATES_OF_FORMAT
 from rigwise.graph.count import attention_shape, causal_frac, gemm_shape, tensor_bytes, work
 from rigwise.graph.dim import Sizes, size_at
-from rigwise.graph.op import Kind, Op, Phase, Role
+from rigwise.graph.op import Kind, Op, Phase, Role, Tensor
 
 Array = NDArray[np.float64]
 
@@ -73,7 +74,8 @@ class OpTable:
 
     def of_kind(self, *kinds: Kind) -> NDArray[np.bool_]:
         """Which rows are of these kinds ``[operators]``."""
-        return np.isin(self.kind, [KINDS.index(k) for k in kinds])
+        wanted = np.array([kind in kinds for kind in KINDS])
+        return np.asarray(wanted[self.kind])
 
     def of_phase(self, phase: Phase) -> NDArray[np.bool_]:
         """Which rows belong to a phase ``[operators]``."""
@@ -90,55 +92,139 @@ class OpTable:
 
 
 def tabulate(ops: Sequence[Op], sizes: Mapping[str, Any]) -> OpTable:
-    """Fill the table for symbol sizes that are numbers or equally long arrays."""
+    """Fill the table for symbol sizes that are numbers or equally long arrays.
+
+    Operators alike in all that costs depend on are looked at once.
+    """
     length = max((len(np.atleast_1d(v)) for v in sizes.values()), default=1)
-    as_float = Sizes({name: np.asarray(value, dtype=np.float64) for name, value in sizes.items()})
-    columns = {name: np.ones((len(ops), length)) for name in ("batch", "m", "n", "k", "pixels")}
-    windows = np.ones((3, len(ops)))
-    gradient = np.zeros(len(ops), dtype=np.int64)
-    costs = {name: np.zeros((len(ops), length)) for name in ("macs", "flops", "read", "write", "weight")}
-    for row, op in enumerate(ops):
-        cost = work(op, as_float)
-        costs["macs"][row], costs["read"][row], costs["write"][row] = cost.macs, cost.read_bytes, cost.write_bytes
-        costs["flops"][row] = cost.flops * causal_frac(op, as_float) if op.kind is Kind.ATTENTION else cost.flops
-        costs["weight"][row] = sum(tensor_bytes(t, as_float) for t in op.inputs if t.role is Role.PARAMETER)
-        for name, value in _products(op, as_float).items():
-            columns[name][row] = value
-        if op.kind is Kind.CONV:
-            windows[:, row], columns["pixels"][row] = _window(op), _image_pixels(op, as_float)
-            gradient[row] = next((i for i, g in enumerate(GRADIENTS) if g and op.name.endswith(g)), 0)
-    near_bytes, near_span_bytes = _near(ops, costs["read"] + costs["write"], as_float)
+    as_float = Sizes({name: _as_float(value) for name, value in sizes.items()})
+    fixed = _fixed(_Ops(tuple(ops)))
+    sized: dict[str, Any] = {name: np.ones((len(fixed.unlike), length)) for name in _SIZED}
+    for row, op in enumerate(fixed.unlike):
+        for name, value in _sized(op, as_float).items():
+            sized[name][row] = value
+    sized = {name: column[fixed.alike] for name, column in sized.items()}
+    read, write = sized.pop("read_bytes"), sized.pop("write_bytes")
+    near_bytes, near_span_bytes = _near(fixed, read + write, as_float)
     return OpTable(
-        ops=tuple(ops),
-        kind=np.array([KINDS.index(op.kind) for op in ops], dtype=np.int64),
-        phase=np.array([PHASES.index(op.phase) for op in ops], dtype=np.int64),
-        number_format=np.array([FORMATS.index(str(op.attrs.get("format", "fp32"))) for op in ops], dtype=np.int64),
-        repeat=np.array([float(op.repeat) for op in ops]),
-        launches=np.array([_launches(op) for op in ops]),
-        macs=costs["macs"],
-        flops=costs["flops"],
-        read_bytes=costs["read"],
-        write_bytes=costs["write"],
-        weight_bytes=np.minimum(costs["weight"], costs["read"]),
-        near_bytes=np.minimum(near_bytes, costs["read"]),
+        ops=fixed.ops,
+        read_bytes=read,
+        write_bytes=write,
+        weight_bytes=np.minimum(sized.pop("weight_bytes"), read),
+        near_bytes=np.minimum(near_bytes, read),
         near_span_bytes=near_span_bytes,
-        window=windows[0],
-        stride=windows[1],
-        dilation=windows[2],
-        gradient=gradient,
-        **columns,
+        **fixed.columns,
+        **sized,
     )
 
 
-def _near(ops: Sequence[Op], moved: Array, sizes: Mapping[str, Any]) -> tuple[Array, Array]:
+def _as_float(value: Any) -> Any:
+    """A plain float where there is one size: arithmetic on it is far quicker than on an array of one."""
+    return float(value) if np.ndim(value) == 0 else np.asarray(value, dtype=np.float64)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Ops:
+    """Operators as a cache key: known by identity."""
+
+    ops: tuple[Op, ...]
+
+    def __hash__(self) -> int:
+        return id(self.ops)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Ops) and self.ops is other.ops
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Fixed:
+    """What of a table no size changes.
+
+    Attributes:
+        ops: The operators.
+        unlike: One of each kind of operators that cost the same.
+        alike: Which of those each operator is ``[operators]``.
+        sources: Index of the most recent operator each depends on, -1 for none ``[operators]``.
+        near: What it reads of that one.
+        columns: Columns that no size changes.
+    """
+
+    ops: tuple[Op, ...]
+    unlike: tuple[Op, ...]
+    alike: NDArray[np.int64]
+    sources: NDArray[np.int64]
+    near: tuple[tuple[Tensor, ...], ...]
+    columns: dict[str, Any]
+
+
+@lru_cache(maxsize=64)
+def _fixed(held: _Ops) -> _Fixed:
+    ops = held.ops
+    places: dict[Any, int] = {}
+    alike = np.array([places.setdefault(_looks(op), len(places)) for op in ops], dtype=np.int64)
+    first = [int(np.argmax(alike == place)) for place in range(len(places))]
+    sources = [_latest(op, row) for row, op in enumerate(ops)]
+    windows = np.array([_window(op) if op.kind is Kind.CONV else (1.0, 1.0, 1.0) for op in ops]).reshape(-1, 3).T
+    columns = {
+        "kind": np.array([KINDS.index(op.kind) for op in ops], dtype=np.int64),
+        "phase": np.array([PHASES.index(op.phase) for op in ops], dtype=np.int64),
+        "number_format": np.array([FORMATS.index(str(op.attrs.get("format", "fp32"))) for op in ops], dtype=np.int64),
+        "repeat": np.array([float(op.repeat) for op in ops]),
+        "launches": np.array([_launches(op) for op in ops]),
+        "gradient": np.array([_gradient(op) for op in ops], dtype=np.int64),
+        **dict(zip(("window", "stride", "dilation"), windows, strict=True)),
+    }
+    return _Fixed(
+        ops=ops,
+        unlike=tuple(ops[row] for row in first),
+        alike=alike,
+        sources=np.array(sources, dtype=np.int64),
+        near=tuple(
+            tuple(t for t in op.inputs if t.producer == source) for op, source in zip(ops, sources, strict=True)
+        ),
+        columns=columns,
+    )
+
+
+def _looks(op: Op) -> Any:
+    """All that the costs of an operator depend on."""
+    sides = tuple(tuple((t.shape, t.dtype, t.role) for t in side) for side in (op.inputs, op.outputs))
+    return op.name, op.kind, sides, tuple(sorted((name, repr(value)) for name, value in op.attrs.items()))
+
+
+def _latest(op: Op, row: int) -> int:
+    """The most recent operator that one depends on; -1 for none before it."""
+    return max((t.producer for t in op.inputs if t.producer is not None and t.producer < row), default=-1)
+
+
+_SIZED = ("macs", "flops", "read_bytes", "write_bytes", "weight_bytes", "batch", "m", "n", "k", "pixels")
+
+
+def _sized(op: Op, sizes: Sizes) -> dict[str, Any]:
+    """The columns of one operator that sizes decide; those left out are 1."""
+    cost = work(op, sizes)
+    columns = {
+        "macs": cost.macs,
+        "flops": cost.flops * causal_frac(op, sizes) if op.kind is Kind.ATTENTION else cost.flops,
+        "read_bytes": cost.read_bytes,
+        "write_bytes": cost.write_bytes,
+        "weight_bytes": sum(tensor_bytes(t, sizes) for t in op.inputs if t.role is Role.PARAMETER),
+        **_products(op, sizes),
+    }
+    if op.kind is Kind.CONV:
+        columns["pixels"] = _image_pixels(op, sizes)
+    return columns
+
+
+def _near(fixed: _Fixed, moved: Array, sizes: Sizes) -> tuple[Array, Array]:
     """What each operator reads of the most recent one it depends on, and the traffic since that began to write."""
     near, span = np.zeros_like(moved), np.full_like(moved, np.inf)
     before = np.concatenate([np.zeros((1, moved.shape[1])), np.cumsum(moved, axis=0)])
-    for row, op in enumerate(ops):
-        last = max((t.producer for t in op.inputs if t.producer is not None and t.producer < row), default=None)
-        if last is not None:
-            near[row] = sum(tensor_bytes(t, sizes) for t in op.inputs if t.producer == last)
-            span[row] = before[row] - before[last + 1] + near[row]
+    for row, tensors in enumerate(fixed.near):
+        for tensor in tensors:
+            near[row] += tensor_bytes(tensor, sizes)
+    rows = np.flatnonzero(fixed.sources >= 0)
+    span[rows] = before[rows] - before[fixed.sources[rows] + 1] + near[rows]
     return near, span
 
 
@@ -162,6 +248,12 @@ def _window(op: Op) -> tuple[float, float, float]:
 def _image_pixels(op: Op, sizes: Mapping[str, Any]) -> Any:
     image = op.inputs[0] if op.name.endswith(GRADIENTS[1:]) else op.outputs[0]
     return image.elements(sizes) / (size_at(image.shape[0], sizes) * size_at(image.shape[1], sizes))
+
+
+def _gradient(op: Op) -> int:
+    if op.kind is not Kind.CONV:
+        return 0
+    return next((i for i, g in enumerate(GRADIENTS) if g and op.name.endswith(g)), 0)
 
 
 def _launches(op: Op) -> float:

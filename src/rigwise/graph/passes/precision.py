@@ -141,9 +141,19 @@ def _result_dtypes(ops: Sequence[Op], precision: Precision, twins: Mapping[int, 
         for index, op in enumerate(ops):
             wanted = wants(op, precision) or (result[twins[index]] if index in twins else "")
             given = {result[t.producer] for t in op.inputs if t.producer is not None and t.is_floating} - {""}
+            given |= {"float32"} if _meets_master(op) else set()
             widest = "float32" if not given or "float32" in given else precision.autocast
             result[index] = wanted or widest
     return result
+
+
+def _meets_master(op: Op) -> bool:
+    """Whether arithmetic meets a weight or an input in float32, as a position embedding or the scale of a layer is.
+
+    Scalars do not widen what they meet.
+    """
+    joins = op.kind is Kind.ELEMENTWISE or op.name in ("aten.cat", "aten.stack")
+    return joins and any(t.producer is None and t.is_floating and t.shape for t in op.inputs)
 
 
 def _twins(ops: Sequence[Op]) -> dict[int, int]:

@@ -1,0 +1,106 @@
+"""Operators on a CPU: cores that share a memory bus, and libraries that lay data out anew.
+
+An operator takes its arithmetic, its traffic and a start of its threads, one after the other: all cores wait
+for the slowest between two operators. Arithmetic runs at a share of the peak at the clock that the cores
+hold; traffic at what the bus gives, or at what the cores can ask for, which is less on few cores. A part of
+the activations never leaves the caches. A convolution wider than 1x1 first lays its weights out anew, on one
+core, as oneDNN does when nobody packed them beforehand.
+
+Left out: NUMA, huge pages, thread pinning, the order of hybrid cores.
+
+Source: constants fitted by ``tools/fit/cpu.py``; Georganas et al., "Anatomy of High-Performance Deep
+Learning Convolutions on SIMD Architectures", 2018, for the kernels and their layouts; Intel, "oneAPI Math
+Kernel Library Developer Guide", on the code paths of other makers' CPUs.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rigwise.estimate.calibration import Calibration, Constants
+from rigwise.estimate.columns import DeviceColumns
+from rigwise.estimate.setting import Setting
+from rigwise.graph.op import Kind
+from rigwise.workload.table import FORMATS, Array, OpTable
+
+#: PyTorch's CPU builds compute convolutions by oneDNN since version 1.0; before, each image was unfolded.
+ONEDNN_YEAR = 2018.9
+#: Runtimes that lay weights out once, when they load a model.
+_PACKING_RUNTIMES = frozenset({"onnxruntime", "openvino", "llama.cpp"})
+#: Kinds of work that the constants tell apart, in this order.
+_CLASSES = ("conv", "wide_conv", "grouped", "depthwise", "gemm", "other")
+_OTHER = _CLASSES.index("other")
+
+
+def cpu_times(
+    table: OpTable, device: DeviceColumns, calibration: Calibration, setting: Setting
+) -> tuple[Array, Array, Array]:
+    """Compute, memory and whole time of every operator of a table on CPUs ``[devices, operators, sizes]``.
+
+    Source: see the module.
+    """
+    constants, classes = calibration.cpu, _classes(table)
+    compute = table.flops[None] / _rate_flops_per_s(table, classes, device, constants, setting)
+    memory = _memory_s(table, classes, device, constants, setting)
+    return compute, memory, compute + memory + _start_s(table, classes, device, constants)
+
+
+def _classes(table: OpTable) -> NDArray[np.int64]:
+    """Index into ``_CLASSES`` ``[operators]``."""
+    conv, products = table.of_kind(Kind.CONV), table.of_kind(Kind.GEMM, Kind.RNN, Kind.ATTENTION)
+    groups, inner = table.batch[:, 0], table.k[:, 0] / table.window
+    thin = np.minimum(table.n[:, 0], inner) <= 2
+    of_conv = np.where(groups > 1, np.where(thin, 3, 2), np.where(table.window > 1, 1, 0))
+    return np.where(conv, of_conv, np.where(products, _CLASSES.index("gemm"), _OTHER))
+
+
+def _rate_flops_per_s(
+    table: OpTable, classes: NDArray[np.int64], device: DeviceColumns, constants: Constants, setting: Setting
+) -> Array:
+    """FLOP/s in each operator's format ``[devices, operators, 1]``, never above the peak at the rated clock."""
+    fracs = [constants.conv_frac, constants.conv_frac, constants.grouped_frac, constants.depthwise_frac]
+    frac = np.array([*fracs, constants.gemm_frac, constants.gemm_frac])[classes]
+    if _unfolds(setting):
+        frac = np.where(classes < _CLASSES.index("gemm"), constants.unfolded_frac, frac)
+    is_wide = np.isin(table.number_format, [FORMATS.index("fp32"), FORMATS.index("fp64")])
+    by_library = np.where(is_wide & (classes == _CLASSES.index("gemm")), device.mkl_frac[:, :, 0], 1.0)
+    whole = np.minimum(1.0, device.even_frac[:, :, 0] * frac * by_library)
+    peak = device.peak_flops_per_s[:, table.number_format]
+    return np.asarray((peak * whole)[:, :, None])
+
+
+def _memory_s(
+    table: OpTable, classes: NDArray[np.int64], device: DeviceColumns, constants: Constants, setting: Setting
+) -> Array:
+    """Weights and activations over the bus, and weights laid out anew.
+
+    A convolution fetches its activations while it computes. What exceeds the last-level cache crosses the bus
+    in any case.
+    """
+    asked = constants.core_bytes_per_cycle * device.core_hz * device.units
+    bytes_per_s = np.minimum(device.bytes_per_s * constants.memory_frac, asked)
+    passes = np.array([0.0] * 4 + [constants.gemm_passes, constants.other_passes])[classes][None, :, None]
+    weights = table.weight_bytes[None]
+    activations = (table.read_bytes + table.write_bytes)[None] - weights
+    if _unfolds(setting):
+        is_conv = (classes < _CLASSES.index("gemm"))[None, :, None]
+        passes = np.where(is_conv, 1.0 + table.window[None, :, None], passes * constants.plain_passes_factor)
+    streamed = (weights + activations * passes) / bytes_per_s
+    wide = (classes == _CLASSES.index("wide_conv"))[None, :, None] & (setting.runtime not in _PACKING_RUNTIMES)
+    relaid = np.where(wide, weights / (constants.relayout_bytes_per_cycle * device.core_hz), 0.0)
+    hidden = np.minimum(relaid, weights / bytes_per_s)
+    uncached = np.maximum(0.0, weights + activations - device.l2_bytes) / device.bytes_per_s
+    return np.asarray(np.maximum(streamed + relaid - hidden, uncached))
+
+
+def _start_s(table: OpTable, classes: NDArray[np.int64], device: DeviceColumns, constants: Constants) -> Array:
+    """Cycles to start an operator and to meet at its end, more with each doubling of the cores."""
+    grouped = [constants.grouped_cycles] * 2
+    cycles = np.array([constants.conv_cycles] * 2 + grouped + [constants.gemm_cycles, constants.other_cycles])[classes]
+    meetings = 1.0 + constants.fork_factor * np.log2(np.maximum(device.units, 1.0))
+    return np.asarray(cycles[None, :, None] * table.launches[None, :, None] * meetings / device.core_hz)
+
+
+def _unfolds(setting: Setting) -> bool:
+    return setting.year is not None and setting.year < ONEDNN_YEAR

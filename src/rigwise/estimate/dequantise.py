@@ -1,0 +1,53 @@
+"""Weights stored in 8 or 4 bits are widened before they meet activations of 16 bits.
+
+Each block of rows widens every weight it multiplies by, on the vector units. A decode step has one block, and the
+narrow read saves far more than this costs; a long prompt has many, and pays.
+
+Source: Frantar et al., "MARLIN", 2024, section 3.4: a weight takes about one vector instruction, bit operations
+and scale together; that nothing hides them is an assumption.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from rigwise.estimate.columns import DeviceColumns
+from rigwise.graph.op import Kind
+from rigwise.workload.table import FORMATS, Array, OpTable
+
+#: An instruction for each weight, counted as the two FLOP of a multiply-add.
+FLOPS_PER_WEIGHT = 2.0
+#: Rows of a block.
+BLOCK_ROWS = 128.0
+#: Bytes of an element up to which a weight counts as stored in 8 bits or fewer.
+_NARROW_BYTES = 1.1
+_FP8 = FORMATS.index("fp8")
+
+
+def widening_flops(m: Any, weights: Any) -> Any:
+    """Vector operations to widen weights once for each block of rows.
+
+    Source: see the module.
+
+    >>> float(widening_flops(1.0, 4096.0)), float(widening_flops(256.0, 4096.0))
+    (8192.0, 16384.0)
+    """
+    return FLOPS_PER_WEIGHT * weights * np.ceil(m / BLOCK_ROWS)
+
+
+def dequantise_s(table: OpTable, device: DeviceColumns) -> Array | float:
+    """What widening adds to the compute time of every operator ``[devices, operators, sizes]``.
+
+    0 where nothing is narrow, and on devices whose vector rate nobody publishes.
+
+    Source: see the module.
+    """
+    weights = table.batch * table.n * table.k
+    narrow = (table.weight_bytes > 0) & (table.weight_bytes < _NARROW_BYTES * weights)
+    narrow &= (table.of_kind(Kind.GEMM) & (table.number_format != _FP8))[:, None]
+    if not narrow.any():
+        return 0.0
+    vector = device.peak_flops_per_s[:, FORMATS.index("fp32"), None, None] * device.vector_frac
+    return np.asarray(np.where(narrow, widening_flops(table.m, weights), 0.0)[None] / np.nan_to_num(vector, nan=np.inf))

@@ -1,0 +1,108 @@
+"""The operators of one member of a tensor-parallel group.
+
+The first product of a pair divides its columns and the second its rows, so that what runs
+between them needs no exchange: queries, keys, values and the way up are divided by columns, the
+projections back to the width of the model by rows, the head by columns. Attention and what
+stands beside these products divide too; norms and residual sums between the blocks are whole
+on every member, unless the sequence is divided there.
+
+Source: Shoeybi et al., "Megatron-LM", 2019, section 3; Korthikanti et al., 2022, section 4.2.2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rigwise.graph.op import Kind, Phase
+from rigwise.workload.case import Parallel
+from rigwise.workload.table import OpTable
+
+_BETWEEN = (Kind.ATTENTION, Kind.SOFTMAX, Kind.ELEMENTWISE, Kind.COPY)
+_WITH_SEQUENCE = (*_BETWEEN, Kind.NORM, Kind.REDUCE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Product:
+    """A product with weights ``[k, n]``, and whether its inner dimension is the divided one."""
+
+    n: int
+    k: int
+    by_rows: bool
+
+
+def tensor_shard(table: OpTable, parallel: Parallel) -> OpTable:
+    """The table of one member.
+
+    Source: see the module.
+    """
+    products = _products(table)
+    part = np.where(_divided(table, parallel, products), 1.0 / parallel.tensor, 1.0)[:, None]
+    sides = {name: getattr(table, name).copy() for name in ("batch", "m", "n", "k")}
+    for row in np.flatnonzero(table.of_kind(Kind.GEMM)):
+        side = _divided_side(table, int(row), products)
+        sides[side][row] = np.maximum(sides[side][row] / parallel.tensor, 1.0)
+    gemms = table.of_kind(Kind.GEMM)[:, None]
+    between = ~gemms & (part < 1.0)
+    operands = (sides["m"] + sides["n"]) * sides["k"] * sides["batch"]
+    whole = (table.m + table.n) * table.k * table.batch
+    results = sides["m"] * sides["n"] * sides["batch"] / (table.m * table.n * table.batch)
+    return replace(
+        table,
+        macs=table.macs * part,
+        flops=table.flops * part,
+        read_bytes=table.read_bytes * np.where(gemms, operands / whole, part),
+        write_bytes=table.write_bytes * np.where(gemms, results, part),
+        weight_bytes=table.weight_bytes * part,
+        batch=np.where(between, table.batch * part, sides["batch"]),
+        m=sides["m"],
+        n=sides["n"],
+        k=sides["k"],
+    )
+
+
+def _divided(table: OpTable, parallel: Parallel, products: Mapping[str, list[_Product]]) -> NDArray[np.bool_]:
+    """Rows whose work is shared out: every product, and what stands beside them in a block."""
+    gemms = table.of_kind(Kind.GEMM)
+    stacked = table.of_kind(*(_WITH_SEQUENCE if parallel.sequence else _BETWEEN)) & (table.repeat > 1)
+    if not parallel.sequence:
+        parents = {module.rpartition(".")[0] for module in products}
+        beside = [any(op.module == p or op.module.startswith(p + ".") for p in parents) for op in table.ops]
+        stacked &= np.array(beside, dtype=bool) | table.of_kind(Kind.ATTENTION)
+    return np.asarray(gemms | stacked)
+
+
+def _products(table: OpTable) -> dict[str, list[_Product]]:
+    """Products with weights of the forward pass by module."""
+    found: dict[str, list[_Product]] = {}
+    behind_attention, first_behind = False, False
+    attention = table.of_kind(Kind.ATTENTION)
+    weighted = table.of_kind(Kind.GEMM) & (table.weight_bytes[:, 0] > 0)
+    for row in np.flatnonzero((attention | weighted) & table.of_phase(Phase.FORWARD)):
+        if attention[row]:
+            behind_attention = first_behind = True
+            continue
+        n, k = int(table.n[row, 0]), int(table.k[row, 0])
+        by_rows = bool(table.repeat[row] > 1 and (first_behind or (behind_attention and k > n)))
+        found.setdefault(table.ops[row].module, []).append(_Product(n=n, k=k, by_rows=by_rows))
+        first_behind = False
+        behind_attention = behind_attention and table.repeat[row] > 1
+    return found
+
+
+def _divided_side(table: OpTable, row: int, products: Mapping[str, list[_Product]]) -> str:
+    """Which side of a product a member has a part of: a batch of heads, or a side of the weights."""
+    m, n, k = (float(side[row, 0]) for side in (table.m, table.n, table.k))
+    op = table.ops[row]
+    of_module = products.get(op.module, [])
+    own = next((p for p in of_module if {p.n, p.k} <= {m, n, k}), None)
+    if own is None:
+        return "batch" if float(table.batch[row, 0]) > 1 else "n"
+    if op.phase is Phase.FORWARD or op.attrs.get("recomputed"):
+        return "k" if own.by_rows else "n"
+    if table.weight_bytes[row, 0] > 0:  # gradient of the input
+        return "n" if own.by_rows else "k"
+    return "n" if n == (own.k if own.by_rows else own.n) else "m"

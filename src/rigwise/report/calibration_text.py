@@ -1,0 +1,48 @@
+"""``rigwise calibrate`` for a terminal: which rows counted, what the errors were, what changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+Document = Mapping[str, Any]
+
+ERROR_COLUMNS = ("device", "rows", "error before", "left out, after")
+ERROR_RIGHT = ERROR_COLUMNS[1:]
+CONSTANT_COLUMNS = ("device", "regime", "group", "before, 80 %", "time x", "now, 80 %")
+CONSTANT_RIGHT = CONSTANT_COLUMNS[3:]
+
+#: Rows named one by one; all are in the JSON document.
+_NAMED = 12
+
+
+def error_rows(document: Document) -> Iterator[tuple[str, ...]]:
+    """A line for each device."""
+    for one in document["errors"]:
+        yield one["device"], str(one["rows"]), f"{one['before_frac']:.1%}", f"{one['left_out_frac']:.1%}"
+
+
+def constant_rows(document: Document) -> Iterator[tuple[str, ...]]:
+    """A line for each constant that rows depend on."""
+    for one in document["constants"]:
+        regime, prior, factor = one["regime"], one["prior"], one["factor"]
+        words = f"{regime['mode']} {regime['layout']} {regime['width']} bit"
+        yield one["device"], words, one["group"], _span(prior), f"{factor['p50']:.2f}", _span(factor)
+
+
+def _span(quantiles: Mapping[str, float]) -> str:
+    return f"{quantiles['p10']:.2f}-{quantiles['p90']:.2f}"
+
+
+def row_lines(document: Document) -> Iterator[str]:
+    """How many rows counted, and each that did not."""
+    rows = document["rows"]
+    earlier = f", {rows['earlier']} of them from earlier fits" if rows["earlier"] else ""
+    yield f"{rows['fitted']} rows fitted{earlier}; {len(rows['left_out'])} of {rows['read']} read were left out"
+    if rows["shipped"]:
+        yield f"they join {rows['shipped']} published rows that come with rigwise"
+    for name in ("left_out", "doubtful"):
+        for one in rows[name][:_NAMED]:
+            yield f"  {one['where']}: {one['reason']}"
+        if len(rows[name]) > _NAMED:
+            yield f"  and {len(rows[name]) - _NAMED} more {name.replace('_', ' ')}; --json lists all"
