@@ -37,7 +37,6 @@ def main() -> None:
     name = tomllib.loads(text)["name"]
     (TARGETS / f"{name}.toml").write_text(text, encoding="utf-8")
     print(f"wrote {name}.toml, {len(text) / 1000:.1f} kB")
-    print("rows shipped for calibrate belong to the constants before: tools/fit/evidence.py writes them anew")
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import lsq_linear
 
 from rigwise.calibrate.question import Question, measured_s, question
 from rigwise.calibrate.rows import family_of
@@ -43,9 +44,17 @@ SECTION = Path(__file__).parent.parent / "calibration/memory.toml"
 #: Streaming groups that get passes of their own.
 NAMED = frozenset({
     "native_layer_norm", "native_layer_norm_backward", "native_batch_norm", "batch_norm_training",
-    "native_batch_norm_backward", "native_group_norm", "native_group_norm_backward", "gelu", "gelu_backward",
-    "_softmax", "_softmax_backward_data", "_to_copy", "fused_norm", "fused_elementwise", "fused_reduce", "fused_softmax",
+    "native_batch_norm_backward", "native_group_norm", "native_group_norm_nhwc", "native_group_norm_backward", "gelu", "gelu_backward",
+    "softmax", "softmax_backward_data", "to_copy", "fused_norm", "fused_elementwise", "fused_reduce", "fused_softmax",
 })  # fmt: skip
+#: Passes as kernels are written: batch normalisation in training reads its input twice, and so on.
+PRIOR = {
+    "copy": 1.1, "gelu": 1.1, "gelu_backward": 1.1, "native_layer_norm": 1.3, "native_layer_norm_backward": 1.8,
+    "native_batch_norm": 1.05, "batch_norm_training": 1.5, "native_batch_norm_backward": 1.67, "softmax": 1.15,
+    "native_group_norm": 1.6, "native_group_norm_nhwc": 4.5, "native_group_norm_backward": 2.0,
+    "softmax_backward_data": 1.3, "reduce": 1.1, "pool": 1.2, "pool_backward": 1.2, "fused_norm": 1.05,
+    "fused_softmax": 1.15, "fused_reduce": 1.05, "index": 1.5, "index_backward": 1.5,
+}  # fmt: skip
 _LAWS = frozenset({Kind.GEMM, Kind.CONV, Kind.ATTENTION, Kind.RNN, Kind.PAIRWISE})
 
 
@@ -71,15 +80,15 @@ class Row:
         return f"{case.device} {case.task} {case.dtype} {case.layout} {case.mode} {case.software.torch or case.software.year}"
 
 
-def group_of(op: Op) -> str:
+def group_of(op: Op, layout: str) -> str:
     """The group of an operator: streaming ones by name or kind, convolutions by shape."""
     back = "_backward" if op.phase.value == "backward" else ""
     if op.kind is Kind.CONV:
         return f"conv {_conv_group(op)}{back}"
     if op.kind in _LAWS:
         return f"{op.kind}{back}"
-    names = [name.strip("_") if name not in NAMED else name for name in pass_names(op)]
-    return next((name for name in (pass_names(op)[0], *names) if name in NAMED), pass_names(op)[-2 if back else -1])
+    names = pass_names(op, layout)
+    return next((name for name in names if name in NAMED), f"{names[-1]}{back}")
 
 
 def _conv_group(op: Op) -> str:
@@ -122,26 +131,37 @@ def _row(asked: Question, shelf: Shelf, calibration: Calibration) -> Row:
     parts: dict[str, float] = defaultdict(float)
     weight = ops.total_s[0, :, 0] * step.table.repeat * step.micro_steps
     for op, seconds in zip(step.table.ops, weight, strict=True):
-        if asked.part == "step" or op.phase.value == asked.part:
-            parts[group_of(op)] += float(seconds)
+        if asked.part in ("step", op.phase.value):
+            parts[group_of(op, resolved.case.layout)] += float(seconds)
     predicted_s = float(whole[0])
     parts["rest"] = predicted_s - sum(parts.values())
     return Row(question=asked, measured_s=measured_s(asked.measurement), predicted_s=predicted_s, parts_s=dict(parts))
 
 
 def fit(rows: Sequence[Row], groups: Sequence[str], ridge: float) -> Array:
-    """Factor on each group: least robust relative error, held to 1 by the ridge."""
+    """Factor on each group: least robust relative error, held to the prior by the ridge; no passes below one."""
     parts = np.array([[row.parts_s.get(g, 0.0) for g in groups] for row in rows])
     measured = np.array([row.measured_s for row in rows])
-    weight = 1.0 / measured
-    factors = np.ones(len(groups))
+    now = np.array([passes_now(g) for g in groups])
+    prior = np.array([PRIOR.get(g, 1.0) if passes else 1.0 for g, passes in zip(groups, now, strict=True)])
+    prior = np.where(now > 0, prior / np.where(now > 0, now, 1.0), 1.0)
+    least = np.where(now > 0, 1.0 / np.where(now > 0, now, 1.0), 0.3) - 1e-9
+    weight, factors = 1.0 / measured, prior
     for _ in range(10):
-        left = weight[:, None] * parts
-        normal = left.T @ left + ridge * np.eye(len(groups))
-        factors = np.linalg.solve(normal, left.T @ (weight * measured) + ridge)
+        left = np.vstack([weight[:, None] * parts, math.sqrt(ridge) * np.eye(len(groups))])
+        right = np.concatenate([weight * measured, math.sqrt(ridge) * prior])
+        factors = lsq_linear(left, right, bounds=(least, np.maximum(3.0 * prior, least + 1.0))).x
         off = np.abs(np.log(np.maximum(parts @ factors, 1e-3 * measured) / measured))
         weight = np.minimum(1.0, 0.15 / np.maximum(off, 1e-3)) / measured
-    return factors
+    return np.asarray(factors)
+
+
+def passes_now(group: str) -> float:
+    """Passes in force for a streaming group, 0 for one that has a law."""
+    if group.startswith("conv ") or group.partition("_backward")[0] in {*map(str, _LAWS), "rest"}:
+        return 0.0
+    passes = packaged().memory.passes
+    return float(passes.get(group, passes.get(group.partition("_backward")[0], 1.0)))
 
 
 def errors(rows: Sequence[Row], groups: Sequence[str], factors: Array) -> Array:
@@ -181,9 +201,8 @@ def write(groups: Sequence[str], factors: Array, calibration: Calibration) -> No
     """Multiply the passes of the section by the factors of streaming groups."""
     passes = dict(calibration.memory.passes)
     for name, factor in zip(groups, factors, strict=True):
-        if not name.startswith("conv ") and name.partition("_backward")[0] not in {*map(str, _LAWS), "rest"}:
-            kind = name if name in passes else name.partition("_backward")[0]
-            passes[name] = round(max(passes.get(kind, 1.0) * float(factor), 0.5), 3)
+        if now := passes_now(name):
+            passes[name] = round(max(now * float(factor), 1.0), 3)
     head, _, tail = SECTION.read_text(encoding="utf-8").partition("[memory.passes]")
     first, _, rest = tail.partition("\n")
     _, bracket, after = rest.partition("\n[")

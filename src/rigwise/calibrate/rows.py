@@ -105,7 +105,8 @@ def kind_of(score: Score) -> str:
 
 def _cell(score: Score) -> str:
     question = score.question
-    return f"{what_of(score)} {question.case.task} {question.part} {question.case.mode}"
+    kernels = question.case.software.convolution or ""
+    return f"{what_of(score)} {question.case.task} {question.part} {question.case.mode} {kernels}"
 
 
 def family_of(model: str) -> str:

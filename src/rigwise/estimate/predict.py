@@ -176,6 +176,7 @@ def lowering_of(case: Case, best_format: str) -> Lowering:
         optimizer=case.optimizer or "none",
         attention=_attention_of(case),
         best_format=best_format,
+        fast_norm=bool(case.software.fast_norm),
     )
 
 

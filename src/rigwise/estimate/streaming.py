@@ -23,23 +23,26 @@ def streaming(table: OpTable, device: DeviceColumns, calibration: Calibration, s
 
     Source: see the module.
     """
-    del setting
     constants = calibration.memory
     moved = (table.read_bytes + table.write_bytes)[None]
-    memory = memory_s(moved * _passes(table, calibration)[None, :, None], device.bytes_per_s * device.memory_frac)
+    memory = memory_s(
+        moved * _passes(table, calibration, setting)[None, :, None], device.bytes_per_s * device.memory_frac
+    )
     fits = moved < constants.cache_fill_frac * device.l2_bytes
     memory = memory / np.where(fits, np.minimum(constants.cache_gain, 1.0 / device.memory_frac), 1.0)
     return np.zeros_like(memory), memory
 
 
-def _passes(table: OpTable, calibration: Calibration) -> Array:
+def _passes(table: OpTable, calibration: Calibration, setting: Setting) -> Array:
     """Arrays that real kernels move for each array counted ``[operators]``."""
-    known = calibration.memory.passes
-    return np.array([next((known[name] for name in pass_names(op) if name in known), 1.0) for op in table.ops])
+    known, layout = calibration.memory.passes, setting.layout
+    return np.array([next((known[name] for name in pass_names(op, layout) if name in known), 1.0) for op in table.ops])
 
 
-def pass_names(op: Op) -> tuple[str, ...]:
+def pass_names(op: Op, layout: str = "nchw") -> tuple[str, ...]:
     """Keys under which passes of an operator may be listed, the closest first.
+
+    Group normalisation has no kernel for channels last: it rewrites its input before and its result after.
 
     >>> from rigwise.graph.op import Kind, Tensor
     >>> x = Tensor((8, 64))
@@ -51,6 +54,8 @@ def pass_names(op: Op) -> tuple[str, ...]:
         return (f"fused_{op.kind}", str(op.kind))
     if name == "native_batch_norm" and len(op.outputs) > 1 and op.outputs[1].saved:
         name = "batch_norm_training"
+    if name == "native_group_norm" and layout == "nhwc" and len(op.inputs[0].shape) == 4:
+        name = "native_group_norm_nhwc"
     if op.phase is Phase.BACKWARD:
         return (name, f"{op.kind}_backward", str(op.kind))
     return (name, str(op.kind))

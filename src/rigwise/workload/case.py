@@ -54,6 +54,8 @@ class Software:
 
     Attributes:
         convolution: ``plain`` for the framework's own kernels, as before cuDNN; None: the maker's library.
+        fast_norm: Whether group normalisation stays in 16 bits under autocast, which would run it in 32; None: only
+            in networks of timm, as its benchmarks have done since PyTorch 1.13.
     """
 
     torch: str | None = None
@@ -61,6 +63,7 @@ class Software:
     year: int | None = None
     attention: str | None = None
     convolution: str | None = None
+    fast_norm: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -45,6 +45,7 @@ class Lowering:
         task, dtype, mode, recompute, method, lora_rank, optimizer: As in ``Case``.
         attention: ``flash`` (whole) or ``math`` (unfused).
         best_format: Format in which int8 and int4 weights are multiplied.
+        fast_norm: As in ``Software``.
     """
 
     task: str
@@ -56,6 +57,7 @@ class Lowering:
     optimizer: str = "none"
     attention: str = "flash"
     best_format: str = "bf16"
+    fast_norm: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,7 +127,7 @@ def _in_formats(model: Model, lowering: Lowering) -> Work:
     """Adapters, attention and number formats of an eager step without recompute."""
     ops = model.graph(lowering.task).ops
     training = lowering.task == "train"
-    precision = precision_of(lowering.dtype, lowering.best_format)
+    precision = replace(precision_of(lowering.dtype, lowering.best_format), fast_norm=lowering.fast_norm)
     trained = tuple(p for p in model.parameters if p.trainable) if training else ()
     packed = 0.0
     if training and lowering.method != "full":

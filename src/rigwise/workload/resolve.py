@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from rigwise.errors import UnsupportedError
+from rigwise.facts.catalogue import torch_year
 from rigwise.graph.graph import Graph, Model
 from rigwise.graph.op import Role
 from rigwise.graph.summary import WORD_OF_SYMBOL, check_sizes
@@ -15,6 +16,8 @@ from rigwise.workload.case import Case, check, with_data_parallel
 #: Language models above this many parameters are run in 16 bits unless a case says otherwise.
 LARGE_MODEL_PARAMETERS = 1e9
 DEFAULT_SEQUENCE = 1024
+#: PyTorch 1.12 came out in this year; timm's tables for later versions were measured with its fast normalisation.
+FAST_NORM_YEAR = 2022.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,12 +75,23 @@ def resolve(case: Case, model: Model) -> Resolved:
         filled["optimizer"] = "adamw" if case.task == "train" else "none"
         if case.task == "train":
             assumed.append("optimizer adamw")
+    if case.software.fast_norm is None:
+        filled["software"] = replace(case.software, fast_norm=_keeps_norms_narrow(case, model))
+        has_groups = any(op.name == "aten.native_group_norm" for op in graph.ops)
+        if filled["software"].fast_norm and has_groups and (filled.get("dtype") or case.dtype or "").startswith("amp"):
+            assumed.append("group normalisation in 16 bits, as in timm's benchmarks")
     full = with_data_parallel(replace(case, **filled))
     micro = full.parallel.micro_batch or 1
     by_symbol = {"b": micro, "s": full.seq, "c": full.context, "p": full.image_size}
     sizes = {symbol: int(value) for symbol in symbols if (value := by_symbol.get(symbol)) is not None}
     check_sizes(model.name, graph, sizes)
     return Resolved(case=full, sizes=sizes, assumed=tuple(assumed))
+
+
+def _keeps_norms_narrow(case: Case, model: Model) -> bool:
+    """Whether the usual way to run the network keeps normalisation out of autocast's hands."""
+    is_recent = case.software.torch is None or torch_year(case.software.torch) > FAST_NORM_YEAR
+    return "timm" in model.captured_with and is_recent
 
 
 def _belongs_elsewhere(model: Model, symbol: str) -> bool:

@@ -73,7 +73,9 @@ def _op_readers(ops: Sequence[Op]) -> list[set[int]]:
 def _only_reader(members: Sequence[int], readers: Sequence[set[int]], index: int) -> bool:
     """Whether one later operator alone reads what a kernel writes."""
     inside = set(members)
-    return all(reader == index or reader in inside and reader > member for member in members for reader in readers[member])
+    return all(
+        reader == index or reader in inside and reader > member for member in members for reader in readers[member]
+    )
 
 
 def _may_join(producer: Op, op: Op) -> bool:

@@ -30,6 +30,7 @@ _FLOAT32_NAMES = """
 _FLOAT32 = frozenset(f"aten.{name}" for name in _FLOAT32_NAMES.split())
 _SIXTEEN_BIT = frozenset({"aten.prelu", "aten._prelu_kernel"})  # beside matrix operators
 _KEEPS_FORMAT = ("batch_norm",)
+_FAST_NORMS = frozenset({"aten.native_group_norm"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,12 +42,14 @@ class Precision:
         weights: dtype of the weights of matrix operators.
         compute: Number format of matrix operators that have a weight, a key of ``RATES_OF_FORMAT``.
         autocast: 16-bit dtype of matrix operators under autocast, empty without it.
+        fast_norm: Group normalisation stays in that, where autocast would run it in float32.
     """
 
     storage: str
     weights: str
     compute: str
     autocast: str = ""
+    fast_norm: bool = False
 
     @property
     def other_compute(self) -> str:
@@ -122,6 +125,8 @@ def wants(op: Op, precision: Precision) -> str:
     """
     name = op.name.removesuffix("_")
     if name in _SIXTEEN_BIT or (op.kind in MATRIX_KINDS and name not in _FLOAT32):
+        return precision.autocast
+    if precision.fast_norm and op.phase is Phase.FORWARD and name in _FAST_NORMS:
         return precision.autocast
     if any(part in name for part in _KEEPS_FORMAT):
         return ""

@@ -26,7 +26,7 @@ _MANY_OPS = 4_000
 _OPTIONAL = ("prefill", "decode")
 
 #: Libraries whose models change from version to version.
-_LIBRARIES = ("transformers", "diffusers")
+_LIBRARIES = ("timm", "transformers", "diffusers")
 
 
 #: What it means that an operator is in a graph.
