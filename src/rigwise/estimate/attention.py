@@ -78,7 +78,8 @@ def attention(table: OpTable, device: DeviceColumns, calibration: Calibration, s
     memory = memory_s(moved, device.bytes_per_s * np.minimum(device.memory_frac, constants.decode_frac))
     stretch, block_cycles = _prompt_blocks(shape, device.units, constants)
     prompt = np.where(device.is_cpu, product_s, (product_s + exponential_s) * stretch)
-    prompt = prompt + (constants.floor_cycles + block_cycles) * cycle_s
+    hidden = np.array([constants.halved_block_frac if _is_halved(d) else 1.0 for d in device.devices])[:, None, None]
+    prompt = prompt + (constants.floor_cycles + hidden * block_cycles) * cycle_s
     is_decode = shape.queries < DECODE_QUERIES
     started = np.where(device.is_cpu, 0.0, constants.decode_padding_keys) / shape.seen[None]
     decode = memory * (1.0 + started) + constants.decode_floor_cycles * cycle_s
@@ -150,10 +151,15 @@ def _product_frac(table: OpTable, device: DeviceColumns, constants: Constants, s
 def _flash_frac(device: Device, constants: Constants, setting: Setting) -> float:
     """By whether products run asynchronously, and whether the framework's kernel makes use of that."""
     if device.architecture not in constants.asynchronous:
-        return float(constants.flash_frac)
+        return float(constants.halved_frac if _is_halved(device) else constants.flash_frac)
     if setting.runtime == "torch" and device.architecture in constants.torch_frac_of_architecture:
         return float(constants.torch_frac_of_architecture[device.architecture])
     return float(constants.asynchronous_frac)
+
+
+def _is_halved(device: Device) -> bool:
+    """Whether matrix units run at half rate when they accumulate in 32 bits, which leaves time for all else."""
+    return device.matrix_class == "geforce"
 
 
 def _is_flash(op: Op, setting: Setting) -> bool:
