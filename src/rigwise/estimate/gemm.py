@@ -74,13 +74,17 @@ def products(table: OpTable, device: DeviceColumns, calibration: Calibration, se
     return np.where(device.walks_slowly & forward[None], compute * wide, compute), memory
 
 
-def sustained_flops_per_s(table: OpTable, device: DeviceColumns, calibration: Calibration) -> Array:
-    """What full tiles reach in each operator's format at full clock ``[devices, operators, 1]``."""
+def sustained_flops_per_s(table: OpTable, device: DeviceColumns, calibration: Calibration, setting: Setting) -> Array:
+    """What full tiles reach in each operator's format at full clock ``[devices, operators, 1]``.
+
+    Libraries for matrix units got better year by year; what they will gain after the calibration is not guessed.
+    """
     peak = device.peak_flops_per_s[:, table.number_format, None]
     is_matrix = device.is_matrix[:, table.number_format, None]
     of_format = np.array([calibration.gemm.matrix_frac_of_format.get(f, 1.0) for f in FORMATS])[table.number_format]
     frac = np.where(is_matrix, device.matrix_frac * of_format[None, :, None], device.vector_frac)
-    return np.asarray(peak * frac)
+    age = max(0.0, calibration.gemm.reference_year - (setting.year or calibration.gemm.reference_year))
+    return np.asarray(peak * frac * np.where(is_matrix, (1.0 - calibration.gemm.gain_per_year) ** age, 1.0))
 
 
 def rates_of(table: OpTable, device: DeviceColumns, calibration: Calibration, setting: Setting) -> Rates:
@@ -108,7 +112,7 @@ def rates_of(table: OpTable, device: DeviceColumns, calibration: Calibration, se
     scaling = np.array([gemm.scaling_cycles_of_format.get(f, 0.0) for f in FORMATS])[table.number_format][:, None]
     start = np.maximum((cycles + scaling) / device.hz - calibration.launch.kernel_s, 0.0)
     return Rates(
-        flops_per_s=sustained_flops_per_s(table, device, calibration),
+        flops_per_s=sustained_flops_per_s(table, device, calibration, setting),
         bytes_per_s=device_rate,
         units=device.units,
         feed_bytes_per_s=of_engine(gemm.feed_bytes_per_cycle) * device.units * device.hz,
