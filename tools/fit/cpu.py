@@ -174,7 +174,11 @@ def _steps(source: str, what: str, members: Sequence[tuple[dict[str, str], OpTab
     host: Cpu = cpu("core-i9-10940x") if source == "timm" else ONE_CORE
     mode = what.rpartition(" ")[2]
     launch = load_calibration().launch
-    op_s = (launch.host_compiled_op_s if mode == "compiled" else launch.host_op_s) * launch.cpu_dispatch_frac * host_frac(host, launch)
+    op_s = (
+        (launch.host_compiled_op_s if mode == "compiled" else launch.host_op_s)
+        * launch.cpu_dispatch_frac
+        * host_frac(host, launch)
+    )
     return Steps(
         name=f"{source} {what}",
         models=[row["model"] for row, _ in members],

@@ -23,7 +23,7 @@ from rigwise.estimate.collective import Network, alone, as_columns, network_of
 from rigwise.estimate.columns import DeviceColumns, columns, stack
 from rigwise.estimate.communication import Groups
 from rigwise.estimate.device_memory import can_index, label_spread, memory_spread
-from rigwise.estimate.interval import fit_probability, quantiles, time_spread
+from rigwise.estimate.interval import fit_probability, quantiles, step_spread, time_spread
 from rigwise.estimate.learned import knowledge_of
 from rigwise.estimate.memory import WorkingSet, capacity_bytes, peak_memory, working_sets
 from rigwise.estimate.micro_step import MicroStep, micro_step
@@ -353,6 +353,7 @@ def _estimate(kept: _Kept, recipe: Recipe, machines: tuple[_Known, ...]) -> Arra
     known = knowledge_of(calibration, [key.thing for key in fleet.devices], step.case, step.table, [size])
     on_devices = known.scaled(on_devices) if known else on_devices
     times = step_times(step, micro, groups, on_devices, calibration)
+    spread = step_spread(spread, micro.group_s, times.shares_s, step.case, calibration)
     if known:
         spread = known.spread(spread, micro.group_s, times.shares_s)
     floors = bound.floor_s(kept.least, fleet.ceilings_flops_per_s, (fleet.cache_bytes, fleet.bytes_per_s), fleet.count)

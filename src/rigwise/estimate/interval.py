@@ -1,20 +1,25 @@
 """How far a prediction may be off: log-normal, wider the less was measured on a relative.
 
-The spread of the residuals of ln(time) is one constant for each rung of the provenance ladder,
-widened where a figure of the device is only assumed.
+The spread of the residuals of ln(time) is one constant for each rung of the provenance ladder, widened where a
+figure of the device is only assumed, by what each kind of operators takes of the step, and by the age of the software.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 
 from rigwise.estimate.calibration import Calibration
+from rigwise.estimate.learned import GROUPS, group_shares
+from rigwise.estimate.setting import setting_of
 from rigwise.facts.device import Device
 from rigwise.provenance import Basis, Provenance, worst
+from rigwise.workload.case import Case
+from rigwise.workload.table import Array
 
 #: Quantile of the standard normal at 90 %.
 Z90 = NormalDist().inv_cdf(0.9)
@@ -32,12 +37,44 @@ def provenance_of(device: Device, calibration: Calibration) -> Provenance:
 
 
 def time_spread(device: Device, calibration: Calibration) -> float:
-    """Standard deviation of ln(time).
+    """Standard deviation of ln(time) that all steps on a device share.
 
     Source: the ``[interval]`` table of the calibration.
     """
     base = float(calibration.interval.values[str(provenance_of(device, calibration))])
+    base = math.hypot(base, calibration.interval.cpu) if device.kind == "cpu" else base
     return math.hypot(base, calibration.interval.assumed_fact) if _is_assumed(device) else base
+
+
+def step_spread(
+    usual: Any, group_s: Array, shares_s: Mapping[str, Array], case: Case, calibration: Calibration
+) -> Array:
+    """Standard deviation of ln(time) of whole steps ``[machines]``.
+
+    Operators of one kind err together, so what a kind takes of the step counts in full; kinds err apart, so their
+    parts add up in squares. Compiled code and software of other years are known less well.
+
+    Args:
+        usual: What all steps on the device share, see ``time_spread`` ``[machines]``.
+        group_s: Time of the operators by group ``[machines, groups]``.
+        shares_s: Of a step by what binds ``[machines]``.
+        case: Resolved.
+        calibration: Its ``[interval]`` table.
+
+    Source: variance of a sum; constants fitted on residuals (see the calibration file).
+    """
+    constants = calibration.interval
+    of_group = np.array([constants.of_group[name] for name in GROUPS])
+    variance = np.square(usual) + np.square(group_shares(group_s, shares_s) * of_group).sum(axis=1)
+    age_years = min(software_age_years(case, calibration), constants.most_years)
+    fusion = constants.compiled if case.mode == "compiled" else 0.0
+    return np.asarray(np.sqrt(variance + (constants.per_year * age_years) ** 2 + fusion**2))
+
+
+def software_age_years(case: Case, calibration: Calibration) -> float:
+    """Years between the software of a case and that of the calibration, whichever is newer."""
+    year = setting_of(case).year
+    return 0.0 if year is None else abs(year - float(calibration.launch.reference_year))
 
 
 def _is_assumed(device: Device) -> bool:

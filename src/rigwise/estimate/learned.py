@@ -251,13 +251,20 @@ class Knowledge:
 
         Source: variance of a linear form.
         """
-        total = np.sum([np.asarray(seconds) for seconds in shares_s.values()], axis=0)
-        host, network = shares_s["launch"] / total, shares_s["network"] / total
-        shares = group_s / np.maximum(group_s.sum(axis=1, keepdims=True), 1e-300) * (1.0 - host - network)[:, None]
-        shares[:, -1] = host
+        shares = group_shares(group_s, shares_s)
+        network = 1.0 - shares.sum(axis=1)
         variance = np.einsum("dg,dgh,dh->d", shares, self.covariance, shares) + self.variance[:, 0]
         learned = np.sqrt(np.maximum(variance, 0.0) + (network * usual) ** 2)
         return np.asarray(np.where(np.isnan(variance), usual, np.minimum(usual, learned)))
+
+
+def group_shares(group_s: Array, shares_s: Mapping[str, Array]) -> Array:
+    """Share of a step that each group of operators takes, the host last ``[machines, groups]``; links are left out."""
+    total = np.sum([np.asarray(seconds) for seconds in shares_s.values()], axis=0)
+    host, network = shares_s["launch"] / total, shares_s["network"] / total
+    shares = group_s / np.maximum(group_s.sum(axis=1, keepdims=True), 1e-300) * (1.0 - host - network)[:, None]
+    shares[:, -1] = host
+    return np.asarray(shares)
 
 
 def knowledge_of(

@@ -15,7 +15,7 @@ from rigwise.estimate.collective import alone, as_columns, network_of
 from rigwise.estimate.columns import columns
 from rigwise.estimate.communication import Groups, taken_for_granted
 from rigwise.estimate.device_memory import Question, device_memory
-from rigwise.estimate.interval import provenance_of, quantiles, time_spread
+from rigwise.estimate.interval import provenance_of, quantiles, step_spread, time_spread
 from rigwise.estimate.learned import Knowledge, basis, knowledge_of
 from rigwise.estimate.micro_step import micro_step
 from rigwise.estimate.op_time import OpTimes
@@ -118,10 +118,10 @@ def predict(case: Case, model: Model | None = None) -> Prediction:
     on_device = known.scaled(on_device) if known else on_device
     micro, ops = micro_step(step.table, on_device, calibration, setting_of(resolved.case))
     times = step_times(step, micro.pick(), groups_of(resolved.case, machine), on_device, calibration)
-    spread = time_spread(device, calibration)
-    if known:
-        spread = float(known.spread(spread, micro.pick().group_s, times.shares_s)[0])
-    spread = float(np.hypot(spread, times.comm_spread[0]))
+    group_s, usual = micro.pick().group_s, np.array([time_spread(device, calibration)])
+    spreads = step_spread(usual, group_s, times.shares_s, resolved.case, calibration)
+    spreads = known.spread(spreads, group_s, times.shares_s) if known else spreads
+    spread = float(np.hypot(spreads[0], times.comm_spread[0]))
     answer = _prediction(resolved, step, (times, ops, spread), machine, calibration)
     return _as_learned(answer, known, calibration) if known else answer
 

@@ -24,7 +24,7 @@ def memory_share(table: OpTable, device: DeviceColumns, constants: Constants) ->
     """
     moved = np.maximum(table.read_bytes + table.write_bytes, 1.0)[None]
     found = table.near_bytes[None] * hit_frac(table.near_span_bytes[None], device.l2_bytes, constants)
-    return 1.0 - constants.reuse_gain * found / moved
+    return np.asarray(1.0 - constants.reuse_gain * found / moved)
 
 
 def hit_frac(span_bytes: Any, cache_bytes: Any, constants: Constants) -> Any:

@@ -153,7 +153,7 @@ def torch_year(version: str) -> float:
         UnknownNameError: It is no version, or older than all known.
     """
     years: dict[str, float] = _compiled()["torch_years"]
-    minor = ".".join(version.split("+")[0].split(".")[:2])
+    minor = ".".join(version.split("+", maxsplit=1)[0].split(".")[:2])
     if minor in years:
         return years[minor]
     newest = list(years)[-1]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -75,11 +75,8 @@ def resolve(case: Case, model: Model) -> Resolved:
         filled["optimizer"] = "adamw" if case.task == "train" else "none"
         if case.task == "train":
             assumed.append("optimizer adamw")
-    if case.software.fast_norm is None:
-        filled["software"] = replace(case.software, fast_norm=_keeps_norms_narrow(case, model))
-        has_groups = any(op.name == "aten.native_group_norm" for op in graph.ops)
-        if filled["software"].fast_norm and has_groups and (filled.get("dtype") or case.dtype or "").startswith("amp"):
-            assumed.append("group normalisation in 16 bits, as in timm's benchmarks")
+    filled["software"] = replace(case.software, fast_norm=_keeps_norms_narrow(case, model))
+    assumed += _said_of_norms(case, filled)
     full = with_data_parallel(replace(case, **filled))
     micro = full.parallel.micro_batch or 1
     by_symbol = {"b": micro, "s": full.seq, "c": full.context, "p": full.image_size}
@@ -89,9 +86,18 @@ def resolve(case: Case, model: Model) -> Resolved:
 
 
 def _keeps_norms_narrow(case: Case, model: Model) -> bool:
-    """Whether the usual way to run the network keeps normalisation out of autocast's hands."""
+    """Whether group normalisation is kept out of autocast's hands: as said, or as the network is usually run."""
+    if case.software.fast_norm is not None:
+        return case.software.fast_norm
     is_recent = case.software.torch is None or torch_year(case.software.torch) > FAST_NORM_YEAR
-    return "timm" in model.captured_with and is_recent
+    has_groups = any(op.name == "aten.native_group_norm" for op in model.graph(case.task).ops)
+    return "timm" in model.captured_with and is_recent and has_groups
+
+
+def _said_of_norms(case: Case, filled: Mapping[str, Any]) -> list[str]:
+    is_autocast = (filled.get("dtype") or case.dtype or "").startswith("amp")
+    taken = filled["software"].fast_norm and case.software.fast_norm is None
+    return ["group normalisation in 16 bits, as in timm's benchmarks"] if taken and is_autocast else []
 
 
 def _belongs_elsewhere(model: Model, symbol: str) -> bool:

@@ -74,7 +74,7 @@ def _only_reader(members: Sequence[int], readers: Sequence[set[int]], index: int
     """Whether one later operator alone reads what a kernel writes."""
     inside = set(members)
     return all(
-        reader == index or reader in inside and reader > member for member in members for reader in readers[member]
+        reader == index or (reader in inside and reader > member) for member in members for reader in readers[member]
     )
 
 
