@@ -35,6 +35,8 @@ WITHOUT_UNIT = {
     "relaxed": "in the unit of the objective",
     "spread": "a standard deviation of the logarithm of a time",
     "label_spread": "a standard deviation of the logarithm of a size of memory",
+    "year": "a date",
+    "usd_per_million_tokens": "the unit is spelled out",
     "memory_terms": "bytes, as the published result names them",
     "cost_terms": "dollars, as the published result names them",
     "amount": "a count of what the job names: tokens, samples, steps",

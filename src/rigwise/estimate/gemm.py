@@ -191,7 +191,7 @@ def product_s(
             second_s = rates.split_s if split > 1 else 0.0
             partials = constants.partial_bytes * split * batch * m * n if split > 1 else 0.0
             this_compute = wave_cost(tiles * split, rates.units, rates.wave_frac) * block_s * inner + second_s
-            this_memory = (moved_bytes + partials) / rates.bytes_per_s + second_s
+            this_memory = (moved_bytes + partials) / rates.bytes_per_s + second_s + rates.start_s
             this_score = _raised(this_compute) + _raised(this_memory)
             if score is None:
                 score, compute, memory = this_score, this_compute, this_memory
@@ -199,7 +199,7 @@ def product_s(
             better = this_score < score
             score = np.where(better, this_score, score)
             compute, memory = np.where(better, this_compute, compute), np.where(better, this_memory, memory)
-    return compute, memory + rates.start_s
+    return compute, memory
 
 
 def _raised(time_s: Any) -> Any:

@@ -59,9 +59,7 @@ def micro_step(
         rows = table.of_phase(phase)
         return np.asarray((times.total_s[:, rows] * weight[:, rows]).sum(axis=1))
 
-    shares, groups = binding_shares(table, times), np.zeros((*times.total_s.shape[::2], len(GROUPS)))
-    if calibration.learned is not None:
-        groups = np.einsum("dos,og->dsg", times.total_s * weight, _GROUP[table.kind])
+    shares = binding_shares(table, times)
     step = MicroStep(
         forward_s=whole(Phase.FORWARD),
         backward_s=whole(Phase.BACKWARD),
@@ -69,6 +67,6 @@ def micro_step(
         memory_s=shares["memory"],
         launch_s=shares["launch"],
         dynamic_j=np.asarray((times.energy_j * weight).sum(axis=1)),
-        group_s=groups,
+        group_s=(times.total_s * weight).transpose(0, 2, 1) @ _GROUP[table.kind],
     )
     return step, times

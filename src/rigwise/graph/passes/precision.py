@@ -64,8 +64,9 @@ _DTYPE_OF_FORMAT = {"fp64": "float64", "fp32": "float32", "tf32": "float32", "fp
 def precision_of(dtype: str, best_format: str = "bf16") -> Precision:
     """The meaning of a workload's dtype; ``best_format`` computes int8 and int4 weights.
 
-    >>> precision_of("int4", "fp16")
-    Precision(storage='float16', weights='int4', compute='fp16', autocast='')
+    >>> p = precision_of("int4", "fp16")
+    >>> p.storage, p.weights, p.compute
+    ('float16', 'int4', 'fp16')
     """
     if dtype.startswith("amp-"):
         compute = dtype.removeprefix("amp-")
