@@ -62,7 +62,7 @@ def test_predicts_nearly_the_same_step(name, mode):
     case = Case(model=name, device="h100-sxm5-80gb", batch=256, seq=seq, mode=mode, dtype="amp-bf16")
     ours, real = predict(case, derived), predict(case, model)
     assert ours.step_time_s["p50"] == pytest.approx(real.step_time_s["p50"], rel=0.09 if mode == "eager" else 0.12)
-    assert ours.peak_memory_bytes["p50"] == pytest.approx(real.peak_memory_bytes["p50"], rel=0.04)
+    assert ours.peak_memory_bytes["p50"] == pytest.approx(real.peak_memory_bytes["p50"], rel=0.05)
 
 
 def test_a_layer_and_its_gradients():

@@ -56,6 +56,19 @@ def _gpt2(width: int, layers: int, heads: int, positions: int = 1024) -> dict:
     }  # fmt: skip
 
 
+#: Width, layers and heads.
+_MPT = {
+    "125m": (768, 12, 12), "350m": (1024, 24, 16), "760m": (1536, 24, 12), "1b": (2048, 24, 16), "3b": (2560, 32, 20),
+    "7b": (4096, 32, 32), "13b": (5120, 40, 40), "30b": (7168, 48, 56), "70b": (8192, 80, 64),
+}  # fmt: skip
+
+
+def _mpt(width: int, layers: int, heads: int) -> dict:
+    dropouts = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0)
+    plain = _gpt2(width, layers, heads, 65536)
+    return {**plain, "vocab_size": 50368, "activation_function": "gelu", **dropouts}
+
+
 def _opt(width: int, layers: int, heads: int) -> dict:
     return {
         "model_type": "opt", "architectures": ["OPTForCausalLM"], "vocab_size": 50272, "hidden_size": width,
@@ -178,6 +191,15 @@ SHAPES: Mapping[str, Shape] = {
         _gpt2(12288, 96, 96, 2048),
         assumed=("all layers attend densely; the paper alternates with locally banded ones",),
     ),
+    **{
+        f"mpt-{size}": _entry(
+            f"MPT {size} of llm-foundry's benchmarks",
+            "llm-foundry, scripts/train/benchmarking: parameter counts are those of GPT-2 with learned positions",
+            _mpt(*shape),
+            assumed=("learned positions for up to 65,536 tokens",),
+        )
+        for size, shape in _MPT.items()
+    },
     "opt-125m": _entry("OPT 125M", _OPT, _opt(768, 12, 12)),
     "opt-1.3b": _entry("OPT 1.3B", _OPT, _opt(2048, 24, 32)),
     "opt-6.7b": _entry("OPT 6.7B", _OPT, _opt(4096, 32, 32)),
