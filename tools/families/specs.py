@@ -238,7 +238,11 @@ SPECS: Mapping[str, Spec] = {
             embd_pdrop=_SOME,
             attn_pdrop=_DROPS,
         ),
-        variants=[{}, {"resid_pdrop": 0.0, "embd_pdrop": 0.0}],
+        variants=[
+            {},
+            {"resid_pdrop": 0.0, "embd_pdrop": 0.0},
+            {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "activation_function": "gelu"},
+        ],
     ),
     "gpt_neox": Spec(
         sizes=_stacks("gpt_neox", _COMMON, attention_dropout=_DROPS, rotary_pct=(0.25, 0.2, 0.38, 0.4, 0.3, 0.25)),

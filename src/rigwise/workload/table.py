@@ -94,11 +94,24 @@ class OpTable:
 def tabulate(ops: Sequence[Op], sizes: Mapping[str, Any]) -> OpTable:
     """Fill the table for symbol sizes that are numbers or equally long arrays.
 
-    Operators alike in all that costs depend on are looked at once.
+    The same operators at the same sizes, as on another device, are answered from a cache.
     """
+    held = _Ops(tuple(ops))
+    if all(np.ndim(value) == 0 for value in sizes.values()):
+        return _at_sizes(held, tuple(sorted(sizes.items())))
+    return _filled(held, sizes)
+
+
+@lru_cache(maxsize=64)
+def _at_sizes(held: _Ops, sizes: tuple[tuple[str, Any], ...]) -> OpTable:
+    return _filled(held, dict(sizes))
+
+
+def _filled(held: _Ops, sizes: Mapping[str, Any]) -> OpTable:
+    """The table; operators alike in all that costs depend on are looked at once."""
     length = max((len(np.atleast_1d(v)) for v in sizes.values()), default=1)
     as_float = Sizes({name: _as_float(value) for name, value in sizes.items()})
-    fixed = _fixed(_Ops(tuple(ops)))
+    fixed = _fixed(held)
     sized: dict[str, Any] = {name: np.ones((len(fixed.unlike), length)) for name in _SIZED}
     for row, op in enumerate(fixed.unlike):
         for name, value in _sized(op, as_float).items():
