@@ -59,10 +59,12 @@ def test_predicts_nearly_the_same_step(name, mode):
     model = read_zoo(name)
     derived = replace(model, graphs={"train": with_backward(model.graphs["infer"])})
     seq = 256 if "s" in model.graphs["train"].symbols else None
-    case = Case(model=name, device="h100-sxm5-80gb", batch=256, seq=seq, mode=mode, dtype="amp-bf16")
+    case = Case(model=name, device="h100-sxm5-80gb", batch=16, seq=seq, mode=mode, dtype="amp-bf16")
     ours, real = predict(case, derived), predict(case, model)
-    assert ours.step_time_s["p50"] == pytest.approx(real.step_time_s["p50"], rel=0.09 if mode == "eager" else 0.12)
-    assert ours.peak_memory_bytes["p50"] == pytest.approx(real.peak_memory_bytes["p50"], rel=0.05)
+    assert ours.peak_memory_bytes["p50"] == pytest.approx(real.peak_memory_bytes["p50"], rel=0.04)
+    busy = replace(case, batch=256)  # a smaller batch waits for the host, which counts operators
+    ours, real = predict(busy, derived), predict(busy, model)
+    assert ours.step_time_s["p50"] == pytest.approx(real.step_time_s["p50"], rel=0.06)
 
 
 def test_a_layer_and_its_gradients():

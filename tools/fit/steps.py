@@ -236,7 +236,7 @@ def main() -> None:
         "as it is": errors(rows, groups, one),
         "fitted": errors(rows, groups, factors),
         "family left out": left_out(rows, groups, options.ridge, families),
-        "device left out": left_out(rows, groups, options.ridge, devices) if len(set(devices)) > 1 else one * math.nan,
+        **({"device left out": left_out(rows, groups, options.ridge, devices)} if len(set(devices)) > 1 else {}),
     })  # fmt: skip
     for name, factor in zip(groups, factors, strict=True):
         if total[name] > 0.002:

@@ -7,7 +7,7 @@ Matrix operators keep their library kernels.
 
 The rule "nothing between" is kept by depth: the number of unfusable operators on the longest
 way from the inputs. Two operators may share a kernel only at equal depth. A kernel that only one
-operator reads may wait for it, however deep that one stands: the normalised shortcut of a residual
+other reads may wait for it, however deep that one stands: the normalised shortcut of a residual
 block joins the addition at its end.
 """
 
@@ -52,7 +52,7 @@ def _group(ops: Sequence[Op]) -> list[int]:
         members.setdefault(own, []).append(index)
         for source in sources if fusable else ():
             other = groups[source]
-            if other != own and _may_join(ops[source], op) and _only_reader(members[other], readers, index):
+            if other != own and _may_join(ops[source], op) and _only_readers(members[other], readers, members[own]):
                 moved = members.pop(other)
                 members[own] = sorted(members[own] + moved)
                 for member in moved:
@@ -70,12 +70,10 @@ def _op_readers(ops: Sequence[Op]) -> list[set[int]]:
     return readers
 
 
-def _only_reader(members: Sequence[int], readers: Sequence[set[int]], index: int) -> bool:
-    """Whether one later operator alone reads what a kernel writes."""
-    inside = set(members)
-    return all(
-        reader == index or (reader in inside and reader > member) for member in members for reader in readers[member]
-    )
+def _only_readers(members: Sequence[int], readers: Sequence[set[int]], others: Sequence[int]) -> bool:
+    """Whether nobody but those of another kernel reads what a kernel writes."""
+    inside, allowed = set(members), set(others)
+    return all(r in allowed or (r in inside and r > member) for member in members for r in readers[member])
 
 
 def _may_join(producer: Op, op: Op) -> bool:
