@@ -153,9 +153,8 @@ def prior_covariance(devices: Sequence[Device], calibration: Calibration) -> Arr
 
 
 def _device_spread(device: Device, calibration: Calibration) -> float:
-    """What is uncertain about a device itself: its whole spread without that of one workload."""
-    of_workload = workload_spread(calibration)
-    return float(np.sqrt(max(time_spread(device, calibration) ** 2 - of_workload**2, (of_workload / 2) ** 2)))
+    """What is uncertain about a device: what all its steps share, at least half of what one step has to itself."""
+    return max(time_spread(device, calibration), workload_spread(calibration) / 2)
 
 
 def _regime_correlation(group: str, constants: Constants) -> Array:

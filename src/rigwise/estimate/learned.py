@@ -215,9 +215,9 @@ def device_correlation(a: Points, b: Points, constants: Constants) -> Array:
 def workload_spread(calibration: Calibration) -> float:
     """Prior spread of the error of one workload on a device whose constants are known.
 
-    Source: the ``[learning]`` and ``[interval]`` tables.
+    Source: the ``[learning]`` table.
     """
-    return float(calibration.learning.workload_frac * calibration.interval.values["same-device"])
+    return float(calibration.learning.workload_spread)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

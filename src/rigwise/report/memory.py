@@ -30,12 +30,8 @@ def memory_text(course: MemoryCourse, *, brief: bool = False) -> str:
         lines.append(f"  {name.replace('_', ' '):<18} {format_bytes(value):>9} {format_fraction(value / whole):>6}")
     lines += ["", f"  the fullest operator: {_name(course.peak)}", "", *_course_lines(course)]
     if course.replay:
-        r = course.replay
-        lines += [
-            "",
-            f"  caching allocator: {format_bytes(r.reserved_bytes)} reserved for {format_bytes(r.allocated_bytes)}"
-            f" asked for, {format_fraction(r.reserved_bytes / r.allocated_bytes - 1)} more",
-        ]
+        more = format_fraction(course.replay.reserved_bytes / course.replay.allocated_bytes - 1)
+        lines += ["", f"  caching allocator: in a replay of two steps it reserves {more} more than is asked for"]
     return "\n".join(lines) + "\n"
 
 
