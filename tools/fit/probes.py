@@ -103,7 +103,7 @@ def answers_on(rows: Sequence[Evidence], training: Sequence[Evidence], device: s
     calibration = replace(packaged(), learned=learned)
     scales = {s.regime: np.array([s.log_scale[g] for g in GROUPS]) for s in learned.scales if s.device == device}
     covariance = {s.regime: np.array(s.covariance) for s in learned.scales if s.device == device}
-    usual = time_spread(resolve_device(device), calibration)
+    usual = float(np.hypot(time_spread(resolve_device(device), calibration), calibration.learning.workload_spread))
     found = []
     for row in rows:
         shares = np.array([row.shares.get(g, 0.0) for g in GROUPS])
