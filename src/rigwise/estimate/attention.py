@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rigwise.estimate.calibration import Calibration, Constants
-from rigwise.estimate.columns import DeviceColumns
+from rigwise.estimate.columns import DeviceColumns, design_of
 from rigwise.estimate.gemm import wave_cost
 from rigwise.estimate.roofline import memory_s
 from rigwise.estimate.setting import Setting
@@ -132,7 +132,7 @@ def _exponential_rate(device: Device, constants: Constants) -> float:
     if device.kind == "cpu" or not (device.units and device.boost_hz):
         vector = device.peak_flops_per_s.get("fp32", np.inf)
         return float(vector) / (256.0 / EXPONENTIALS_PER_CYCLE)
-    gain = float(constants.exponential_gain_of_architecture.get(device.architecture, 1.0))
+    gain = float(constants.exponential_gain_of_architecture.get(design_of(device), 1.0))
     return EXPONENTIALS_PER_CYCLE * device.units * device.boost_hz * gain
 
 
@@ -141,7 +141,7 @@ def _product_frac(table: OpTable, device: DeviceColumns, constants: Constants, s
     backward = np.where(table.of_phase(Phase.BACKWARD), constants.backward_frac, 1.0)
     slower = np.array([not _is_flash(op, setting) for op in table.ops]) | ~_NARROW[table.number_format]
     flash = np.array([_flash_frac(d, constants, setting) for d in device.devices])[:, None]
-    lacks = np.array([d.architecture in constants.without_flash for d in device.devices])[:, None]
+    lacks = np.array([design_of(d) in constants.without_flash for d in device.devices])[:, None]
     matrix = np.where(lacks | slower[None], np.minimum(flash, constants.efficient_frac), flash)
     matrix = matrix * (constants.first_flash_frac if (setting.year or np.inf) < FLASH2_YEAR else 1.0)
     frac = np.where(device.is_matrix[:, table.number_format], matrix, constants.vector_frac)
@@ -150,10 +150,10 @@ def _product_frac(table: OpTable, device: DeviceColumns, constants: Constants, s
 
 def _flash_frac(device: Device, constants: Constants, setting: Setting) -> float:
     """By whether products run asynchronously, and whether the framework's kernel makes use of that."""
-    if device.architecture not in constants.asynchronous:
+    if design_of(device) not in constants.asynchronous:
         return float(constants.halved_frac if _is_halved(device) else constants.flash_frac)
-    if setting.runtime == "torch" and device.architecture in constants.torch_frac_of_architecture:
-        return float(constants.torch_frac_of_architecture[device.architecture])
+    if setting.runtime == "torch" and design_of(device) in constants.torch_frac_of_architecture:
+        return float(constants.torch_frac_of_architecture[design_of(device)])
     return float(constants.asynchronous_frac)
 
 

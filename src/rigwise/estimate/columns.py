@@ -77,6 +77,18 @@ class DeviceColumns:
         return DeviceColumns(devices=tuple(d for d, taken in zip(self.devices, rows, strict=True) if taken), **arrays)
 
 
+def design_of(device: Device) -> str:
+    """Architecture by how a multiprocessor is built: Blackwell's boards for graphics follow Ada, not the data centre.
+
+    Source: CUDA C++ Programming Guide, compute capabilities 10.0 and 12.0.
+
+    >>> design_of(Device(id="x", name="X", vendor="v", kind="gpu", architecture="Blackwell", compute_capability="12.0"))
+    'Blackwell 2.0'
+    """
+    is_graphics = device.architecture == "Blackwell" and device.compute_capability.startswith("12")
+    return "Blackwell 2.0" if is_graphics else device.architecture
+
+
 def memory_family(device: Device) -> str:
     """HBM, GDDR6X, GDDR7, GDDR, LPDDR, DDR or SRAM, from the marketing word for its memory.
 
@@ -103,7 +115,7 @@ def columns(
         peak_flops_per_s=np.array([[_peak(d, f) * _clock_gain(d, calibration) for f in FORMATS] for d in devices]),
         is_matrix=np.array([[_has_matrix_unit(d, f) for f in FORMATS] for d in devices]),
         engine=np.array([[_engine(d, f, calibration) for f in FORMATS] for d in devices]),
-        walks_slowly=np.array([d.architecture in calibration.gemm.slow_walkers for d in devices])[:, None, None],
+        walks_slowly=np.array([design_of(d) in calibration.gemm.slow_walkers for d in devices])[:, None, None],
         matrix_frac=column([_matrix_frac(d, calibration) for d in devices]),
         units=column([float(d.units or 64) for d in devices]),
         hz=column([d.boost_hz or _implied_hz(d) for d in devices]),
@@ -202,7 +214,7 @@ def _implied_hz(device: Device) -> float:
 def _engine(device: Device, number_format: str, calibration: Calibration) -> int:
     if not _has_matrix_unit(device, number_format):
         return ENGINES.index("vector")
-    is_fed = device.architecture in calibration.gemm.asynchronous
+    is_fed = design_of(device) in calibration.gemm.asynchronous
     return ENGINES.index("asynchronous" if is_fed else "synchronous")
 
 
@@ -210,20 +222,20 @@ def _matrix_frac(device: Device, calibration: Calibration) -> float:
     """By product line where that decides, else by architecture."""
     gemm = calibration.gemm
     by_class = gemm.matrix_frac_of_class.get(device.matrix_class)
-    return float(by_class or gemm.matrix_frac_of_architecture.get(device.architecture, gemm.matrix_frac))
+    return float(by_class or gemm.matrix_frac_of_architecture.get(design_of(device), gemm.matrix_frac))
 
 
 def _node_scale(device: Device, calibration: Calibration) -> float:
     """Energy of one operation against that on 12 nm."""
     power = calibration.power
-    node_nm = power.node_nm_of_architecture.get(device.architecture, power.node_nm)
+    node_nm = power.node_nm_of_architecture.get(design_of(device), power.node_nm)
     return float((node_nm / 12.0) ** power.node_exponent)
 
 
 def _matrix_j_per_flop(device: Device, calibration: Calibration) -> float:
     """Measured for some architectures; elsewhere by process node."""
     power = calibration.power
-    of_architecture = power.matrix_j_per_flop_of_architecture.get(device.architecture)
+    of_architecture = power.matrix_j_per_flop_of_architecture.get(design_of(device))
     return float(of_architecture or power.matrix_j_per_flop * _node_scale(device, calibration))
 
 
