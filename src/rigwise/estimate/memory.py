@@ -31,7 +31,7 @@ from rigwise.graph.liveness import Held, Lifetimes, alive_bytes, lifetimes
 from rigwise.graph.op import Kind, Op, Role, Tensor
 from rigwise.workload.case import Case
 from rigwise.workload.lower import Work
-from rigwise.workload.table import Array
+from rigwise.workload.table import Array, SameOps
 
 _PAGED = frozenset({"vllm", "tensorrt-llm"})
 
@@ -91,21 +91,8 @@ class _Prepared:
     convolves: bool
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Ops:
-    """Operators as a cache key: known by identity."""
-
-    ops: tuple[Op, ...]
-
-    def __hash__(self) -> int:
-        return id(self.ops)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Ops) and self.ops is other.ops
-
-
 @lru_cache(maxsize=256)
-def _prepared(holder: _Ops, frames: bool) -> _Prepared:
+def _prepared(holder: SameOps, frames: bool) -> _Prepared:
     kinds = [op.kind for op in holder.ops]
     inputs = {t: None for op in holder.ops for t in op.inputs if t.role is Role.INPUT and t.producer is None}
     return _Prepared(
@@ -126,7 +113,7 @@ def alive_over_step(ops: tuple[Op, ...], sizes: Mapping[str, Any], case: Case) -
 
     Source: ``graph.liveness``.
     """
-    lives = _prepared(_Ops(ops), case.mode == "eager").lives
+    lives = _prepared(SameOps(ops), case.mode == "eager").lives
     held = lives.result_bytes(sizes) * _sharded(lives, ops, case)
     alive = alive_bytes(lives, held)
     alive[:, Held.SAVED] *= _in_flight(case)
@@ -139,7 +126,7 @@ def working_sets(ops: tuple[Op, ...], sizes: Mapping[str, Any], case: Case) -> l
     Source: ``graph.liveness``.
     """
     at = Sizes({name: np.asarray(value, dtype=np.float64) for name, value in sizes.items()})
-    prepared = _prepared(_Ops(ops), case.mode == "eager")
+    prepared = _prepared(SameOps(ops), case.mode == "eager")
     lives, held, alive = alive_over_step(ops, at, case)
     largest = (held / lives.element_bytes[:, None]).max(axis=0, initial=0.0)
     depthwise = np.zeros_like(largest)

@@ -96,18 +96,18 @@ def tabulate(ops: Sequence[Op], sizes: Mapping[str, Any]) -> OpTable:
 
     The same operators at the same sizes, as on another device, are answered from a cache.
     """
-    held = _Ops(tuple(ops))
+    held = SameOps(tuple(ops))
     if all(np.ndim(value) == 0 for value in sizes.values()):
         return _at_sizes(held, tuple(sorted(sizes.items())))
     return _filled(held, sizes)
 
 
 @lru_cache(maxsize=64)
-def _at_sizes(held: _Ops, sizes: tuple[tuple[str, Any], ...]) -> OpTable:
+def _at_sizes(held: SameOps, sizes: tuple[tuple[str, Any], ...]) -> OpTable:
     return _filled(held, dict(sizes))
 
 
-def _filled(held: _Ops, sizes: Mapping[str, Any]) -> OpTable:
+def _filled(held: SameOps, sizes: Mapping[str, Any]) -> OpTable:
     """The table; operators alike in all that costs depend on are looked at once."""
     length = max((len(np.atleast_1d(v)) for v in sizes.values()), default=1)
     as_float = Sizes({name: _as_float(value) for name, value in sizes.items()})
@@ -137,7 +137,7 @@ def _as_float(value: Any) -> Any:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Ops:
+class SameOps:
     """Operators as a cache key: known by identity."""
 
     ops: tuple[Op, ...]
@@ -146,7 +146,7 @@ class _Ops:
         return id(self.ops)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Ops) and self.ops is other.ops
+        return isinstance(other, SameOps) and self.ops is other.ops
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,7 +171,7 @@ class _Fixed:
 
 
 @lru_cache(maxsize=64)
-def _fixed(held: _Ops) -> _Fixed:
+def _fixed(held: SameOps) -> _Fixed:
     ops = held.ops
     places: dict[Any, int] = {}
     alike = np.array([places.setdefault(_looks(op), len(places)) for op in ops], dtype=np.int64)
