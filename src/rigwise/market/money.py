@@ -1,7 +1,6 @@
 """Money for time: the one place that multiplies dollars per hour by seconds.
 
-Time is charged as it passes. Providers that round up to whole minutes or hours charge at
-most one such step more for the job, so a bound computed here stays a bound.
+Which time is charged, and what beside it, is ``market.tariff``'s.
 
 Source: the definition of an hourly price.
 """
