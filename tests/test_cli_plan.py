@@ -172,8 +172,6 @@ def test_nothing_to_rent(rigwise) -> None:
         (["plan", "resnet50", "--samples", "1e400"], "--samples"),
         (["plan", "resnet50", "--samples", "5", "--deadline", "soon"], "--deadline"),
         (["plan", "resnet50", "--samples", "5", "--task", "serve"], "serving is not planned yet"),
-        (["plan", "resnet50", "--samples", "5", "--minimize", "carbon"], "carbon"),
-        (["plan", "resnet50", "--samples", "5", "--buy"], "buying"),
         (["plan", "resnet50", "--tokens", "5"], "no sequence"),
         (["plan", "resnet50", "--samples", "5", "--provider", "awz"], "awz"),
         (["plan", "resnet50", "--samples", "5", "--device", "h100"], "h100-sxm5-80gb"),

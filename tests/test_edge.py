@@ -5,7 +5,7 @@ import pytest
 from rigwise.edge import parse, parse_json
 from rigwise.errors import InvalidInputError
 from rigwise.workload.case import Case
-from rigwise.workload.job import job_from_toml
+from rigwise.workload.job_file import job_from_toml
 
 HEAD = '[workload]\nmodel = "resnet50"\n'
 

@@ -6,15 +6,8 @@ from rigwise.errors import InvalidInputError, UnsupportedError
 from rigwise.graph.graph import Card, Graph, Model, Parameter
 from rigwise.units import DAY_S, HOUR_S
 from rigwise.workload.choices import recipes, settle, usable_devices
-from rigwise.workload.job import (
-    COMMAND_LINE,
-    Job,
-    OwnedMachine,
-    job_from_tables,
-    job_from_toml,
-    owned_from_toml,
-    with_owned,
-)
+from rigwise.workload.job import COMMAND_LINE, Job, OwnedMachine
+from rigwise.workload.job_file import job_from_tables, job_from_toml, owned_from_toml, with_owned
 
 FULL = """
 [workload]
@@ -138,8 +131,6 @@ def test_what_cannot_be_read_is_one_line_with_file_and_key(text, words) -> None:
     ("text", "word"),
     [
         (HEAD + 'samples = 5\ntask = "serve"\n', "serving"),
-        ("[[stage]]\nmodel = 'm'\n", "stages"),
-        (HEAD + "samples = 5\n[data]\nsize = '1TB'\n", "[data]"),
         (HEAD + "samples = 5\n[market]\nbuy = true\n", "buying"),
         (HEAD + 'samples = 5\n[objective]\nminimize = "carbon"\n', "carbon"),
     ],

@@ -11,7 +11,7 @@ from rigwise.graph.graph import Card, Graph, Model, Parameter
 from rigwise.market.offers import ON_DEMAND, SPOT, Quote, owned_quote
 from rigwise.market.spot import ASSUMED, time_factor
 from rigwise.search.bounds import Least, why_nowhere
-from rigwise.search.space import build_space, slowest
+from rigwise.search.space import Surroundings, build_space, slowest
 from rigwise.workload.choices import settle
 from rigwise.workload.job import Job, OwnedMachine
 
@@ -56,7 +56,7 @@ def quote(market=ON_DEMAND, usd_per_h=1.0, **change):
 
 def sites_of(*quotes, **fields):
     job = Job(**{"model": "m", "amount": 100, "unit": "steps", "batch": 8, **fields})
-    return build_space(settle(job, MODEL), quotes, DEVICES.__getitem__).sites
+    return build_space(settle(job, MODEL), quotes, Surroundings(device=DEVICES.__getitem__)).sites
 
 
 def test_one_instance_is_one_machine() -> None:
@@ -67,7 +67,7 @@ def test_one_instance_is_one_machine() -> None:
 def test_instances_are_joined_where_their_network_is_known() -> None:
     sites = sites_of(quote(inter_node_bytes_per_s=5e10), batch=16)
     assert [site.machine.nodes for site in sites] == [1, 2, 4]  # 32 devices do not divide 16 samples
-    assert [list(site.usd_per_h) for site in sites] == [[1.0], [2.0], [4.0]]
+    assert [list(site.tariff.usd_per_h) for site in sites] == [[1.0], [2.0], [4.0]]
     assert sites[1].name == "2 x 4 nvlink 50GB/s"
 
 
@@ -84,7 +84,7 @@ def test_one_device_has_no_link() -> None:
 def test_equal_machines_are_one_site_and_the_cheapest_prices_are_kept() -> None:
     quotes = [quote(usd_per_h=3.0 - i, instance=str(i)) for i in range(3)]
     (site,) = sites_of(*quotes, top=2)
-    assert list(site.usd_per_h) == [1.0, 2.0]
+    assert list(site.tariff.usd_per_h) == [1.0, 2.0]
     assert list(site.quote) == [2, 1]
     assert site.prices == 3
 
@@ -97,8 +97,8 @@ def test_of_the_regions_of_an_instance_the_cheapest_is_kept() -> None:
 
 def test_spot_takes_longer() -> None:
     (site,) = sites_of(quote(), quote(SPOT, 0.5))
-    assert list(site.time_factor) == [time_factor(ASSUMED), 1.0]
-    assert list(site.usd_per_h) == [0.5, 1.0]
+    assert list(site.tariff.time_factor) == [time_factor(ASSUMED), 1.0]
+    assert list(site.tariff.usd_per_h) == [0.5, 1.0]
 
 
 def test_an_unknown_variant_is_estimated_as_the_slowest() -> None:
@@ -121,10 +121,11 @@ def test_a_free_tier_is_limited_and_never_joined(cap, quota, limit) -> None:
 )
 def test_a_job_that_goes_nowhere_says_why(need_bytes, time_s, words) -> None:
     job = Job(model="m", amount=100, unit="steps", batch=8)
-    space = build_space(settle(job, MODEL), [quote(session_cap_s=100.0)], DEVICES.__getitem__)
+    space = build_space(settle(job, MODEL), [quote(session_cap_s=100.0)], Surroundings(device=DEVICES.__getitem__))
     floor = Least(
         time_s={"fp32": np.array([time_s])},
         memory_bytes={"fp32": np.array([need_bytes])},
+        energy_j={"fp32": np.array([0.0])},
         capacity_bytes=np.array([1e9]),
     )
     assert words in why_nowhere(space, floor)
@@ -133,5 +134,5 @@ def test_a_job_that_goes_nowhere_says_why(need_bytes, time_s, words) -> None:
 def test_an_owned_machine_is_what_it_is() -> None:
     machine = OwnedMachine(name="lab", device="slow", count=8, nodes=2, usd_per_h=0.3)
     (site,) = sites_of(owned_quote(machine, "slow"), owned=(machine,))
-    assert (site.machine.count, site.machine.nodes, list(site.usd_per_h)) == (8, 2, [0.3])
+    assert (site.machine.count, site.machine.nodes, list(site.tariff.usd_per_h)) == (8, 2, [0.3])
     assert site.name == "2 x 4 owned lab"

@@ -70,6 +70,23 @@ def parse_count(text: str | float) -> float:
     return _parse(text, _COUNTS, "", "count")
 
 
+def parse_rate(text: str | float) -> float:
+    """Events in a second from "20/s", "1.2k/min" or "500 / h"; a number without its time is an error.
+
+    >>> parse_rate("20/s"), parse_rate("90/min")
+    (20.0, 1.5)
+    """
+    number, slash, unit = str(text).partition("/")
+    if not slash:
+        raise InvalidInputError(f"rate {str(text)!r} does not say in what time", hint="for example 20/s or 500/h")
+    period_s = {"s": 1.0, "sec": 1.0, "min": MINUTE_S, "h": HOUR_S, "hr": HOUR_S, "d": DAY_S, "day": DAY_S}.get(
+        unit.strip().lower()
+    )
+    if period_s is None:
+        raise InvalidInputError(f"rate {str(text)!r} has an unknown time {unit.strip()!r}", hint="/s, /min, /h or /d")
+    return _parse(number, _COUNTS, "", "rate") / period_s
+
+
 def parse_watts(text: str | float) -> float:
     """Watts from "450W" or a bare number.
 
@@ -87,6 +104,25 @@ def parse_usd(text: str | float) -> float:
     """
     bare = re.sub(r"^\s*\$|(?i:\s*usd\s*$)", "", text) if isinstance(text, str) else text
     return _parse(bare, {k: v for k, v in _COUNTS.items() if k in ("", "k", "m")}, "", "amount")
+
+
+def parse_bytes_per_s(text: str | float) -> float:
+    """Bytes per second from "125MB/s", "1 Gbit/s" or a bare number of bytes per second.
+
+    >>> parse_bytes_per_s("125MB/s"), parse_bytes_per_s("1 Gbit/s")
+    (125000000.0, 125000000.0)
+    """
+    bare = re.sub(r"(?i:/s\s*$)", "", text) if isinstance(text, str) else text
+    return _parse(bare, _BYTES | {"kbit": KB / 8, "mbit": MB / 8, "gbit": GB / 8, "tbit": TB / 8}, "b", "rate")
+
+
+def parse_months(text: str | float) -> float:
+    """Months of a calendar from "24mo", "2y" or a bare number of months.
+
+    >>> parse_months("2y"), parse_months(6)
+    (24.0, 6.0)
+    """
+    return _parse(text, {"mo": 1.0, "month": 1.0, "months": 1.0, "y": 12.0, "year": 12.0, "years": 12.0}, "mo", "time")
 
 
 def parse_fraction(text: str | float) -> float:

@@ -55,6 +55,12 @@ WITHOUT_UNIT = {
     "spread_left": "a standard deviation of the logarithm of a time",
     "prior": "quantiles of a ratio of times",
     "factor": "quantiles of a ratio of times",
+    "usd_per_kwh": "the unit is spelled out",
+    "energy_usd_per_kwh": "the unit is spelled out",
+    "carbon_usd_per_t": "the unit is spelled out",
+    "months": "months of a calendar, as a horizon is named",
+    "hours_per_week": "the unit is spelled out",
+    "cost": "dollars for a dollar",
     "weights": "fractions that sum to one, as the published answer names them",
 }
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +13,17 @@ import click
 from rigwise.cli.application import APPLICATION_SCHEMA, application_at, plan_application_file, verify_application
 from rigwise.cli.in_force import bring_in_force, calibration_option
 from rigwise.cli.output import answer_options, console, print_json, write_output
+from rigwise.cli.plan_job import expanded, is_job_file, job_at, write_example
+from rigwise.cli.plan_options import job_options
+from rigwise.cli.plan_serving import (
+    SERVING_SCHEMA,
+    output_as_tokens,
+    plan_serving_job,
+    serving_at,
+    verify_serving_document,
+)
+from rigwise.cli.plan_spot import check_flags, explain_spot_plan
 from rigwise.errors import InfeasibleError, InvalidInputError
-from rigwise.workload.case import METHODS, OPTIMIZERS
-
-#: Flag -> table and key of a job file that it stands for.
-_KEYS = {
-    **dict.fromkeys(
-        ("task", "method", "lora_rank", "optimizer", "samples", "tokens", "steps", "epochs", "dataset_size"), "workload"
-    ),
-    **dict.fromkeys(("batch", "seq", "context", "image_size"), "workload"),
-    **dict.fromkeys(("deadline", "budget", "confidence", "allow_quantised"), "constraints"),
-    **dict.fromkeys(("providers", "regions", "devices", "spot", "buy", "max_price_age"), "market"),
-    **dict.fromkeys(("minimize", "gap", "top"), "objective"),
-}
 
 EXAMPLES = """\b
 Examples:
@@ -31,104 +31,105 @@ Examples:
   rigwise plan llama-3.1-8b --method lora --tokens 20M --seq 2048 --budget '$100'
   rigwise plan job.toml --output plan.json
   rigwise plan app.toml --minimize latency
+  rigwise plan llama-3.1-8b --task serve --rate 20/s --prompt 2k --output 300 --ttft 500ms --tpot 40ms
+  rigwise plan --init job.toml
+  rigwise plan jobs/*.toml --jobs 4 --json
   rigwise plan verify plan.json
 """
 
 
 @click.command("plan", epilog=EXAMPLES)
-@click.argument("target", nargs=-1, required=True, metavar="MODEL | JOB.toml | APP.toml | verify PLAN.json")
-@click.option("--task", help="train, infer, prefill or decode.  [default: train]")
-@click.option("--samples", help="How much work: samples ...")
-@click.option("--tokens", help="... or tokens ...")
-@click.option("--steps", help="... or steps ...")
-@click.option("--epochs", help="... or epochs of --dataset-size samples.")
-@click.option("--dataset-size", help="Samples of one epoch.")
-@click.option("--batch", help="Global batch of one step.  [default: the model's reference batch]")
-@click.option("--seq", help="New tokens per sequence.")
-@click.option("--context", help="Tokens in the cache when one more is decoded.")
-@click.option("--image-size", help="Height and width of images.")
-@click.option("--method", type=click.Choice(METHODS), help="Full training, LoRA or QLoRA.  [default: full]")
-@click.option("--lora-rank", type=int, help="Rank of the adapters.  [default: 16]")
-@click.option("--optimizer", type=click.Choice(OPTIMIZERS), help="[default: adamw]")
-@click.option("--deadline", help="Longest time, 24h say.")
-@click.option("--budget", help="Most money, $100 say.")
-@click.option("--confidence", help="Probability with which limits are kept.  [default: 0.9]")
-@click.option(
-    "--minimize",
-    type=click.Choice(("cost", "time", "energy", "carbon", "latency", "throughput")),
-    help="What is best.  [default: cost; of an application the highest throughput]",
-)
-@click.option("--spot/--no-spot", default=None, help="Use capacity that can be taken away.  [default: no-spot]")
-@click.option("--own", metavar="FILE", help="Machines that already stand there: a TOML file of [[owned]] tables.")
-@click.option("--buy/--no-buy", default=None, help="Consider buying (not planned yet).  [default: no-buy]")
-@click.option("--provider", "providers", multiple=True, help="Only this provider; may be repeated.")
-@click.option("--region", "regions", multiple=True, help="Only this region; may be repeated.")
-@click.option("--device", "devices", multiple=True, help="Only this device; may be repeated.")
-@click.option("--max-price-age", help="Older prices do not count.  [default: 365d]")
-@click.option("--allow-quantised", is_flag=True, default=None, help="Allow 8- and 4-bit weights for inference.")
-@click.option("--gap", help="A plan at most this much worse than the best will do.  [default: 0]")
-@click.option("--top", type=int, help="Plans to show.  [default: 5]")
+@click.argument("target", nargs=-1, metavar="MODEL | JOB.toml ... | APP.toml | verify PLAN.json")
+@click.option("--init", is_flag=True, help="Print a job file with every key explained, or write it to a new file.")
+@job_options
 @click.option("--output", metavar="FILE", help="Write the JSON document to a file as well.")
 @click.option("--report", metavar="FILE", help="Write a self-contained HTML page.")
+@click.option("--explain", type=click.Choice(("spot",)), help="Instead: what interruptions do to the best spot plan.")
+@click.option("--trace", metavar="FILE", help="With --explain spot: your own record of when there was capacity.")
+@click.option("--engine", help="Where several jobs are planned: process, ray or ray:ADDRESS.  [default: process]")
+@click.option("--jobs", type=int, help="How many at once.  [default: one for each processor]")
 @calibration_option
 @answer_options
-def command(*, target: tuple[str, ...], own: str | None, output: str | None, report: str | None, **flags: Any) -> int:
+def command(
+    *, target: tuple[str, ...], init: bool, own: str | None, output: str | None, report: str | None, **flags: Any
+) -> int:
     """What to rent or use for a job, the cheapest that keeps the limits, and the proof.
 
     For example: rigwise plan resnet50 --samples 128e6 --deadline 12h
     """
-    as_json, quiet = flags.pop("as_json"), flags.pop("quiet")
+    as_json, quiet, engine, jobs = (flags.pop(name) for name in ("as_json", "quiet", "engine", "jobs"))
+    explain, trace = flags.pop("explain"), flags.pop("trace")
     bring_in_force(flags.pop("calibration"))
     given = {name: value for name, value in flags.items() if value not in (None, ())}
+    output = output_as_tokens(given, output)
+    written = {name: path for name, path in (("own", own), ("output", output), ("report", report)) if path is not None}
+    if init:
+        return _init(target, [*given, *written], quiet=quiet)
+    if not target:
+        raise click.UsageError("Missing argument: a MODEL, job files, or verify PLAN.json; --init prints an example")
     if target[0] == "verify":
         return _verify(target[1:], [*given, *(["own"] if own else [])], as_json=as_json)
-    if len(target) != 1:
-        raise InvalidInputError(f"plan takes one model or job file, not {len(target)}: {' '.join(target)}")
-    application = application_at(target[0]) if Path(target[0]).is_file() else None
-    if application:
-        files = {"own": own, "output": output, "report": report}
-        written = {name: path for name, path in files.items() if path is not None}
-        return plan_application_file(application, {**given, **written, "as_json": as_json, "quiet": quiet})
-    from rigwise.search.plan import document, infeasible_document, plan
+    targets = expanded(target)
+    check_flags(explain, trace, {"report": report, "engine": engine, "jobs": jobs})
+    if len(targets) > 1 or engine or jobs:
+        from rigwise.cli.plan_many import plan_many
 
-    job = _job(target[0], given, own)
+        return plan_many(targets, given, written, (engine, jobs), as_json=as_json, quiet=quiet)
+    application = application_at(targets[0]) if Path(targets[0]).is_file() else None
+    if explain:
+        return explain_spot_plan(
+            job_at(targets[0], given, own), _world, trace, output=output, as_json=as_json, quiet=quiet
+        )
+    if application:
+        return plan_application_file(application, {**given, **written, "as_json": as_json, "quiet": quiet})
+    if serving := serving_at(targets[0], given, own):
+        if report or explain:
+            raise InvalidInputError("--report and --explain do not know serving plans yet", hint="leave them out")
+        return plan_serving_job(serving, output=output, as_json=as_json, quiet=quiet)
+    answer = _answer(job_at(targets[0], given, own), as_json=as_json)
+    page = _page(answer[0]) if report else ""
+    if output:
+        write_output(output, _json_text(answer[0]), quiet=quiet)
+    if report:
+        write_output(report, page, quiet=quiet)
+    if as_json:
+        print_json(answer[0])
+    else:
+        console().print(answer[1](brief=quiet), end="", markup=False, soft_wrap=True)
+    return 0
+
+
+def _answer(job: Any, *, as_json: bool) -> tuple[dict[str, Any], Callable[..., str]]:
+    """The document that answers a job, and what writes it as text.
+
+    Raises:
+        InfeasibleError: Nothing keeps the limits; the document that says so is printed first, if one was asked for.
+    """
+    from rigwise.search.plan import document, infeasible_document, plan
+    from rigwise.workload.job import StagedJob
+
     try:
+        if isinstance(job, StagedJob):
+            from rigwise.report.staged_text import staged_text
+            from rigwise.search.staged import plan_staged, staged_document
+
+            staged = plan_staged(job, _world)
+            return staged_document(staged), partial(staged_text, staged)
+        from rigwise.report.plan_text import plan_text
+
         result = plan(job, _world(job.model))
+        return document(result), partial(plan_text, result)
     except InfeasibleError as error:
         if as_json:
             print_json(infeasible_document(job, error))
         raise
-    answer = document(result)
-    page = _page(answer) if report else ""
-    if output:
-        write_output(output, _json_text(answer), quiet=quiet)
-    if report:
-        write_output(report, page, quiet=quiet)
-    if as_json:
-        print_json(answer)
-    else:
-        from rigwise.report.plan_text import plan_text
 
-        console().print(plan_text(result, brief=quiet), end="", markup=False, soft_wrap=True)
+
+def _init(target: tuple[str, ...], flags: list[str], *, quiet: bool) -> int:
+    if len(target) > 1 or flags or (target and not is_job_file(target[0])):
+        raise InvalidInputError("plan --init takes no flags and at most one .toml file to write", hint="job.toml, say")
+    write_example(target[0] if target else None, quiet=quiet)
     return 0
-
-
-def _job(target: str, given: dict[str, Any], own: str | None) -> Any:
-    """The job that a file or the flags describe."""
-    from rigwise.edge import read_text
-    from rigwise.workload.job import COMMAND_LINE, job_from_tables, job_from_toml, owned_from_toml, with_owned
-
-    if target.lower().endswith(".toml"):
-        if given:
-            names = ", ".join(_flag(name) for name in given)
-            raise InvalidInputError(f"{names} cannot be combined with a job file", hint=f"write them into {target}")
-        job = job_from_toml(read_text(target), target)
-    else:
-        tables: dict[str, dict[str, Any]] = {"workload": {"model": target}}
-        for name, value in given.items():
-            tables.setdefault(_KEYS[name], {})[name] = value
-        job = job_from_tables(tables, COMMAND_LINE)
-    return with_owned(job, owned_from_toml(read_text(own), own), own) if own else job
 
 
 def _world(model: str, day: Any = None) -> Any:
@@ -151,6 +152,8 @@ def _verify(paths: tuple[str, ...], flags: list[str], *, as_json: bool) -> int:
     answer = parse_json(read_text(paths[0]), paths[0])
     if isinstance(answer, dict) and answer.get("schema") == APPLICATION_SCHEMA:
         return verify_application(answer, paths[0], as_json=as_json)
+    if isinstance(answer, dict) and answer.get("schema") == SERVING_SCHEMA:
+        return verify_serving_document(answer, paths[0], as_json=as_json)
     claim = read_document(answer, paths[0])
     faults = verify(claim, _world(claim.job.model, claim.today))
     if as_json:
@@ -160,10 +163,6 @@ def _verify(paths: tuple[str, ...], flags: list[str], *, as_json: bool) -> int:
     else:
         click.echo(f"{paths[0]}: the certificate holds for all {claim.certificate.candidates:,} candidates")
     return 1 if faults else 0
-
-
-def _flag(name: str) -> str:
-    return "--" + {"providers": "provider", "regions": "region", "devices": "device"}.get(name, name).replace("_", "-")
 
 
 def _json_text(answer: Any) -> str:

@@ -45,10 +45,34 @@ class LeastWork:
     Attributes:
         flops_by_format: Arithmetic that must be done, by number format.
         compulsory_bytes: Traffic of weights, state and cache, in all.
+        moved_bytes: All traffic between operators, whether a cache spares the bus or not: each byte takes its energy.
+        product_bytes: The part of it that belongs to operators with arithmetic.
     """
 
     flops_by_format: Mapping[str, float]
     compulsory_bytes: float
+    moved_bytes: float = 0.0
+    product_bytes: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeastEnergy:
+    """What a device spends at least.
+
+    Attributes:
+        j_per_flop: Of one operation, by number format.
+        j_per_byte: Of one byte moved.
+        busy_w: Drawn by one device while it works, whatever it does.
+        limit_w: That it never exceeds; inf where unknown.
+        sustained_w: What is left of that for operations and bytes while operators with arithmetic run; inf where no
+            limit acts.
+    """
+
+    j_per_flop: Mapping[str, float]
+    j_per_byte: float
+    busy_w: float
+    limit_w: float
+    sustained_w: float
 
 
 def winograd_gain(kernel: int) -> float:
@@ -105,7 +129,14 @@ def least_work(table: OpTable, work: Work, micro_steps: int, replicas: int, opti
     compulsory = (update if optimizer != "none" else 0.0) + _cache_read_bytes(table)
     if not updates_all:
         compulsory += _weights_read_bytes(table, work)
-    return LeastWork(flops_by_format=by_format, compulsory_bytes=compulsory)
+    moved = (table.read_bytes + table.write_bytes) * micro_steps * replicas
+    products = np.asarray(table.flops.any(axis=1))
+    return LeastWork(
+        flops_by_format=by_format,
+        compulsory_bytes=compulsory,
+        moved_bytes=float(table.total(moved)[0]),
+        product_bytes=float(table.total(moved, products)[0]),
+    )
 
 
 def _weights_read_bytes(table: OpTable, work: Work) -> float:
@@ -186,6 +217,34 @@ def floor_s(least: LeastWork, ceilings: Mapping[str, Any], memory: tuple[Any, An
     compute = sum(flops / ceilings[name] for name, flops in least.flops_by_format.items())
     uncached = np.maximum(0.0, least.compulsory_bytes - count * memory[0])
     return np.maximum(compute, uncached / memory[1]) / count
+
+
+def powered_step_s(least: LeastWork, energy: LeastEnergy, count: int = 1) -> float:
+    """Time in which ``count`` devices can deliver the energy of the arithmetic at their sustained power.
+
+    Source: ``estimate.power``: no operator with arithmetic ends before its energy has been delivered.
+    """
+    if not np.isfinite(energy.sustained_w):
+        return 0.0
+    return (_arithmetic_j(least, energy) + energy.j_per_byte * least.product_bytes) / (count * energy.sustained_w)
+
+
+def least_energy_j(least: LeastWork, energy: LeastEnergy, step_s: float, count: int = 1) -> float:
+    """Energy of a step on ``count`` devices that takes at least ``step_s``; 0 where no limit is known.
+
+    Every operation and byte takes its energy and every device draws something for as long as it works, but
+    none more than its limit.
+
+    Source: ``estimate.power`` and ``estimate.step``.
+    """
+    if not np.isfinite(energy.limit_w):
+        return 0.0
+    dynamic_j = _arithmetic_j(least, energy) + energy.j_per_byte * max(least.moved_bytes, least.compulsory_bytes)
+    return min(energy.busy_w * step_s * count + dynamic_j, energy.limit_w * step_s * count)
+
+
+def _arithmetic_j(least: LeastWork, energy: LeastEnergy) -> float:
+    return sum(flops * energy.j_per_flop[name] for name, flops in least.flops_by_format.items())
 
 
 def least_memory_bytes(work: Work, optimizer: str, shards: int) -> float:

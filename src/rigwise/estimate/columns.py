@@ -71,10 +71,11 @@ class DeviceColumns:
     time_scale: Array
     host_scale: Array
 
-    def take(self, rows: NDArray[np.bool_]) -> DeviceColumns:
-        """The columns of some of the devices."""
+    def take(self, rows: NDArray[Any]) -> DeviceColumns:
+        """The columns of some of the devices, by mask or index; a device may be taken often."""
         arrays: dict[str, Any] = {f.name: getattr(self, f.name)[rows] for f in fields(self) if f.name != "devices"}
-        return DeviceColumns(devices=tuple(d for d, taken in zip(self.devices, rows, strict=True) if taken), **arrays)
+        picked = np.arange(len(self.devices))[rows].tolist()
+        return DeviceColumns(devices=tuple(self.devices[i] for i in picked), **arrays)
 
 
 def design_of(device: Device) -> str:

@@ -64,7 +64,7 @@ class Sent:
     work: Work
     table: OpTable
     line: Timeline
-    size: int
+    size: Any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,7 +140,7 @@ def exposed(sent: Sent, groups: Groups, passes: Passes, constants: Constants) ->
         pipeline_s=zero
         + pipeline_sends_s(
             case,
-            float(hidden_bytes(sent.table)[sent.size]) if parallel.pipeline > 1 else 0.0,
+            hidden_bytes(sent.table)[sent.size] if np.any(parallel.pipeline > 1) else 0.0,
             network,
             groups.micro_steps,
             between_nodes=(stride >= network.per_node) & (np.asarray(network.nodes) > 1),
@@ -152,8 +152,7 @@ def _data_s(sent: Sent, groups: Groups, network: Network, passes: Passes, consta
     case = sent.case
     whole = messages(sent.work, case)
     frac = exchanged_frac(sent.work.step_ops, case.parallel, groups.data * case.parallel.context)
-    largest = float(np.max(frac))
-    part = Messages(gradient_bytes=whole.gradient_bytes * largest, weight_bytes=whole.weight_bytes * largest)
+    part = Messages(gradient_bytes=whole.gradient_bytes * frac, weight_bytes=whole.weight_bytes * frac)
     if case.task != "train" or case.parallel.update == "synchronous":
         return data_parallel_s(case, part, sent.line, network, passes, constants)
     compute_s = passes.micro_steps * (passes.forward_s + passes.backward_s)

@@ -39,7 +39,14 @@ def context_shard(table: OpTable, context: int) -> OpTable:
     read = np.where(gemms, table.read_bytes * products, fixed + np.maximum(table.read_bytes - fixed, 0.0) / context)
     write = table.write_bytes * np.where(gemms, m / table.m, 1.0 / context)
     return replace(
-        table, macs=table.macs / context, flops=table.flops / context, read_bytes=read, write_bytes=write, m=m, k=k
+        table,
+        macs=table.macs / context,
+        flops=table.flops / context,
+        read_bytes=read,
+        write_bytes=write,
+        near_bytes=np.minimum(table.near_bytes, read),
+        m=m,
+        k=k,
     )
 
 
@@ -49,7 +56,7 @@ def _keys_bytes(table: OpTable) -> Array:
     return np.asarray(np.maximum(table.read_bytes - table.batch * table.m * table.k * width, 0.0))
 
 
-def context_parallel_s(table: OpTable, context: int, network: Network, passes: tuple[Any, Any], size: int = 0) -> Any:
+def context_parallel_s(table: OpTable, context: int, network: Network, passes: tuple[Any, Any], size: Any = 0) -> Any:
     """What passing keys and values round adds to one micro-batch ``[machines]``.
 
     Attention takes its share of the pass at a nominal ridge point; blocks beyond the first
@@ -68,10 +75,11 @@ def context_parallel_s(table: OpTable, context: int, network: Network, passes: t
     if context == 1:
         return total
     attention, keys = table.of_kind(Kind.ATTENTION), _keys_bytes(table)[:, size]
-    cost = np.maximum(table.flops / NOMINAL_RIDGE, table.read_bytes + table.write_bytes)[:, size] * table.repeat
+    cost = np.maximum(table.flops / NOMINAL_RIDGE, table.read_bytes + table.write_bytes) * table.repeat[:, None]
+    cost = cost[:, size]
     forward = table.of_phase(Phase.FORWARD)
     for phase, pass_s, sent in ((forward, passes[0], 1.0), (table.of_phase(Phase.BACKWARD), passes[1], 2.0)):
-        whole = cost[phase].sum()
+        whole = cost[phase].sum(axis=0)
         for row in np.flatnonzero(attention & phase):
             blocks = keys[_nearest(attention & forward, int(row))] * sent / context
             round_s = (context - 1) * send_s(blocks, network, between_nodes=np.asarray(network.nodes) > 1)

@@ -14,8 +14,8 @@ section 3.4, for the slow-down of both sides.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, fields, replace
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -29,6 +29,8 @@ from rigwise.workload.table import Array
 #: Buckets that follow each other are replayed in at most so many groups.
 _MOST_GROUPS = 32
 
+_Columns = TypeVar("_Columns", "Passes", "Messages", Network)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Passes:
@@ -37,13 +39,13 @@ class Passes:
     Attributes:
         forward_s, backward_s: Of one micro-batch ``[machines]``.
         micro_steps: Micro-batches of one replica ``[machines]``.
-        size: Column of the timeline.
+        size: Column of the timeline, one for all or one for each.
     """
 
     forward_s: Array
     backward_s: Array
     micro_steps: Array
-    size: int = 0
+    size: Any = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,8 +57,8 @@ class Messages:
         weight_bytes: All weights, as ZeRO gathers them.
     """
 
-    gradient_bytes: float
-    weight_bytes: float
+    gradient_bytes: Any
+    weight_bytes: Any
 
 
 def messages(work: Work, case: Case) -> Messages:
@@ -64,11 +66,11 @@ def messages(work: Work, case: Case) -> Messages:
 
     Source: defaults of DistributedDataParallel and of FSDP's mixed precision with 16-bit reduction.
     """
-    shards = case.parallel.tensor * case.parallel.pipeline
-    sent = (work.precision.autocast if case.parallel.zero == 3 else None) or work.precision.storage
-    width = BYTES_OF_DTYPE[sent]
-    held = work.trained_elements + (work.frozen_elements if case.parallel.zero == 3 else 0.0)
-    packed = work.packed_elements * BYTES_OF_DTYPE["int4"] if case.parallel.zero == 3 else 0.0
+    shards, gathers = case.parallel.tensor * case.parallel.pipeline, np.equal(case.parallel.zero, 3)
+    storage = BYTES_OF_DTYPE[work.precision.storage]
+    width = np.where(gathers, BYTES_OF_DTYPE[work.precision.autocast or work.precision.storage], storage)
+    held = work.trained_elements + np.where(gathers, work.frozen_elements, 0.0)
+    packed = np.where(gathers, work.packed_elements * BYTES_OF_DTYPE["int4"], 0.0)
     return Messages(
         gradient_bytes=work.trained_elements * width / shards, weight_bytes=(held * width + packed) / shards
     )
@@ -80,7 +82,7 @@ def data_parallel_s(
     """Time that data parallelism adds to one step ``[machines]``.
 
     Args:
-        case: Resolved case: the task and the ZeRO stage.
+        case: Resolved case: the task and the ZeRO stage, one for all machines or one for each.
         sent: Sizes of the messages.
         line: When in a pass which weights are needed.
         network: Of the data-parallel group.
@@ -89,13 +91,32 @@ def data_parallel_s(
 
     Source: see the module.
     """
+    total = np.zeros_like(passes.backward_s)
     if case.task != "train":
-        return np.zeros_like(passes.backward_s)
-    if case.parallel.zero == 3:
+        return total
+    stages = np.broadcast_to(case.parallel.zero, total.shape)
+    for stage in np.unique(stages):
+        rows = stages == stage
+        parts = (_of_rows(sent, rows), _of_rows(network, rows), _of_rows(passes, rows))
+        total[rows] = _of_stage_s(int(stage), line, parts, constants)
+    return total
+
+
+def _of_rows(columns: _Columns, rows: Any) -> _Columns:
+    """Some of the machines; what is one number for all stays."""
+    if rows.all():
+        return columns
+    found = {f.name: getattr(columns, f.name) for f in fields(columns)}
+    return replace(columns, **{name: value[rows] for name, value in found.items() if np.size(value) == rows.size})
+
+
+def _of_stage_s(zero: int, line: Timeline, parts: tuple[Messages, Network, Passes], constants: Any) -> Array:
+    sent, network, passes = parts
+    if zero == 3:
         return _gathered_s(sent, line, network, passes, constants)
-    if case.parallel.zero == 0:
+    if zero == 0:
         return _bucketed_s(sent.gradient_bytes, all_reduce_s, line, network, passes, constants)
-    times = passes.micro_steps if case.parallel.zero == 2 else 1.0
+    times = passes.micro_steps if zero == 2 else 1.0
     scattered = _bucketed_s(sent.gradient_bytes, gather_s, line, network, passes, constants)
     return np.asarray(times * scattered + gather_s(sent.weight_bytes, network))
 
@@ -105,22 +126,23 @@ def exchange_s(sent: Messages, network: Network, constants: Any) -> Any:
 
     Source: see the module.
     """
-    buckets = max(1, int(np.ceil(sent.gradient_bytes / constants.bucket_bytes)))
+    buckets = np.maximum(1.0, np.ceil(sent.gradient_bytes / constants.bucket_bytes))
     return buckets * all_reduce_s(sent.gradient_bytes / buckets, network)
 
 
 def _bucketed_s(
-    message_bytes: float, collective: Any, line: Timeline, network: Network, passes: Passes, constants: Any
+    message_bytes: Any, collective: Any, line: Timeline, network: Network, passes: Passes, constants: Any
 ) -> Array:
     """Buckets in the order in which they fill, each after the one before.
 
     The last one ends at the latest of ``ready + all that is left from there``.
     """
-    buckets = max(1, int(np.ceil(message_bytes / constants.bucket_bytes)))
+    buckets = np.maximum(1.0, np.ceil(np.atleast_1d(message_bytes) / constants.bucket_bytes))
     bucket_s = collective(message_bytes / buckets, network)
-    first = np.unique(np.linspace(0, buckets - 1, min(buckets, _MOST_GROUPS)).round())
+    groups = min(int(buckets.max()), _MOST_GROUPS)
+    first = np.linspace(np.zeros_like(buckets), buckets - 1, groups).round()
     ready_frac = line.ready_frac((first + 1) / buckets, passes.size)
-    end_s = (ready_frac[:, None] * passes.backward_s + (buckets - first)[:, None] * bucket_s).max(axis=0)
+    end_s = (ready_frac * passes.backward_s + (buckets - first) * bucket_s).max(axis=0)
     exposed_s = np.maximum(end_s - passes.backward_s, 0.0)
     hidden_s = buckets * bucket_s - exposed_s
     return np.asarray(exposed_s + slowed_s(hidden_s, constants))
@@ -136,7 +158,7 @@ def _gathered_s(sent: Messages, line: Timeline, network: Network, passes: Passes
     share = (line.weight_frac / line.repeat)[:, None]
     gather = _of_unit(share, sent.weight_bytes, network)
     scatter = _of_unit(share, sent.gradient_bytes, network)
-    cost = (line.cost_frac[:, passes.size] / line.repeat)[:, None]
+    cost = line.cost_frac[:, np.atleast_1d(passes.size)] / repeat
     forward, backward = cost * passes.forward_s, cost * passes.backward_s
     root_weight = line.weight_frac[line.is_root > 0].sum()
     ends = _of_unit(root_weight, sent.weight_bytes, network) + _of_unit(root_weight, sent.gradient_bytes, network)

@@ -11,6 +11,7 @@ from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -80,7 +81,7 @@ def device_memory(question: Question, calibration: Calibration) -> DeviceMemory:
     peak, capacity = float(memory.peak_bytes[0]), capacity_bytes(question.device, constants)
     spread = math.hypot(memory_spread(case, calibration), label_spread(question.device, calibration))
     chance = float(fit_probability(peak, capacity, spread))
-    countable = can_index(held, case, constants)
+    countable = bool(can_index(held, case, constants))
     return DeviceMemory(
         peak_bytes={name: float(value) for name, value in quantiles(peak, spread).items()},
         allocated_bytes=float(memory.allocated_bytes[0]),
@@ -110,8 +111,8 @@ def label_spread(device: Device, calibration: Calibration) -> float:
     return 0.0 if known else float(calibration.memory_terms.label_spread)
 
 
-def can_index(held: WorkingSet, case: Case, constants: Constants) -> bool:
-    """Whether PyTorch can count the elements of every tensor.
+def can_index(held: WorkingSet, case: Case, constants: Constants) -> Any:
+    """Whether PyTorch can count the elements of every tensor, one answer or one for each machine.
 
     Before 1.13 several kernels had 32-bit indices, and the depthwise convolution on NCHW data has them still.
 
@@ -123,7 +124,7 @@ def can_index(held: WorkingSet, case: Case, constants: Constants) -> bool:
     version = [int(part) for part in (case.software.torch or "").split(".")[:2] if part.isdigit()]
     if [1] <= version < constants.old_index_before:
         return held.largest_elements < _INDEX_LIMIT
-    return case.layout != "nchw" or held.depthwise_elements < _INDEX_LIMIT
+    return True if case.layout != "nchw" else held.depthwise_elements < _INDEX_LIMIT
 
 
 def largest_micro_batch(question: Question, capacity: float, constants: Constants) -> int | None:

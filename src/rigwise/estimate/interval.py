@@ -1,7 +1,8 @@
 """How far a prediction may be off: log-normal, wider the less was measured on a relative.
 
 The spread of the residuals of ln(time) is one constant for each rung of the provenance ladder, widened where a
-figure of the device is only assumed, by what each kind of operators takes of the step, and by the age of the software.
+figure of the device is only assumed, by what each kind of operators takes of the step, by compilation, and by the
+age of the software: libraries change how they convolve from year to year.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from rigwise.workload.table import Array
 
 #: Quantile of the standard normal at 90 %.
 Z90 = NormalDist().inv_cdf(0.9)
+#: Constants that what a step does multiplies, see ``step_terms``.
+TERMS = ("conv_per_year", "compiled", "gemm", "conv_nchw", "conv_nhwc", "attention", "streaming", "host")
 
 
 def provenance_of(device: Device, calibration: Calibration) -> Provenance:
@@ -52,7 +55,7 @@ def step_spread(
     """Standard deviation of ln(time) of whole steps ``[machines]``.
 
     Operators of one kind err together, so what a kind takes of the step counts in full; kinds err apart, so their
-    parts add up in squares. Compiled code and software of other years are known less well.
+    parts add up in squares.
 
     Args:
         usual: What all steps on the device share, see ``time_spread`` ``[machines]``.
@@ -63,12 +66,32 @@ def step_spread(
 
     Source: variance of a sum; constants fitted on residuals (see the calibration file).
     """
-    constants = calibration.interval
-    of_group = np.array([constants.of_group[name] for name in GROUPS])
-    variance = np.square(usual) + np.square(group_shares(group_s, shares_s) * of_group).sum(axis=1)
-    age_years = min(software_age_years(case, calibration), constants.most_years)
-    fusion = constants.compiled if case.mode == "compiled" else 0.0
-    return np.asarray(np.sqrt(variance + (constants.per_year * age_years) ** 2 + fusion**2))
+    constants = np.array([calibration.interval.of_term[name] for name in TERMS])
+    terms = step_terms(group_shares(group_s, shares_s), case, calibration)
+    return np.asarray(np.sqrt(np.square(usual) + np.square(terms * constants).sum(axis=1)))
+
+
+def step_terms(shares: Array, case: Case, calibration: Calibration) -> Array:
+    """What multiplies each constant of ``TERMS`` ``[machines, terms]``.
+
+    Convolutions are known less well channels last, and under software of other years.
+
+    Args:
+        shares: Of the step by group of operators ``[machines, groups]``.
+        case: Resolved.
+        calibration: Says of which year its constants are.
+    """
+    of_group = dict(zip(GROUPS, shares.T, strict=True))
+    conv = of_group.pop("conv")
+    years = min(software_age_years(case, calibration), calibration.interval.most_years)
+    found = {
+        **of_group,
+        "conv_per_year": years * conv,
+        "compiled": np.full_like(conv, case.mode == "compiled"),
+        "conv_nchw": conv * (setting_of(case).layout == "nchw"),
+        "conv_nhwc": conv * (setting_of(case).layout == "nhwc"),
+    }
+    return np.stack([found[name] for name in TERMS], axis=1)
 
 
 def software_age_years(case: Case, calibration: Calibration) -> float:

@@ -59,13 +59,13 @@ class Memory:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkingSet:
-    """What the operators of one micro-batch hold on one device, at one size.
+    """What the operators of one micro-batch hold on one device, at one size, or at one for each machine.
 
     Attributes:
         moments: Bytes by ``Held`` at the operators that can be the fullest, however gradients are sharded
-            ``[moments, len(Held)]``; those of one unsharded replica.
+            ``[moments, len(Held)]``, or ``[machines, moments, len(Held)]``; those of one unsharded replica.
         accumulating: The fullest moment while gradients of an earlier micro-batch stand: the gradient of
-            one parameter in the place of all ``[len(Held)]``.
+            one parameter in the place of all ``[len(Held)]``, or ``[machines, len(Held)]``.
         input_bytes: The batch.
         cache_bytes: Keys, values and states kept for later tokens.
         largest_elements, depthwise_elements: Of the largest result, and the largest of a depthwise convolution.
@@ -74,10 +74,10 @@ class WorkingSet:
 
     moments: Array
     accumulating: Array
-    input_bytes: float
-    cache_bytes: float
-    largest_elements: float
-    depthwise_elements: float
+    input_bytes: Any
+    cache_bytes: Any
+    largest_elements: Any
+    depthwise_elements: Any
     convolves: bool
 
 
@@ -108,7 +108,9 @@ def _is_depthwise(op: Op) -> bool:
     return op.name == "aten.convolution" and groups != 1 and op.inputs[0].shape[1] == groups
 
 
-def alive_over_step(ops: tuple[Op, ...], sizes: Mapping[str, Any], case: Case) -> tuple[Lifetimes, Array, Array]:
+def alive_over_step(
+    ops: tuple[Op, ...], sizes: Mapping[str, Any], case: Case, flying: float | None = None
+) -> tuple[Lifetimes, Array, Array]:
     """Lifetimes, bytes of each result ``[results, sizes]`` and bytes alive, as ``alive_bytes`` gives them.
 
     Source: ``graph.liveness``.
@@ -116,18 +118,26 @@ def alive_over_step(ops: tuple[Op, ...], sizes: Mapping[str, Any], case: Case) -
     lives = _prepared(SameOps(ops), case.mode == "eager").lives
     held = lives.result_bytes(sizes) * _sharded(lives, ops, case)
     alive = alive_bytes(lives, held)
-    alive[:, Held.SAVED] *= _in_flight(case)
+    alive[:, Held.SAVED] *= in_flight(case) if flying is None else flying
     return lives, held, alive
 
 
-def working_sets(ops: tuple[Op, ...], sizes: Mapping[str, Any], case: Case) -> list[WorkingSet]:
+def working_sets(
+    ops: tuple[Op, ...], sizes: Mapping[str, Any], case: Case, flying: float | None = None
+) -> list[WorkingSet]:
     """What operators hold, for each of the sizes, which are numbers or equally long arrays.
+
+    Args:
+        ops: Of one micro-batch.
+        sizes: By symbol.
+        case: Resolved.
+        flying: Micro-batches in flight, see ``in_flight``; None: those of the case.
 
     Source: ``graph.liveness``.
     """
     at = Sizes({name: np.asarray(value, dtype=np.float64) for name, value in sizes.items()})
     prepared = _prepared(SameOps(ops), case.mode == "eager")
-    lives, held, alive = alive_over_step(ops, at, case)
+    lives, held, alive = alive_over_step(ops, at, case, flying)
     largest = (held / lives.element_bytes[:, None]).max(axis=0, initial=0.0)
     depthwise = np.zeros_like(largest)
     for tensor in prepared.depthwise:
@@ -197,7 +207,7 @@ def _sharded(lives: Lifetimes, ops: Sequence[Op], case: Case) -> Array:
     return np.array(part)[:, None] * tokens_frac
 
 
-def _in_flight(case: Case) -> float:
+def in_flight(case: Case) -> Any:
     """Micro-batches whose activations the first pipeline stage holds, of those one device alone would.
 
     A stage has one of ``p`` parts of the layers and up to ``p`` micro-batches of them; interleaving adds
@@ -205,14 +215,12 @@ def _in_flight(case: Case) -> float:
 
     Source: Korthikanti et al. 2022, section 4.2.3.
     """
-    parallel = case.parallel
-    if parallel.pipeline == 1:
-        return 1.0
-    micro_steps = case.batch / ((parallel.data or 1) * (parallel.micro_batch or 1))
-    extra = 1.0
-    if parallel.schedule == "interleaved":
-        extra += (parallel.pipeline - 1) / (parallel.pipeline * parallel.virtual)
-    return min(parallel.pipeline, micro_steps) / parallel.pipeline * extra
+    parallel, pipeline = case.parallel, case.parallel.pipeline
+    data, micro_batch = (1 if size is None else size for size in (parallel.data, parallel.micro_batch))
+    micro_steps = case.batch / (data * micro_batch)
+    virtual = parallel.virtual if parallel.schedule == "interleaved" else 1
+    extra = np.where(virtual == 1, 0.0, (pipeline - 1) / (pipeline * virtual))
+    return np.minimum(pipeline, micro_steps) / pipeline * (1.0 + extra)
 
 
 def _inputs_bytes(inputs: Sequence[Tensor], sizes: Mapping[str, Any]) -> Any:
@@ -289,18 +297,18 @@ def peak_memory(
 def _in_step(held: WorkingSet, sharded: Standing) -> dict[str, Array]:
     """The fullest moment of forward and backward pass on each machine."""
     case, data = sharded.case, sharded.data
-    scale = np.ones(len(Held))
-    scale[[Held.GRADIENT, Held.WEIGHT_COPY]] /= case.parallel.pipeline
-    if case.parallel.zero >= 3 and (data > 1).all():
-        scale[Held.WEIGHT_COPY] = 0.0  # what is gathered comes in 16 bits
-    moments = held.moments * scale
+    scale = np.ones((len(data), len(Held)))
+    scale[:, [Held.GRADIENT, Held.WEIGHT_COPY]] /= np.reshape(case.parallel.pipeline, (-1, 1))
+    # what ZeRO 3 gathers comes in 16 bits
+    scale[:, Held.WEIGHT_COPY] *= ~(np.greater_equal(case.parallel.zero, 3) & (data > 1))
+    moments = held.moments * scale[:, None]
     whole = sharded.gradient_part()
-    totals = moments[:, : Held.GRADIENT].sum(axis=1)[:, None] + moments[:, Held.GRADIENT, None] * whole
-    found = moments[totals.argmax(axis=0)]
+    totals = moments[..., : Held.GRADIENT].sum(axis=2) + moments[..., Held.GRADIENT] * whole[:, None]
+    found = moments[np.arange(len(data)), totals.argmax(axis=1)]
     found[:, Held.GRADIENT] *= whole
     if case.task == "train":
-        again = case.batch > data * (case.parallel.micro_batch or 1)
-        later = np.broadcast_to(held.accumulating * scale, found.shape).copy()
+        again = case.batch > data * (1 if case.parallel.micro_batch is None else case.parallel.micro_batch)
+        later = held.accumulating * scale
         later[:, Held.GRADIENT] += sharded.gradients()
         found = np.where(again[:, None], later, found)
     names = {Held.WORKING: "transient", Held.SAVED: "activations", Held.WEIGHT_COPY: "autocast_weights"}

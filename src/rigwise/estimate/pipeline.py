@@ -11,7 +11,6 @@ section 2.2.
 
 from __future__ import annotations
 
-from math import ceil
 from typing import Any
 
 import numpy as np
@@ -36,26 +35,23 @@ def bubble_factor(parallel: Parallel, micro_steps: Any) -> Any:
     return 1.0 + (parallel.pipeline - 1) / (micro_steps * _virtual(parallel))
 
 
-def imbalance(line: Timeline, pipeline: int, size: int = 0) -> float:
+def imbalance(line: Timeline, pipeline: Any, size: Any = 0) -> Any:
     """Time of the fullest stage over that of the average one.
 
     Source: layers divided evenly, as Narayanan et al. do; see the module.
     """
-    if pipeline == 1:
-        return 1.0
-    root = line.is_root > 0
-    inner = np.flatnonzero(~root)
-    if not inner.size:
+    inner = np.flatnonzero(line.is_root == 0)
+    if not inner.size or np.all(pipeline == 1):
         return 1.0
     cost = line.cost_frac[:, size]
-    layers, whole = float(line.repeat[inner].sum()), float(cost[inner].sum())
-    one = whole / layers
-    before, after = float(cost[: inner[0]].sum()), float(cost[inner[-1] + 1 :].sum())
-    stages = (ceil(layers / pipeline) * one, layers / pipeline * one + before, layers / pipeline * one + after)
-    return max(1.0, max(stages) * pipeline)
+    layers = float(line.repeat[inner].sum())
+    one = cost[inner].sum(axis=0) / layers
+    ends = np.maximum(cost[: inner[0]].sum(axis=0), cost[inner[-1] + 1 :].sum(axis=0))
+    fullest = np.maximum(np.ceil(layers / pipeline) * one, layers / pipeline * one + ends)
+    return np.where(pipeline == 1, 1.0, np.maximum(1.0, fullest * pipeline))
 
 
-def passes_of_stage(case: Case, line: Timeline | None, micro_steps: Any, size: int = 0) -> Any:
+def passes_of_stage(case: Case, line: Timeline | None, micro_steps: Any, size: Any = 0) -> Any:
     """Whole passes over the model that a step takes as long as, on one stage.
 
     Source: the fullest stage computes without a break; the bubble is of average stages.
@@ -64,13 +60,11 @@ def passes_of_stage(case: Case, line: Timeline | None, micro_steps: Any, size: i
     3.75
     """
     parallel = case.parallel
-    if parallel.pipeline == 1:
-        return micro_steps * 1.0
     fullest = imbalance(line, parallel.pipeline, size) if line else 1.0
     return micro_steps / parallel.pipeline * (bubble_factor(parallel, micro_steps) + fullest - 1.0)
 
 
-def bubble_passes(case: Case) -> float:
+def bubble_passes(case: Case) -> Any:
     """Passes over the model that a device is idle for while the pipeline fills and drains.
 
     Source: ``bubble_factor``.
@@ -79,7 +73,7 @@ def bubble_passes(case: Case) -> float:
 
 
 def pipeline_sends_s(
-    case: Case, message_bytes: float, network: Network, micro_steps: Any, *, between_nodes: Any
+    case: Case, message_bytes: Any, network: Network, micro_steps: Any, *, between_nodes: Any
 ) -> Any:
     """Hidden states and their gradients between stages, in one step; nothing hides them.
 
@@ -94,9 +88,9 @@ def pipeline_sends_s(
     Source: Narayanan et al., sections 2.2 and 4.1.
     """
     parallel = case.parallel
-    if parallel.pipeline == 1:
+    if np.all(parallel.pipeline == 1):
         return 0.0
     directions = 2 if case.task == "train" else 1
     crossings = (micro_steps * _virtual(parallel) + parallel.pipeline - 1) * directions
     share = message_bytes / (parallel.tensor if parallel.sequence else 1)
-    return crossings * send_s(share, network, between_nodes=between_nodes)
+    return np.where(parallel.pipeline == 1, 0.0, crossings * send_s(share, network, between_nodes=between_nodes))

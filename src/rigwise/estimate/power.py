@@ -50,8 +50,19 @@ def limited_s(time_s: Any, dynamic_j: Any, tdp_w: Any, constants: Constants) -> 
     >>> [float(limited_s(t, 4.2, 70.0, board)) for t in (0.05, 0.2)]
     [0.1, 0.2]
     """
-    at_rest_w = np.minimum(constants.idle_w, constants.idle_frac_max * tdp_w)
-    return np.maximum(time_s, dynamic_j / (constants.usable_frac * tdp_w - at_rest_w))
+    return np.maximum(time_s, dynamic_j / sustained_w(tdp_w, constants))
+
+
+def sustained_w(tdp_w: Any, constants: Constants) -> Any:
+    """What a board limit leaves for operations and bytes: less what is lost in conversion and drawn at rest.
+
+    Source: see the module.
+
+    >>> from types import SimpleNamespace
+    >>> float(sustained_w(70.0, SimpleNamespace(usable_frac=0.85, idle_w=25.0, idle_frac_max=0.25)))
+    42.0
+    """
+    return constants.usable_frac * tdp_w - np.minimum(constants.idle_w, constants.idle_frac_max * tdp_w)
 
 
 def settled_s(time_s: Any, limited_s: Any, constants: Constants) -> Any:

@@ -44,8 +44,8 @@ def check_supported(case: Case, table: OpTable) -> None:
         InvalidInputError: Experts, layers, heads or tokens do not divide over their group.
     """
     parallel = case.parallel
-    blocks = table.of_kind(Kind.ATTENTION) & (table.repeat > 1)
-    if max(parallel.tensor, parallel.pipeline, parallel.context) > 1 and not blocks.any():
+    layers = layers_of(table)
+    if max(parallel.tensor, parallel.pipeline, parallel.context) > 1 and not layers:
         raise UnsupportedError(
             "tensor, pipeline and context parallelism are modelled for stacks of equal attention blocks,"
             f" not for {case.model}",
@@ -56,13 +56,18 @@ def check_supported(case: Case, table: OpTable) -> None:
         _check_context(case)
     if parallel.expert > 1:
         _check_experts(case, table)
-    layers = int(table.repeat[blocks & table.of_phase(Phase.FORWARD)].sum())
     virtual = parallel.virtual if parallel.schedule == "interleaved" else 1
     if parallel.pipeline * virtual > max(layers, 1):
         raise InvalidInputError(
             f"{parallel.pipeline * virtual} pipeline stages for the {layers} layers of {case.model}",
             hint="a stage holds at least one layer",
         )
+
+
+def layers_of(table: OpTable) -> int:
+    """Equal attention blocks of a model, which can be divided; 0 where it is no stack of them."""
+    blocks = table.of_kind(Kind.ATTENTION) & (table.repeat > 1)
+    return int(table.repeat[blocks & table.of_phase(Phase.FORWARD)].sum())
 
 
 def _check_heads(case: Case, table: OpTable) -> None:
@@ -204,7 +209,7 @@ def hidden_bytes(table: OpTable) -> Array:
     return next(sends, np.zeros(table.macs.shape[1]))
 
 
-def blocks_s(table: OpTable, case: Case, network: Network, size: int = 0) -> Any:
+def blocks_s(table: OpTable, case: Case, network: Network, size: Any = 0) -> Any:
     """Collectives inside the blocks of one micro-batch: two for each block and pass.
 
     One after attention and one after the feed-forward part; nothing hides them.
@@ -213,11 +218,11 @@ def blocks_s(table: OpTable, case: Case, network: Network, size: int = 0) -> Any
     """
     total: Any = 0.0
     for send in block_sends(table):
-        total = total + send.runs * 2 * _summed_s(float(send.hidden_bytes[size]), case, network)
+        total = total + send.runs * 2 * _summed_s(send.hidden_bytes[size], case, network)
     return total
 
 
-def tensor_parallel_s(table: OpTable, case: Case, network: Network, size: int = 0) -> Any:
+def tensor_parallel_s(table: OpTable, case: Case, network: Network, size: Any = 0) -> Any:
     """Collectives inside the tensor group for one micro-batch ``[machines]``.
 
     Blocks, then the ends: hidden states behind the embedding, their gradient behind the head and,
@@ -227,7 +232,7 @@ def tensor_parallel_s(table: OpTable, case: Case, network: Network, size: int = 
     """
     if case.parallel.tensor == 1:
         return 0.0
-    whole = float(hidden_bytes(table)[size])
+    whole = hidden_bytes(table)[size]
     ends = _summed_s(whole, case, network)
     if case.task == "train":
         tokens = _tokens(table, size)
@@ -235,19 +240,19 @@ def tensor_parallel_s(table: OpTable, case: Case, network: Network, size: int = 
     return blocks_s(table, case, network, size) + ends
 
 
-def _tokens(table: OpTable, size: int) -> float:
+def _tokens(table: OpTable, size: Any) -> Any:
     """Rows of the first product with weights: a token each."""
     rows = np.flatnonzero(table.of_kind(Kind.GEMM) & table.of_phase(Phase.FORWARD))
-    return float(table.m[rows[0], size]) if rows.size else 0.0
+    return table.m[rows[0], size] if rows.size else 0.0
 
 
-def _summed_s(message_bytes: float, case: Case, network: Network) -> Any:
+def _summed_s(message_bytes: Any, case: Case, network: Network) -> Any:
     if case.parallel.sequence:
         return 2 * gather_s(message_bytes, network)
     return all_reduce_s(message_bytes, network)
 
 
-def expert_parallel_s(table: OpTable, case: Case, network: Network, size: int = 0) -> Any:
+def expert_parallel_s(table: OpTable, case: Case, network: Network, size: Any = 0) -> Any:
     """Tokens to their experts and back, for one micro-batch ``[machines]``.
 
     Experts are taken to be equally loaded; a token counts once for each expert that it visits.
@@ -264,6 +269,6 @@ def expert_parallel_s(table: OpTable, case: Case, network: Network, size: int = 
         op = table.ops[row]
         if op.module not in seen:
             seen.add(op.module)
-            sent = float((table.read_bytes - table.weight_bytes)[row, size])
+            sent = (table.read_bytes - table.weight_bytes)[row, size]
             total = total + op.repeat * 2 * passes * all_to_all_s(sent, network)
     return total

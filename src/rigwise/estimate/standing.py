@@ -41,9 +41,8 @@ class Standing:
     def _part(self, stage: int) -> Array:
         """Of what ZeRO shards, a part for each rank; else all but the experts of other ranks."""
         parallel = self.case.parallel
-        if parallel.zero >= stage:
-            return 1.0 / (self.data * parallel.context)
-        return np.full_like(self.data, kept_frac(self.work.step_ops, parallel))
+        whole = np.full_like(self.data, kept_frac(self.work.step_ops, parallel))
+        return np.where(np.greater_equal(parallel.zero, stage), 1.0 / (self.data * parallel.context), whole)
 
     def weights(self) -> Array:
         """Trained weights, and frozen ones in their own format."""
@@ -69,7 +68,7 @@ class Standing:
 
         Source: PyTorch's reference of ``DistributedDataParallel``: ``gradient_as_bucket_view`` is off.
         """
-        sends = self.case.task == "train" and self.case.parallel.zero <= 1
+        sends = (self.case.task == "train") * np.less_equal(self.case.parallel.zero, 1)
         kept = kept_frac(self.work.step_ops, self.case.parallel)
         return np.where(self.data * self.case.parallel.context > 1, self._trained_bytes * sends * kept, 0.0)
 
@@ -91,9 +90,8 @@ class Standing:
         """
         work, parallel = self.work, self.case.parallel
         sent = BYTES_OF_DTYPE[work.precision.autocast or work.precision.storage]
-        elements = 0.0
-        if parallel.zero >= 3:
-            elements += work.outside_elements + 2.0 * work.unit_elements
-        if parallel.zero >= 2 and self.case.task == "train":
-            elements += max(work.unit_elements, work.outside_elements)
+        elements = np.where(np.greater_equal(parallel.zero, 3), work.outside_elements + 2.0 * work.unit_elements, 0.0)
+        if self.case.task == "train":
+            whole = max(work.unit_elements, work.outside_elements)
+            elements = elements + np.where(np.greater_equal(parallel.zero, 2), whole, 0.0)
         return np.where(self.data > 1, elements * sent / (parallel.tensor * parallel.pipeline), 0.0)

@@ -64,7 +64,7 @@ class StepWork:
         update: The optimizer step.
         sizes: Symbol sizes of one micro-batch.
         line: When in a pass which weights are needed; None for a device alone.
-        size: Column of the table.
+        size: Column of the table, one for all machines or one for each.
     """
 
     case: Case
@@ -74,7 +74,7 @@ class StepWork:
     update: UpdateWork
     sizes: dict[str, int]
     line: Timeline | None = None
-    size: int = 0
+    size: Any = 0
 
     @property
     def micro_steps(self) -> int:
@@ -215,7 +215,8 @@ def _update(
     parallel = case.parallel
     replicas = groups.data * parallel.context
     shards: Any = parallel.tensor * parallel.pipeline
-    shards = shards * replicas if parallel.zero >= 1 else shards / kept_frac(step.work.step_ops, parallel)
+    kept = kept_frac(step.work.step_ops, parallel)
+    shards = np.where(np.greater_equal(parallel.zero, 1), shards * replicas, shards / kept)
     moved = update.moved_bytes / shards
     sustained = (device.bytes_per_s * device.memory_frac)[:, 0, 0]
     measured = np.maximum(device.time_scale[:, KINDS.index(Kind.OPTIMIZER), 0], device.memory_frac[:, 0, 0])

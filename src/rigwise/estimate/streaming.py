@@ -1,7 +1,7 @@
 """Operators that only move data: elementwise, normalisation, softmax, reductions, copies, look-ups.
 
 Each moves its operands over the memory bus as often as its kernels pass over them: a batch normalisation in
-training reads its input once for the mean and once more to normalise it.
+training reads its input once for the mean and once more to normalise it. Older software had slower kernels.
 
 Source: passes counted on operator traces of PyTorch and fitted on step times (see the calibration file).
 """
@@ -28,6 +28,8 @@ def streaming(table: OpTable, device: DeviceColumns, calibration: Calibration, s
     memory = memory_s(
         moved * _passes(table, calibration, setting)[None, :, None], device.bytes_per_s * device.memory_frac
     )
+    age = max(0.0, calibration.launch.reference_year - (setting.year or calibration.launch.reference_year))
+    memory *= (1.0 + constants.slower_per_year) ** age
     fits = moved < constants.cache_fill_frac * device.l2_bytes
     memory = memory / np.where(fits, np.minimum(constants.cache_gain, 1.0 / device.memory_frac), 1.0)
     return np.zeros_like(memory), memory

@@ -50,11 +50,13 @@ def tensor_shard(table: OpTable, parallel: Parallel) -> OpTable:
     operands = (sides["m"] + sides["n"]) * sides["k"] * sides["batch"]
     whole = (table.m + table.n) * table.k * table.batch
     results = sides["m"] * sides["n"] * sides["batch"] / (table.m * table.n * table.batch)
+    read_bytes = table.read_bytes * np.where(gemms, operands / whole, part)
     return replace(
         table,
         macs=table.macs * part,
         flops=table.flops * part,
-        read_bytes=table.read_bytes * np.where(gemms, operands / whole, part),
+        read_bytes=read_bytes,
+        near_bytes=np.minimum(table.near_bytes, read_bytes),
         write_bytes=table.write_bytes * np.where(gemms, results, part),
         weight_bytes=table.weight_bytes * part,
         batch=np.where(between, table.batch * part, sides["batch"]),

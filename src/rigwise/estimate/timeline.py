@@ -42,13 +42,26 @@ class Timeline:
     weight_frac: Array
     is_root: Array
 
-    def ready_frac(self, gradient_frac: Array, size: int) -> Array:
-        """Share of the backward pass after which a share of the gradients is ready ``[shares]``.
+    def ready_frac(self, gradient_frac: Array, size: Any) -> Array:
+        """Share of the backward pass after which a share of the gradients is ready, like ``gradient_frac``.
 
         Gradients come in the reverse order of the forward pass, a unit's at its end.
 
+        Args:
+            gradient_frac: Any shape.
+            size: Column of the timeline, or one for each of the last axis of ``gradient_frac``.
+
         Source: Li et al., section 3.2.3.
         """
+        if np.ndim(size) == 0:
+            return self._ready_frac(gradient_frac, int(size))
+        shares = np.broadcast_to(gradient_frac, (*np.shape(gradient_frac)[:-1], len(size)))
+        found = np.empty(shares.shape)
+        for one in np.unique(size):
+            found[..., size == one] = self._ready_frac(shares[..., size == one], int(one))
+        return found
+
+    def _ready_frac(self, gradient_frac: Array, size: int) -> Array:
         weights, cost = self.weight_frac[::-1], self.cost_frac[::-1, size]
         after_w, after_c = np.cumsum(weights), np.cumsum(cost)
         first = after_c - cost + cost / self.repeat[::-1]

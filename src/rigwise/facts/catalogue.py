@@ -16,6 +16,7 @@ from rigwise.facts.cpu import Cpu, as_device
 from rigwise.facts.device import Device
 from rigwise.facts.names import Names, merged
 from rigwise.facts.offer import Offer
+from rigwise.facts.offer_store import imported_offers
 from rigwise.facts.part import Part
 from rigwise.provenance import Basis
 
@@ -114,9 +115,18 @@ def resolve_device(text: str) -> Device:
     return _device(identifier) if identifier in compiled["devices"] else as_device(_cpu(identifier))
 
 
-@cache
 def offers() -> tuple[Offer, ...]:
-    """Every offer, dirty rows included: ``lint`` names their faults."""
+    """Every offer, those in the package and then the imported ones, dirty rows included: ``lint`` names their faults.
+
+    Raises:
+        InvalidInputError: A file of imported offers is damaged.
+    """
+    return bundled_offers() + imported_offers()
+
+
+@cache
+def bundled_offers() -> tuple[Offer, ...]:
+    """The offers in the package."""
     table = _compiled()["offers"]
     return tuple(Offer(**dict(zip(table["columns"], row, strict=True))) for row in table["rows"])
 

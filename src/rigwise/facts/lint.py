@@ -1,24 +1,24 @@
 """What is wrong with an offer: rules with names, one function each, computed and never stored.
 
-Dirty rows stay in the table. A rule returns what it found, in words, or nothing.
+Dirty rows stay in the table. A rule returns what it found, in words, or nothing; its docstring says
+why that is a fault.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import date
 
+from rigwise.facts import lint_prices as prices
+from rigwise.facts import lint_sizes as sizes
+from rigwise.facts import lint_tables as tables
 from rigwise.facts.device import Device
 from rigwise.facts.offer import Offer
-from rigwise.units import DAY_S, GIB
+from rigwise.units import DAY_S
 
-#: A provider's label may leave out what the driver keeps, or round; beyond this it is another device or unit.
-MEMORY_TOLERANCE_FRAC = 0.16
-#: The price that one cloud publishes where it does not sell.
-PLACEHOLDER_USD_PER_H = 700.0
-#: Devices on one SXM baseboard.
-SXM_BASEBOARD = 8
+#: How bad: the row means nothing | what it says is not what one gets | worth knowing.
+ERROR, WARNING, NOTE = "error", "warning", "note"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,141 +35,92 @@ class Fault:
     name: str
     found: str
 
+    @property
+    def severity(self) -> str:
+        """``error``, ``warning`` or ``note``."""
+        return SEVERITY[self.name]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Known:
-    """What the rules compare a row with."""
+    """What the rules compare a row with.
+
+    Attributes:
+        devices: By id.
+        today: The day by which prices are old, or of the future.
+        max_age_s: Older prices are old.
+        usual_usd_h, usual_memory_bytes: Of an instance by provider and name, where it is known.
+    """
 
     devices: Mapping[str, Device]
     today: date
     max_age_s: float = 365 * DAY_S
-
-
-def _blank_count(offer: Offer, known: Known) -> str:
-    return "number of accelerators is blank" if offer.accel_count is None else ""
-
-
-def _fraction(offer: Offer, known: Known) -> str:
-    count = offer.accel_count
-    return f"{count:g} of an accelerator" if count is not None and count < 1 else ""
-
-
-def _impossible_count(offer: Offer, known: Known) -> str:
-    """A computer holds one baseboard or two whole ones; 12 comes from the digits of an instance's name."""
-    count = offer.accel_count or 0
-    if any("sxm" in device for device in offer.devices) and count > SXM_BASEBOARD and count % SXM_BASEBOARD:
-        return f"{count:g} accelerators on baseboards of {SXM_BASEBOARD}"
-    return ""
-
-
-def _unknown_device(offer: Offer, known: Known) -> str:
-    return f"{offer.accelerator} is not in the catalogue" if not offer.device else ""
-
-
-def _unknown_variant(offer: Offer, known: Known) -> str:
-    return f"{offer.accelerator} may be {' or '.join(offer.devices)}" if len(offer.devices) > 1 else ""
-
-
-def _memory(offer: Offer, known: Known) -> str:
-    """Memory of one accelerator against that of the device: GB for MiB, all together, or another device."""
-    label, count = offer.accel_memory_bytes, offer.accel_count
-    of_device = [d.memory_bytes for name in offer.devices if (d := known.devices.get(name)) and d.memory_bytes]
-    if label is None or not of_device or (count is not None and count < 1):
-        return ""
-    ratio = min((label / size for size in of_device), key=lambda r: abs(r - 1))
-    if abs(ratio - 1) <= MEMORY_TOLERANCE_FRAC:
-        return ""
-    size_gib = of_device[0] / GIB
-    found = f"{label / GIB:g} GiB for a device of {size_gib:g}"
-    for factor, meaning in ((1 / 1024, "MiB for GiB"), (1024.0, "GiB for MiB"), (count or 1, "all together")):
-        if factor != 1 and abs(ratio / factor - 1) <= MEMORY_TOLERANCE_FRAC:
-            return f"{found}: {meaning}"
-    return found
-
-
-def _no_price(offer: Offer, known: Known) -> str:
-    return "neither an on-demand nor a spot price" if offer.price_usd_h is offer.spot_price_usd_h is None else ""
-
-
-def _free_tier(offer: Offer, known: Known) -> str:
-    limited = offer.session_cap_s is not None or offer.weekly_quota_s is not None
-    return "free, with a limit on the session or the week" if offer.price_usd_h == 0 and limited else ""
-
-
-def _zero_price(offer: Offer, known: Known) -> str:
-    limited = offer.session_cap_s is not None or offer.weekly_quota_s is not None
-    if offer.price_usd_h == 0 and not limited:
-        return "price of zero without a limit"
-    return "spot price of zero" if offer.spot_price_usd_h == 0 else ""
-
-
-def _placeholder(offer: Offer, known: Known) -> str:
-    return "placeholder price 700" if PLACEHOLDER_USD_PER_H in (offer.price_usd_h, offer.spot_price_usd_h) else ""
-
-
-def _spot_above(offer: Offer, known: Known) -> str:
-    price, spot = offer.price_usd_h, offer.spot_price_usd_h
-    return f"spot {spot:g} above on-demand {price:g}" if price and spot and spot > price else ""
-
-
-def _spot_repeats(offer: Offer, known: Known) -> str:
-    price, spot = offer.price_usd_h, offer.spot_price_usd_h
-    return "spot price repeats the on-demand price" if price and price == spot else ""
-
-
-def _undated(offer: Offer, known: Known) -> str:
-    return "price without a date" if not offer.as_of else ""
-
-
-def _old(offer: Offer, known: Known) -> str:
-    if not offer.as_of:
-        return ""
-    age_days = (known.today - date.fromisoformat(offer.as_of)).days
-    return f"price is {age_days} days old" if age_days * DAY_S > known.max_age_s else ""
+    usual_usd_h: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    usual_memory_bytes: Mapping[tuple[str, str], float] = field(default_factory=dict)
 
 
 #: Name -> rule for one row.
 RULES: Mapping[str, Callable[[Offer, Known], str]] = {
-    "blank-count": _blank_count,
-    "fraction-of-device": _fraction,
-    "impossible-count": _impossible_count,
-    "unknown-device": _unknown_device,
-    "unknown-variant": _unknown_variant,
-    "memory-mismatch": _memory,
-    "no-price": _no_price,
-    "free-tier": _free_tier,
-    "zero-price": _zero_price,
-    "placeholder-price": _placeholder,
-    "spot-above-on-demand": _spot_above,
-    "spot-repeats-on-demand": _spot_repeats,
-    "undated": _undated,
-    "old": _old,
+    "blank-count": sizes.blank_count,
+    "fraction-of-device": sizes.fraction,
+    "impossible-count": sizes.impossible_count,
+    "unknown-device": sizes.unknown_device,
+    "unknown-variant": sizes.unknown_variant,
+    "memory-mismatch": sizes.memory,
+    "gb-as-gib": sizes.gb_as_gib,
+    "host-without-accelerator": sizes.host_alone,
+    "accelerator-without-host": sizes.accelerator_alone,
+    "host-sold-apart": sizes.host_apart,
+    "bucketed-size": sizes.bucketed,
+    "price-not-a-number": prices.not_a_number,
+    "negative-price": prices.negative,
+    "no-price": prices.none_at_all,
+    "free-tier": prices.free_tier,
+    "zero-price": prices.zero,
+    "placeholder-price": prices.placeholder,
+    "bid-floor": prices.bid_floor,
+    "far-below-known-price": prices.far_below,
+    "spot-above-on-demand": prices.spot_above,
+    "spot-repeats-on-demand": prices.spot_repeats,
+    "undated": prices.undated,
+    "future-date": prices.future,
+    "old": prices.old,
 }
 DUPLICATE = "duplicate"
+#: Name -> rule for all rows together.
+TABLE_RULES: Mapping[str, Callable[[Sequence[Offer], Known], Iterator[tuple[int, str]]]] = {
+    DUPLICATE: tables.duplicate,
+    "estimated-spot": tables.estimated_spot,
+    "spot-spread": tables.spot_spread,
+    "host-gb-as-gib": tables.host_gb_as_gib,
+}
+_NOTES = {"fraction-of-device", "unknown-variant", "gb-as-gib", "host-gb-as-gib", "free-tier", "old", "spot-spread"}
+_WARNINGS = {"blank-count", "unknown-device", "memory-mismatch", "host-sold-apart", "bucketed-size", "undated"}
+_WARNINGS |= {"spot-above-on-demand", "spot-repeats-on-demand", "estimated-spot", DUPLICATE}
+SEVERITY: Mapping[str, str] = {
+    name: NOTE if name in _NOTES else WARNING if name in _WARNINGS else ERROR for name in (*TABLE_RULES, *RULES)
+}
 
 
-def duplicates(offers: Iterable[Offer]) -> dict[int, int]:
-    """Row -> an earlier row that offers the same thing, whatever its price."""
-    first: dict[tuple[object, ...], int] = {}
-    found = {}
-    for row, offer in enumerate(offers):
-        key = (offer.provider, offer.instance, offer.region, offer.device, offer.accelerator, offer.accel_count)
-        if key in first:
-            found[row] = first[key]
-        else:
-            first[key] = row
-    return found
+def explanation(name: str) -> str:
+    """Why what a rule finds is a fault.
+
+    >>> explanation("bid-floor")
+    'Where prices are bids, the least bid is what nobody gets a machine for.'
+    """
+    rule = TABLE_RULES.get(name) or RULES[name]
+    return " ".join((rule.__doc__ or "").split())
 
 
 def lint(offers: Iterable[Offer], known: Known) -> tuple[Fault, ...]:
-    """Every fault of every row, by row, in the order of the rules."""
+    """Every fault of every row, by row; those that other rows show come first, then the order of the rules."""
     rows = tuple(offers)
-    repeats = duplicates(rows)
-    faults = []
-    for row, offer in enumerate(rows):
-        if row in repeats:
-            faults.append(Fault(row=row, name=DUPLICATE, found=f"repeats row {repeats[row] + 1}"))
-        faults += [
-            Fault(row=row, name=name, found=found) for name, rule in RULES.items() if (found := rule(offer, known))
-        ]
-    return tuple(faults)
+    found: list[list[Fault]] = [[] for _ in rows]
+    for name, table_rule in TABLE_RULES.items():
+        for row, words in table_rule(rows, known):
+            found[row].append(Fault(row=row, name=name, found=words))
+    for name, rule in RULES.items():
+        for row, offer in enumerate(rows):
+            if words := rule(offer, known):
+                found[row].append(Fault(row=row, name=name, found=words))
+    return tuple(fault for faults in found for fault in faults)

@@ -11,6 +11,8 @@ class Offer:
 
     Attributes:
         provider, instance, region: As the provider writes them, lower case; ``region`` may be empty.
+        zone: Part of the region that the price is for, empty where it is for all of it. Spot prices
+            differ between zones, by three to four times for one instance.
         device: Catalogue id; several ids joined by ``|`` where the provider does not say which
             variant it is (``h100-pcie-80gb|h100-sxm5-80gb``); empty where we know no such device.
         accelerator: The name the source used.
@@ -21,6 +23,7 @@ class Offer:
         inter_node_bytes_per_s: Network of one instance, None where unknown.
         price_usd_h, spot_price_usd_h: Per hour of the whole instance; None where not offered.
         session_cap_s, weekly_quota_s: Limits of free tiers.
+        term_s: Time that is paid for whether it is used or not: a reservation. None for none.
         as_of: Date of the price, ``YYYY-MM-DD``, the latest it can be when the source gives a span;
             empty where it gives none, which counts as old.
         flags: Names of the faults ``lint`` finds in the row, filled in by who asks for them.
@@ -45,6 +48,8 @@ class Offer:
     source: str
     session_cap_s: float | None = None
     weekly_quota_s: float | None = None
+    term_s: float | None = None
+    zone: str = ""
     flags: tuple[str, ...] = ()
 
     @property

@@ -28,6 +28,7 @@ OFFER_COLUMNS: Mapping[str, tuple[str, float | None]] = {
     "spot_price_usd_h": ("spot_price_usd_h", 1),
     "session_cap_h": ("session_cap_s", HOUR_S),
     "weekly_quota_h": ("weekly_quota_s", HOUR_S),
+    "term_h": ("term_s", HOUR_S),
     "as_of": ("as_of", None),
     "source": ("source", None),
 }

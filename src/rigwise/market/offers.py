@@ -15,10 +15,11 @@ from datetime import date
 from rigwise.errors import UnknownNameError, near_matches
 from rigwise.facts.lint import RULES, Known
 from rigwise.facts.offer import Offer
-from rigwise.units import DAY_S, format_seconds
-from rigwise.workload.job import OwnedMachine
+from rigwise.market.tariff import Tariff
+from rigwise.units import DAY_S, format_seconds, format_usd
+from rigwise.workload.job import Job, OwnedMachine, Quota
 
-ON_DEMAND, SPOT, OWNED = "on-demand", "spot", "owned"
+ON_DEMAND, SPOT, RESERVED, OWNED, BOUGHT = "on-demand", "spot", "reserved", "owned", "bought"
 
 #: Faults of ``facts.lint`` after which nothing else in a row can be trusted.
 _NONSENSE = ("impossible-count", "placeholder-price")
@@ -30,13 +31,15 @@ class Quote:
 
     Attributes:
         offer: The row.
-        market: ``on-demand`` or ``spot``.
+        market: ``on-demand``, ``spot``, ``reserved``; ``owned`` or ``bought``.
         usd_per_h: Price of the whole instance.
+        tariff: What an owned or bought machine costs, where that is more than an hourly price.
     """
 
     offer: Offer
     market: str
     usd_per_h: float
+    tariff: Tariff | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,7 +148,7 @@ def _quotes(row: Offer, rules: Rules, excluded: Counter[str]) -> list[Quote]:
     capped = row.session_cap_s is not None or row.weekly_quota_s is not None
     price, spot = row.price_usd_h, row.spot_price_usd_h
     if price is not None and (price > 0 or (price == 0 and capped)):
-        quotes.append(Quote(offer=row, market=ON_DEMAND, usd_per_h=price))
+        quotes.append(Quote(offer=row, market=RESERVED if row.term_s else ON_DEMAND, usd_per_h=price))
     elif price is not None:
         excluded["price of zero without a session cap"] += 1
     if spot is None:
@@ -184,3 +187,25 @@ def owned_quote(machine: OwnedMachine, device: str) -> Quote:
         source="its owner",
     )
     return Quote(offer=offer, market=OWNED, usd_per_h=machine.usd_per_h)
+
+
+def refusal(job: Job, quote: Quote, nodes: int = 1) -> str:
+    """Why a job may not hold that many machines of a quote; empty if it may."""
+    machines = nodes * min(job.runs, job.parallel_runs)
+    if job.max_nodes is not None and nodes > job.max_nodes:
+        return f"more than {job.max_nodes} nodes"
+    if job.max_usd_per_h is not None and quote.usd_per_h * machines * (1 + job.tax_frac) > job.max_usd_per_h:
+        return f"more than {format_usd(job.max_usd_per_h)} an hour"
+    offer = quote.offer
+    asked = machines * (offer.accel_count or 0)
+    beyond = any(asked > quota.max_count for quota in job.quota if _of_quota(offer, quota))
+    return "more devices than the quota" if beyond else ""
+
+
+def _of_quota(offer: Offer, quota: Quota) -> bool:
+    """Whether a quota holds for an offer; a blank in it holds for all."""
+    return (
+        quota.provider.lower() in ("", offer.provider)
+        and quota.region.lower() in ("", offer.region)
+        and (not quota.device or quota.device in offer.devices)
+    )

@@ -82,3 +82,7 @@ def as_row(tariffs: Sequence[Tariff]) -> Tariff:
     """Prices side by side ``[prices]``."""
     return Tariff(**{f.name: np.array([float(getattr(t, f.name)) for t in tariffs]) for f in fields(Tariff)})
 
+
+def side_by_side(rows: Sequence[Tariff]) -> Tariff:
+    """Rows of prices, one after the other."""
+    return Tariff(**{f.name: np.concatenate([[], *(getattr(t, f.name) for t in rows)]) for f in fields(Tariff)})

@@ -6,7 +6,7 @@ Each is admissible: no recipe on the site does better.
   without communication (``estimate.bound``), times the number of steps;
 - memory: weights, gradients and optimizer state, sharded as far as they can be;
 - cost: the least time at the lowest price of the site;
-- energy: nothing is known that it could not undercut, so 0.
+- energy: the least work at the least energy the device can spend on it (``estimate.bound``).
 
 Of an offer that may have several devices, the quickest and largest is the one that bounds.
 
@@ -16,20 +16,22 @@ Source: ``estimate.bound`` for what a device cannot undercut; the rest is arithm
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rigwise.market.money import rental_usd
+from rigwise.market.tariff import Tariff
 from rigwise.search.space import Space
 from rigwise.search.types import REASONS, Array, Physics
-from rigwise.units import format_bytes, format_count, format_seconds, format_usd
-from rigwise.workload.job import Job
+from rigwise.units import HOUR_S, format_bytes, format_count, format_seconds, format_usd
+from rigwise.workload.job import Job, Weights
 
 #: Distance of the median from the 90th percentile, in standard deviations of a normal distribution.
 Z90 = NormalDist().inv_cdf(0.9)
+KWH_J = 3.6e6
 #: What a free hour counts in the objective, so that of two ways that cost nothing the quicker wins.
 FREE_USD_PER_H = 1e-15
 
@@ -39,17 +41,20 @@ class Goal:
     """What is minimised under which limits.
 
     Attributes:
-        objective: cost, time or energy.
+        objective: cost, time, energy, carbon or weights; outlay, to find the least budget that would do.
         confidence: Probability with which a plan must keep each limit and fit in memory.
         late: Minimise the quantile that keeps the limits with that confidence, not the median.
-        known_energy: Leave out devices of whose energy nothing is known.
+        weights: Dollars for what makes up a cost or weighted objective.
+        known_energy, known_carbon: Leave out what these are not known of.
         deadline_s, budget_usd: Limits, infinite for none.
     """
 
     objective: str
     confidence: float
     late: bool = False
+    weights: Weights = field(default_factory=Weights)
     known_energy: bool = False
+    known_carbon: bool = False
     deadline_s: float = np.inf
     budget_usd: float = np.inf
 
@@ -58,13 +63,45 @@ class Goal:
         """The confidence in standard deviations of a normal distribution."""
         return NormalDist().inv_cdf(self.confidence)
 
+    def money_usd(self, tariff: Tariff, undisturbed_s: Any) -> Any:
+        """The cost that the objective counts: what is spent, or what must be at hand."""
+        return tariff.outlay_usd(undisturbed_s) if self.objective == "outlay" else tariff.cost_usd(undisturbed_s)
+
+    def unknown(self, energy_j: Any, grams_per_kwh: Any) -> Any:
+        """Whether a figure that the job compares is not known; numbers or arrays."""
+        return (self.known_energy & np.isnan(energy_j)) | (self.known_carbon & np.isnan(grams_per_kwh))
+
+    def value(self, cost_usd: Any, time_s: Any, energy_j: Any, grams_per_kwh: Any) -> Any:
+        """The objective: seconds, joules, grams of carbon dioxide, or dollars; numbers or arrays.
+
+        Of two ways that cost nothing the quicker has the smaller value.
+        """
+        if self.objective in ("time", "outlay"):
+            return time_s if self.objective == "time" else cost_usd
+        if self.objective == "energy":
+            return energy_j
+        if self.objective == "carbon":
+            return energy_j / KWH_J * grams_per_kwh
+        weights = self.weights
+        value = weights.cost * cost_usd + weights.time_usd_per_h * time_s / HOUR_S
+        if weights.energy_usd_per_kwh:
+            value = value + weights.energy_usd_per_kwh * energy_j / KWH_J
+        if weights.carbon_usd_per_t:
+            value = value + weights.carbon_usd_per_t * energy_j / KWH_J * grams_per_kwh / 1e6
+        return np.maximum(value, FREE_USD_PER_H * time_s / HOUR_S)
+
     @staticmethod
     def of(job: Job) -> Goal:
         """The goal of a job."""
+        waiting = Weights(time_usd_per_h=job.value_of_time_usd_per_h)
+        weights = job.weights or waiting
+        carbon = job.minimize == "carbon" or weights.carbon_usd_per_t > 0
         return Goal(
             objective=job.minimize,
             confidence=job.confidence,
-            known_energy=job.minimize == "energy",
+            weights=weights,
+            known_energy=carbon or job.minimize == "energy" or weights.energy_usd_per_kwh > 0,
+            known_carbon=carbon,
             deadline_s=np.inf if job.deadline_s is None else job.deadline_s,
             budget_usd=np.inf if job.budget_usd is None else job.budget_usd,
         )
@@ -77,27 +114,31 @@ class Least:
     Attributes:
         time_s: Of the whole job without interruptions; nan where the device lacks the format.
         memory_bytes: Of one device.
+        energy_j: Of the whole job over all devices, without interruptions.
         capacity_bytes: Largest memory that a device of the site may have.
     """
 
     time_s: Mapping[str, Array]
     memory_bytes: Mapping[str, Array]
+    energy_j: Mapping[str, Array]
     capacity_bytes: Array
 
 
 def least(space: Space, physics: Physics) -> Least:
     """Bound every site of a space; equal devices in equal numbers are bounded once."""
     task = space.task
-    time_s, memory_bytes = {}, {}
+    time_s, memory_bytes, energy_j = {}, {}, {}
     for dtype in dict.fromkeys(family.dtype for family in task.families):
         work = physics.least_work(task.case, dtype, task.model)
         step_s: dict[tuple[str, int], float] = {}
+        step_j: dict[tuple[str, int], float] = {}
         held_bytes: dict[int, float] = {}
         for site in space.sites:
             count = site.machine.count
             for device in site.variants:
                 if (device.id, count) not in step_s:
                     step_s[device.id, count] = physics.least_step_s(work, device, count)
+                    step_j[device.id, count] = physics.least_energy_j(work, device, count)
             if count not in held_bytes:
                 held_bytes[count] = physics.least_memory_bytes(task.case, dtype, count, task.model)
         time_s[dtype] = np.array(
@@ -109,8 +150,16 @@ def least(space: Space, physics: Physics) -> Least:
             ]
         )
         memory_bytes[dtype] = np.array([held_bytes[site.machine.count] for site in space.sites])
+        energy_j[dtype] = np.array(
+            [
+                task.steps
+                * task.machines
+                * np.fmin.reduce([step_j[device.id, site.machine.count] for device in site.variants])
+                for site in space.sites
+            ]
+        )
     capacity = [max(max(d.memory_bytes or 0.0, d.usable_bytes or 0.0) for d in site.variants) for site in space.sites]
-    return Least(time_s=time_s, memory_bytes=memory_bytes, capacity_bytes=np.array(capacity))
+    return Least(time_s=time_s, memory_bytes=memory_bytes, energy_j=energy_j, capacity_bytes=np.array(capacity))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,24 +179,25 @@ class SiteBounds:
 
 def judge(space: Space, floor: Least, goal: Goal, dtype: str) -> SiteBounds:
     """Hold the bounds of every site against the limits of a goal."""
-    factor = np.array([site.time_factor.min() for site in space.sites])
-    hourly = np.array([(site.usd_per_h * site.time_factor).min() for site in space.sites])
+    undisturbed_s, memory, tariff = floor.time_s[dtype], floor.memory_bytes[dtype], space.tariff
+    at_price_s = np.repeat(undisturbed_s, np.diff(space.first, append=len(space.grams_per_kwh)))
+    energy_j = np.repeat(floor.energy_j[dtype], np.diff(space.first, append=len(space.grams_per_kwh)))
+    times_s, dear = tariff.wall_s(at_price_s), tariff.outlay_usd(at_price_s)
+    values = goal.value(goal.money_usd(tariff, at_price_s), times_s, energy_j * tariff.time_factor, space.grams_per_kwh)
+    values = np.where(np.isnan(values) | goal.unknown(energy_j, space.grams_per_kwh), np.inf, values)
+    value, time_s, outlay = (np.minimum.reduceat(row, space.first) for row in (values, times_s, dear))
     limit_s = np.minimum(goal.deadline_s, [site.limit_s for site in space.sites])
-    undisturbed_s, memory = floor.time_s[dtype], floor.memory_bytes[dtype]
-    time_s, cost = factor * undisturbed_s, rental_usd(hourly, undisturbed_s)
-    ranked_cost = rental_usd(np.maximum(hourly, FREE_USD_PER_H), undisturbed_s)
-    value = {"time": time_s, "cost": ranked_cost, "energy": np.zeros_like(cost)}[goal.objective]
-    conditions = [memory > floor.capacity_bytes, time_s > limit_s, cost > goal.budget_usd]
+    conditions = [memory > floor.capacity_bytes, time_s > limit_s, outlay > goal.budget_usd]
     return SiteBounds(
         candidate=~np.isnan(undisturbed_s),
         verdict=np.select(conditions, [0, 1, 2], -1),
-        number=np.select(conditions, [memory, time_s, cost], value),
+        number=np.select(conditions, [memory, time_s, outlay], value),
     )
 
 
 def reasons(space: Space, goal: Goal, best: float) -> dict[str, str]:
     """What each verdict of a certificate means, with its figures."""
-    shown = {"cost": format_usd(best), "time": format_seconds(best)}.get(goal.objective, format_count(best, "J"))
+    shown = format_value(goal.objective, best)
     deadline = "" if goal.deadline_s == np.inf else f"{format_seconds(goal.deadline_s)} or "
     budget = "any budget" if goal.budget_usd == np.inf else format_usd(goal.budget_usd)
     words = (
@@ -157,6 +207,19 @@ def reasons(space: Space, goal: Goal, best: float) -> dict[str, str]:
         f"at the highest rates and the lowest price the {goal.objective} is not below {shown}",
     )
     return dict(zip(REASONS, words, strict=True))
+
+
+def format_value(objective: str, value: float) -> str:
+    """A value of an objective with its unit.
+
+    >>> format_value("cost", 2.0), format_value("time", 60.0), format_value("carbon", 500.0)
+    ('$2.00', '1 min', '500 g CO2')
+    """
+    if objective == "time":
+        return format_seconds(value)
+    if objective == "energy":
+        return format_count(value, "J")
+    return format_count(value, "g") + " CO2" if objective == "carbon" else format_usd(value)
 
 
 def why_nowhere(space: Space, floor: Least) -> str:

@@ -1,9 +1,8 @@
 """A second opinion on a plan: derive everything again, and believe nothing the search said.
 
-From the job and the prices alone this module lists the candidates, bounds every one of them,
-holds each part of the certificate's cover against those bounds, and estimates again every
-candidate that was said to be estimated, with and without recompute. It shares types, money and
-the estimator with the search, and nothing that decides.
+The candidates and their bounds come from ``question``. Each part of the certificate's cover is
+held against those bounds, and every candidate that was said to be estimated is estimated again,
+with and without recompute.
 
 What a certificate proves: under this estimate no candidate is better. What it does not: that
 the estimate is right.
@@ -12,24 +11,16 @@ the estimate is right.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from math import inf, isclose, isnan
-from statistics import NormalDist
 
 import numpy as np
 
-from rigwise.facts.device import Device
-from rigwise.machine.machine import Machine
-from rigwise.market.money import rental_usd
-from rigwise.market.offers import OWNED, SPOT, Quote
-from rigwise.market.spot import ASSUMED, time_factor
-from rigwise.search.types import KEEP, REASONS, RECOMPUTE, Array, Certificate, CoverEntry, State, World, site_name
-from rigwise.workload.choices import Family, Task, recipes, settle, usable_devices
-from rigwise.workload.job import Job
+from rigwise.search.question import Block, Place, Question
+from rigwise.search.types import KEEP, REASONS, RECOMPUTE, Certificate, CoverEntry, State
 from rigwise.workload.lower import Recipe
 
-_NODES = (1, 2, 4, 8)
 _SLACK = 1e-9
 
 
@@ -39,7 +30,7 @@ def check(certificate: Certificate, question: Question, blocks: Mapping[State, B
     Args:
         certificate: The proof.
         question: The job put to its model.
-        blocks: The candidates, from ``candidates``.
+        blocks: The candidates, from ``question.candidates``.
     """
     below = _parts_below(question, blocks)
     yield from _disjoint_and_complete(certificate, below)
@@ -63,63 +54,6 @@ def check(certificate: Certificate, question: Question, blocks: Mapping[State, B
     yield from _wrong_totals(question, min((found[part].best for part in estimated), default=inf), certificate)
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
-    """A job, put to its model, in a world."""
-
-    job: Job
-    task: Task
-    world: World
-
-    @staticmethod
-    def of(job: Job, world: World) -> Question:
-        """The question that a job asks."""
-        return Question(job, settle(job, world.model), world)
-
-    @property
-    def deadline_s(self) -> float:
-        """The job's deadline, infinite for none."""
-        return inf if self.job.deadline_s is None else self.job.deadline_s
-
-    @property
-    def budget_usd(self) -> float:
-        """The job's budget, infinite for none."""
-        return inf if self.job.budget_usd is None else self.job.budget_usd
-
-    def recipes(self, family: Family, count: int, kind: str = "") -> tuple[Recipe, ...]:
-        """All recipes, or those that keep activations, or those that compute them again."""
-        case = self.task.case
-        every = recipes(family, case.batch, count, case.task == "train", self.task.recomputes)
-        return tuple(recipe for recipe in every if kind in ("", KEEP if recipe.recompute == "none" else RECOMPUTE))
-
-    def late(self, p50_s: Array, p90_s: Array) -> Array:
-        """Time that the job's confidence says is enough."""
-        normal = NormalDist()
-        return p50_s * (p90_s / p50_s) ** (normal.inv_cdf(self.job.confidence) / normal.inv_cdf(0.9))
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Equal machines, with all their prices: quote, dollars per hour, time over undisturbed time."""
-
-    machine: Machine
-    variants: tuple[Device, ...]
-    limit_s: float
-    prices: list[tuple[Quote, float, float]] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True)
-class Block:
-    """A place in one family: its least time, and the limit that it cannot keep or its least objective."""
-
-    state: State
-    family: Family
-    place: Place
-    least_s: float
-    verdict: str
-    number: float
-
-
 #: A block's recipes that keep activations, or those that compute them again.
 _Part = tuple[State, str]
 
@@ -137,69 +71,6 @@ class _Found:
     best: float
     relaxed: float
     quickest_s: float
-
-
-# The candidates and their bounds, again
-
-
-def _places(question: Question, quotes: Sequence[Quote]) -> dict[tuple[str, str], Place]:
-    places: dict[tuple[str, str], Place] = {}
-    nodes_of = {machine.name: (machine.nodes,) for machine in question.job.owned}
-    for quote in quotes:
-        offer, owned = quote.offer, quote.market == OWNED
-        have = int(offer.accel_count or 0)
-        limit_s = min(offer.session_cap_s or inf, offer.weekly_quota_s or inf)
-        alone = offer.inter_node_bytes_per_s is None or limit_s < inf
-        for nodes in nodes_of[offer.instance] if owned else (1,) if alone else _NODES:
-            each = usable_devices(question.task.case.batch, have, nodes)
-            if not each or (nodes > 1 and each < have and not owned):
-                continue
-            variants = tuple(question.world.device(name) for name in offer.devices)
-            machine = Machine(
-                device=sorted(variants, key=lambda d: (d.memory_bytes_per_s or 0, d.memory_bytes or 0, d.id))[0],
-                count=each * nodes,
-                nodes=nodes,
-                link=offer.link if each > 1 else "",
-                inter_node_bytes_per_s=offer.inter_node_bytes_per_s if nodes > 1 else None,
-            )
-            name = site_name(machine, have, limit_s, offer.instance if owned else "")
-            place = places.setdefault((offer.device, name), Place(machine, variants, limit_s))
-            usd_per_h = quote.usd_per_h if owned else quote.usd_per_h * nodes
-            place.prices.append((quote, usd_per_h, time_factor(ASSUMED, nodes) if quote.market == SPOT else 1.0))
-    return places
-
-
-def candidates(question: Question, quotes: Sequence[Quote]) -> dict[State, Block]:
-    """Every block of the candidate tree by its state, bounded."""
-    task, physics, model = question.task, question.world.physics, question.world.model
-    places = _places(question, quotes)
-    blocks: dict[State, Block] = {}
-    for family in task.families:
-        work = physics.least_work(task.case, family.dtype, model)
-        for (device_class, name), place in places.items():
-            count = place.machine.count
-            steps_s = {device.id: physics.least_step_s(work, device, count) for device in place.variants}
-            if isnan(steps_s[place.machine.device.id]):
-                continue
-            least_s = task.steps * min(s for s in steps_s.values() if not isnan(s))
-            need_bytes = physics.least_memory_bytes(task.case, family.dtype, count, model)
-            state = (str(family), device_class, name)
-            blocks[state] = Block(state, family, place, least_s, *_bound(question, place, least_s, need_bytes))
-    return blocks
-
-
-def _bound(question: Question, place: Place, least_s: float, need_bytes: float) -> tuple[str, float]:
-    """The limit that no recipe keeps and its bound; else the bound of the objective."""
-    have_bytes = max(max(device.memory_bytes or 0.0, device.usable_bytes or 0.0) for device in place.variants)
-    time_s = least_s * min(factor for _, _, factor in place.prices)
-    cost = min(rental_usd(usd_per_h, factor * least_s) for _, usd_per_h, factor in place.prices)
-    if need_bytes > have_bytes:
-        return "memory", need_bytes
-    if time_s > min(question.deadline_s, place.limit_s):
-        return "deadline", time_s
-    if cost > question.budget_usd:
-        return "budget", cost
-    return "", {"cost": cost, "time": time_s, "energy": 0.0}[question.job.minimize]
 
 
 # The cover
@@ -304,7 +175,7 @@ def _estimates(question: Question, blocks: Mapping[State, Block], parts: list[_P
         machines = [blocks[state].place.machine for state, _ in members]
         fleet = world.physics.estimate_fleet(task.case, recipe, machines, world.model)
         p50_s, p90_s = task.steps * np.asarray(fleet.step_p50_s), task.steps * np.asarray(fleet.step_p90_s)
-        late_s, energy_j = question.late(p50_s, p90_s), task.steps * np.asarray(fleet.energy_p50_j)
+        late_s, energy_j = question.late(p50_s, p90_s), task.steps * task.machines * np.asarray(fleet.energy_p50_j)
         fits = np.asarray(fleet.fit_probability) >= question.job.confidence
         for i, part in enumerate(members):
             if isnan(p50_s[i]):
@@ -323,14 +194,13 @@ def _estimates(question: Question, blocks: Mapping[State, Block], parts: list[_P
 def _best_price(question: Question, place: Place, outcome: tuple[float, float, float]) -> float:
     """The smallest allowed value of the objective over the prices of a place, if memory is no limit."""
     p50_s, late_s, energy_j = outcome
-    best = inf
-    for _, usd_per_h, factor in place.prices:
-        in_time = factor * late_s <= min(question.deadline_s, place.limit_s)
-        if in_time and rental_usd(usd_per_h, factor * late_s) <= question.budget_usd:
-            cost = rental_usd(usd_per_h, factor * p50_s)
-            value = {"cost": cost, "time": factor * p50_s, "energy": factor * energy_j}[question.job.minimize]
-            best = min(best, inf if isnan(value) else value)
-    return best
+    tariff, grams = place.row(question.world)
+    allowed = (tariff.wall_s(late_s) <= min(question.deadline_s, place.limit_s)) & (
+        tariff.outlay_usd(late_s) <= question.budget_usd
+    )
+    spent_j = energy_j * tariff.time_factor
+    value = question.value(tariff.cost_usd(p50_s), tariff.wall_s(p50_s), spent_j, spent_j / 3.6e6 * grams)
+    return float(np.min(np.where(allowed & ~np.isnan(value), value, inf)))
 
 
 def same(one: float, other: float) -> bool:

@@ -10,9 +10,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from rigwise.market.money import rental_usd
 from rigwise.search.astar import Covered
-from rigwise.search.bounds import FREE_USD_PER_H, Goal
+from rigwise.search.bounds import Goal
 from rigwise.search.estimates import Estimates, Table
 from rigwise.search.problem import Leaf, quantile_s
 from rigwise.search.space import Space
@@ -49,8 +48,7 @@ class Exhaustive:
 
 def exhaustive(space: Space, estimates: Estimates, goal: Goal) -> list[tuple[float, Leaf]]:
     """The best allowed recipe of every family on every site at every kept price, best first."""
-    site = np.repeat(np.arange(len(space.sites)), [len(s.quote) for s in space.sites])
-    prices = _Prices(space, site)
+    prices = _Prices(space)
     found: list[tuple[float, Leaf]] = []
     for family in space.task.families:
         found.extend(_of_family(family, estimates, goal, prices))
@@ -60,13 +58,12 @@ def exhaustive(space: Space, estimates: Estimates, goal: Goal) -> list[tuple[flo
 class _Prices:
     """All kept prices of all sites in a row ``[prices]``."""
 
-    def __init__(self, space: Space, site: np.ndarray) -> None:
-        self.site = site
+    def __init__(self, space: Space) -> None:
+        self.site = space.site_of_price()
         self.quote = np.concatenate([s.quote for s in space.sites])
-        self.usd_per_h: Array = np.concatenate([s.usd_per_h for s in space.sites])
-        self.factor: Array = np.concatenate([s.time_factor for s in space.sites])
-        self.limit_s: Array = np.array([s.limit_s for s in space.sites])[site]
-        self.steps = space.task.steps
+        self.tariff, self.grams_per_kwh = space.tariff, space.grams_per_kwh
+        self.limit_s: Array = np.array([s.limit_s for s in space.sites])[self.site]
+        self.steps, self.spent = space.task.steps, space.task.steps * space.task.machines
 
 
 def _of_family(family: Family, estimates: Estimates, goal: Goal, prices: _Prices) -> Iterator[tuple[float, Leaf]]:
@@ -92,13 +89,12 @@ def _values(table: Table, row: int, machine: np.ndarray, goal: Goal, prices: _Pr
     """Value (infinite where not allowed), time and cost of one recipe ``[prices]``."""
     column = {name: values[row, machine] for name, values in table.columns.items()}
     p50_s, p90_s = prices.steps * column["step_p50_s"], prices.steps * column["step_p90_s"]
-    late_s = quantile_s(p50_s, p90_s, goal.z) * prices.factor
-    time_s = late_s if goal.late else p50_s * prices.factor
-    cost, dear = rental_usd(prices.usd_per_h, time_s), rental_usd(prices.usd_per_h, late_s)
-    allowed = (column["fit_probability"] >= goal.confidence) & (late_s <= np.minimum(goal.deadline_s, prices.limit_s))
-    allowed &= dear <= goal.budget_usd
-    energy = prices.steps * column["energy_p50_j"] * prices.factor
-    allowed &= ~np.isnan(energy) | (not goal.known_energy)
-    ranked_cost = rental_usd(np.maximum(prices.usd_per_h, FREE_USD_PER_H), time_s)
-    value = {"time": time_s, "cost": ranked_cost, "energy": energy}[goal.objective]
+    tariff, late_s = prices.tariff, quantile_s(p50_s, p90_s, goal.z)
+    shown_s = late_s if goal.late else p50_s
+    time_s, cost = tariff.wall_s(shown_s), goal.money_usd(tariff, shown_s)
+    allowed = tariff.wall_s(late_s) <= np.minimum(goal.deadline_s, prices.limit_s)
+    allowed &= (column["fit_probability"] >= goal.confidence) & (tariff.outlay_usd(late_s) <= goal.budget_usd)
+    energy_j = prices.spent * column["energy_p50_j"] * tariff.time_factor
+    value = goal.value(cost, time_s, energy_j, prices.grams_per_kwh)
+    allowed &= ~np.isnan(value) & ~goal.unknown(energy_j, prices.grams_per_kwh)
     return np.where(allowed, value, np.inf), time_s, cost

@@ -7,9 +7,10 @@ from dataclasses import replace
 from math import isnan
 
 from rigwise.market.money import rental_usd
-from rigwise.market.offers import OWNED, SPOT
+from rigwise.market.offers import BOUGHT, OWNED, SPOT
 from rigwise.market.spot import ASSUMED, checkpoint_interval_s, time_factor
-from rigwise.search.bounds import Goal
+from rigwise.market.tariff import Tariff
+from rigwise.search.bounds import KWH_J, Goal
 from rigwise.search.estimates import Estimates
 from rigwise.search.problem import Leaf
 from rigwise.search.robust import overlaps
@@ -26,27 +27,26 @@ def plan_of(space: Space, estimates: Estimates, leaf: Leaf) -> Plan:
     recipe, machine = table.recipes[leaf.row], site.machine
     number = {n: float(column[leaf.row, estimates.machine_of_site[leaf.site]]) for n, column in table.columns.items()}
     price = int((site.quote == leaf.quote).argmax())
-    usd_per_h, factor = float(site.usd_per_h[price]), float(site.time_factor[price])
-    step_s = [number[f"step_{q}_s"] for q in ("p10", "p50", "p90")]
-    time_s = [space.task.steps * s * factor for s in step_s]
-    cost_usd = [float(rental_usd(usd_per_h, s)) for s in time_s]
-    undisturbed_usd = cost_usd[1] / factor
-    terms = {"compute": undisturbed_usd}
-    if quote.market == SPOT:
-        terms["interruptions"] = cost_usd[1] - undisturbed_usd
-    energy_j = number["energy_p50_j"]
+    tariff, machines = site.tariff.pick(price), space.task.machines
+    undisturbed_s = [space.task.steps * number[f"step_{q}_s"] for q in ("p10", "p50", "p90")]
+    time_s = [float(tariff.wall_s(s)) for s in undisturbed_s]
+    cost_usd = [float(tariff.cost_usd(s)) for s in undisturbed_s]
+    energy_j = number["energy_p50_j"] * space.task.steps * float(tariff.time_factor) * machines
+    carbon_g = energy_j / KWH_J * float(space.grams_of(leaf.site)[price])
     return Plan(
-        kind="own" if quote.market == OWNED else "rent",
+        kind={OWNED: "own", BOUGHT: "buy"}.get(quote.market, "rent"),
         provider=quote.offer.provider,
         instance=quote.offer.instance,
         region=quote.offer.region,
-        market=quote.market,
+        market=OWNED if quote.market == BOUGHT else quote.market,
         device=machine.device.id,
         variants=tuple(d.id for d in site.variants) if len(site.variants) > 1 else (),
         count=machine.count,
         nodes=machine.nodes,
         idle=site.idle,
-        usd_per_h=usd_per_h,
+        machines=machines,
+        usd_per_h=float(tariff.usd_per_h),
+        capital_usd=float(tariff.capital_usd),
         dtype=recipe.dtype,
         layout=recipe.layout,
         mode=recipe.mode,
@@ -56,13 +56,28 @@ def plan_of(space: Space, estimates: Estimates, leaf: Leaf) -> Plan:
         parallel=Parallel(data=machine.count, zero=recipe.zero, micro_batch=recipe.micro_batch),
         time_s=Quantiles(p10=time_s[0], p50=time_s[1], p90=time_s[2]),
         cost_usd=Quantiles(p10=cost_usd[0], p50=cost_usd[1], p90=cost_usd[2]),
-        cost_terms=terms,
-        energy_j=None if isnan(energy_j) else energy_j * space.task.steps * factor,
+        cost_terms=cost_terms(tariff, undisturbed_s[1], fixed="ownership" if quote.market == BOUGHT else "transfer"),
+        energy_j=None if isnan(energy_j) else energy_j,
+        carbon_g=None if isnan(carbon_g) else carbon_g,
         memory_bytes=number["memory_p50_bytes"],
         memory_capacity_bytes=number["memory_capacity_bytes"],
         fit_probability=number["fit_probability"],
         price_date=quote.offer.as_of,
     )
+
+
+def cost_terms(tariff: Tariff, undisturbed_s: float, fixed: str) -> dict[str, float]:
+    """What a cost is made of; the terms add up to it, and those that are nothing are left out."""
+    compute = float(rental_usd(tariff.usd_per_h, undisturbed_s))
+    terms = {
+        "compute": compute,
+        "interruptions": compute * (float(tariff.time_factor) - 1.0),
+        "startup": float(rental_usd(tariff.usd_per_h, tariff.startup_s)),
+        fixed: float(tariff.fixed_usd),
+    }
+    terms["rounding"] = float(tariff.cost_usd(undisturbed_s)) - sum(terms.values())
+    least = 1e-9 * max(1.0, compute)
+    return {name: usd for name, usd in terms.items() if name == "compute" or abs(usd) > least}
 
 
 def with_reasons(plans: Sequence[Plan], fastest: Plan, space: Space, goal: Goal) -> tuple[Plan, ...]:

@@ -12,18 +12,21 @@ from typing import Any
 
 from rigwise.edge import as_plain, parse
 from rigwise.errors import InfeasibleError, InvalidInputError, MissingFactError, UnknownNameError
-from rigwise.market.offers import Quote, Rules, Selection, owned_quote, select
+from rigwise.graph.graph import Model
+from rigwise.market.offers import Quote, Rules, Selection, owned_quote, refusal, select
+from rigwise.market.terms import Terms
 from rigwise.search.astar import AStar
 from rigwise.search.bounds import Goal, Least, least, reasons
-from rigwise.search.certificate import Question, candidates, check
+from rigwise.search.certificate import check
 from rigwise.search.claims import check_plans
 from rigwise.search.estimates import Estimates
 from rigwise.search.exhaustive import Exhaustive, is_quicker
 from rigwise.search.explain import advice, plan_of, with_reasons
 from rigwise.search.problem import Leaf, PlanProblem
+from rigwise.search.question import Question, candidates
 from rigwise.search.relax import infeasible, nothing_to_rent
 from rigwise.search.robust import with_odds
-from rigwise.search.space import build_space
+from rigwise.search.space import Surroundings, build_space
 from rigwise.search.types import KEEP, REASONS, Certificate, CoverEntry, Plan, PlanResult, State, World
 from rigwise.workload.choices import settle
 from rigwise.workload.job import Job, check_job
@@ -46,10 +49,10 @@ def plan(job: Job, world: World) -> PlanResult:
     started_s = world.clock_s()
     task = settle(job, world.model)
     selection = usable_offers(job, world)
-    quotes = (*owned_machines(job, world), *selection.quotes)
+    quotes = all_quotes(job, world, selection)
     if not quotes:
         raise nothing_to_rent(selection.excluded)
-    space = build_space(task, quotes, world.device)
+    space = build_space(task, quotes, surroundings(job, world))
     floor, goal = least(space, world.physics), Goal.of(job)
     estimates = Estimates(space, world.physics)
     problem = PlanProblem(space, floor, estimates, goal)
@@ -66,11 +69,11 @@ def plan(job: Job, world: World) -> PlanResult:
     cheapest, fastest = (plan_of(space, estimates, ends[name][0]) for name in ("cost", "time"))
     front = _frontier([*problem.leaves, *(leaf for _, others in ends.values() for leaf in others)])
     plans = [replace(plan_of(space, estimates, leaf), rank=rank) for rank, leaf in enumerate(leaves, 1)]
-    plans = list(with_reasons(with_odds(plans, job.minimize), fastest, space, goal))
+    plans = list(with_reasons(with_odds(plans, goal), fastest, space, goal))
     result = PlanResult(
         job=job,
         today=world.today.isoformat(),
-        assumed=task.assumed,
+        assumed=(*task.assumed, *Terms.of(job, world.billing).assumed),
         plans=tuple(plans),
         certificate=certificate,
         cheapest=cheapest,
@@ -100,7 +103,23 @@ def usable_offers(job: Job, world: World) -> Selection:
         spot=job.spot,
         max_age_s=job.max_price_age_s,
     )
-    return select(world.offers, rules, world.today, unfit)
+    selection = select(world.offers, rules, world.today, unfit)
+    refused = [refusal(job, quote) for quote in selection.quotes]
+    excluded = Counter(selection.excluded) + Counter(reason for reason in refused if reason)
+    kept = tuple(quote for quote, reason in zip(selection.quotes, refused, strict=True) if not reason)
+    return Selection(quotes=kept, excluded=dict(sorted(excluded.items())))
+
+
+def all_quotes(job: Job, world: World, selection: Selection) -> tuple[Quote, ...]:
+    """What stands there, what can be bought, and what can be rented."""
+    to_buy = [quote for quote in world.to_buy(job) if not refusal(job, quote)] if job.buy else ()
+    return (*owned_machines(job, world), *to_buy, *selection.quotes)
+
+
+def surroundings(job: Job, world: World) -> Surroundings:
+    """What turns the quotes of a job into machines and tariffs."""
+    terms = Terms.of(job, world.billing)
+    return Surroundings(device=world.device, terms=terms, grams_per_kwh=world.grams_per_kwh)
 
 
 def owned_machines(job: Job, world: World) -> tuple[Quote, ...]:
@@ -121,22 +140,24 @@ def owned_machines(job: Job, world: World) -> tuple[Quote, ...]:
     return tuple(quotes)
 
 
-def catalogue_world(model: str, today: date) -> World:
-    """The bundled catalogue and the calibrated estimator, for one model.
+def catalogue_world(model: str | Model, today: date) -> World:
+    """The bundled catalogue and the calibrated estimator, for one model, which may be loaded already.
 
     Raises:
         RigwiseError: The model cannot be loaded.
     """
     from rigwise.estimate import fleet
     from rigwise.facts import catalogue
+    from rigwise.facts.billing import billing
     from rigwise.graph.load import load_model
 
     return World(
         offers=catalogue.offers(),
         device=catalogue.resolve_device,
-        model=load_model(model),
+        model=load_model(model) if isinstance(model, str) else model,
         today=today,
         physics=fleet,
+        billing=billing(),
     )
 
 
@@ -185,7 +206,7 @@ def verify(claim: Claim, world: World) -> list[str]:
     """What is wrong with a plan document; nothing if it proves what it says."""
     check_job(claim.job, "the job")
     question = Question.of(claim.job, world)
-    quotes = (*owned_machines(claim.job, world), *usable_offers(claim.job, world).quotes)
+    quotes = all_quotes(claim.job, world, usable_offers(claim.job, world))
     blocks = candidates(question, quotes)
     proof = check(claim.certificate, question, blocks)
     return [*proof, *check_plans(claim.plans, claim.certificate, question, blocks)]

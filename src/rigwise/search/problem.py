@@ -17,9 +17,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rigwise.market.money import rental_usd
 from rigwise.search.astar import Child
-from rigwise.search.bounds import FREE_USD_PER_H, Z90, Goal, Least, SiteBounds, judge
+from rigwise.search.bounds import Z90, Goal, Least, SiteBounds, judge
 from rigwise.search.estimates import Estimates, Indices, Mask
 from rigwise.search.space import Space
 from rigwise.search.types import KEEP, REASONS, RECOMPUTE, Array, State
@@ -163,14 +162,15 @@ class PlanProblem:
             self.estimates.ensure(family, rows, site, self._company(family))
         column = {name: table.columns[name][rows, machine] for name in _NEEDED}
         p50_s, p90_s = steps * column["step_p50_s"], steps * column["step_p90_s"]
-        late_s = quantile_s(p50_s, p90_s, goal.z)[:, None] * here.time_factor
-        time_s = late_s if goal.late else p50_s[:, None] * here.time_factor
-        cost, dear = rental_usd(here.usd_per_h, time_s), rental_usd(here.usd_per_h, late_s)
-        energy = (steps * column["energy_p50_j"])[:, None] * here.time_factor
-        ranked_cost = rental_usd(np.maximum(here.usd_per_h, FREE_USD_PER_H), time_s)
-        value = {"time": time_s, "cost": ranked_cost, "energy": energy}[goal.objective]
-        allowed = (late_s <= min(goal.deadline_s, here.limit_s)) & (dear <= goal.budget_usd)
-        allowed &= ~np.isnan(energy) | (not goal.known_energy)
+        tariff, late_s = here.tariff, quantile_s(p50_s, p90_s, goal.z)[:, None]
+        shown_s = late_s if goal.late else p50_s[:, None]
+        time_s, cost = tariff.wall_s(shown_s), goal.money_usd(tariff, shown_s)
+        energy_j = (steps * self.space.task.machines * column["energy_p50_j"])[:, None] * tariff.time_factor
+        grams_per_kwh = self.space.grams_of(site)
+        value = goal.value(cost, time_s, energy_j, grams_per_kwh)
+        allowed = tariff.wall_s(late_s) <= min(goal.deadline_s, here.limit_s)
+        allowed &= tariff.outlay_usd(late_s) <= goal.budget_usd
+        allowed &= ~np.isnan(value) & ~goal.unknown(energy_j, grams_per_kwh)
         relaxed = np.where(allowed, value, np.inf)
         fits = column["fit_probability"] >= goal.confidence
         value = np.where(fits[:, None], relaxed, np.inf)

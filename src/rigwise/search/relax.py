@@ -16,6 +16,7 @@ from rigwise.search.estimates import Estimates
 from rigwise.search.problem import Leaf, PlanProblem
 from rigwise.search.space import Space
 from rigwise.units import format_seconds, format_usd
+from rigwise.workload.job import Weights
 
 
 def infeasible(space: Space, floor: Least, estimates: Estimates, goal: Goal) -> InfeasibleError:
@@ -29,10 +30,11 @@ def infeasible(space: Space, floor: Least, estimates: Estimates, goal: Goal) -> 
         relaxed = replace(goal, objective=objective, late=True, **limits)
         return next((leaf for _, leaf in AStar(PlanProblem(space, floor, estimates, relaxed), ())), None)
 
-    anything = best("cost", deadline_s=np.inf, budget_usd=np.inf)
-    if goal.known_energy and best("cost", known_energy=False):
+    anything = best("outlay", deadline_s=np.inf, budget_usd=np.inf)
+    if goal.known_energy and best("cost", weights=Weights(), known_energy=False, known_carbon=False):
+        region = " in a region of known carbon intensity" if goal.known_carbon else ""
         return InfeasibleError(
-            "no device that keeps the limits has a known power limit, so their energy cannot be compared",
+            f"no device that keeps the limits has a known power limit{region}, so {goal.objective} cannot be compared",
             hint="minimize cost or time",
         )
     if anything is None:
@@ -41,7 +43,7 @@ def infeasible(space: Space, floor: Least, estimates: Estimates, goal: Goal) -> 
             hint="--method lora needs less, and a larger --batch can be shared by more devices",
         )
     has_deadline, has_budget = goal.deadline_s < np.inf, goal.budget_usd < np.inf
-    dearer = best("cost", budget_usd=np.inf) if has_budget else None
+    dearer = best("outlay", budget_usd=np.inf) if has_budget else None
     slower = best("time", deadline_s=np.inf) if has_deadline else None
     time, money = format_seconds(goal.deadline_s), format_usd(goal.budget_usd)
     ways = []

@@ -13,11 +13,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from rigwise.search.bounds import Z90
+from rigwise.search.bounds import KWH_J, Z90, Goal
 from rigwise.search.types import Array, Plan, Quantiles
 
 DRAWS = 4096
 _SEED = 20240101
+#: What a free hour counts in an objective is no money.
+_NOTHING = 1e-9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,14 +30,14 @@ class _Scatter:
     cost_usd: Array
 
 
-def with_odds(plans: Sequence[Plan], objective: str) -> tuple[Plan, ...]:
+def with_odds(plans: Sequence[Plan], goal: Goal) -> tuple[Plan, ...]:
     """The plans with the probability of being the best of them, and the regret of each in money.
 
     Plans that tie in a draw share it.
     """
     if not plans:
         return ()
-    scatter = _scatter(plans, objective)
+    scatter = _scatter(plans, goal)
     wins = scatter.value <= scatter.value.min(axis=0) * (1 + 1e-12)
     p_best = (wins / wins.sum(axis=0)).mean(axis=1)
     regret_usd = (scatter.cost_usd - scatter.cost_usd.min(axis=0)).mean(axis=1)
@@ -45,27 +47,35 @@ def with_odds(plans: Sequence[Plan], objective: str) -> tuple[Plan, ...]:
     )
 
 
-def _scatter(plans: Sequence[Plan], objective: str) -> _Scatter:
+def _scatter(plans: Sequence[Plan], goal: Goal) -> _Scatter:
     random = np.random.default_rng(_SEED)
     devices = list(dict.fromkeys(plan.device for plan in plans))
     normal = random.standard_normal((len(devices), DRAWS))
-    factor = np.stack([_factor(plan.time_s, normal[devices.index(plan.device)]) for plan in plans])
-    cost_usd = factor * np.array([[plan.cost_usd.p50] for plan in plans])
-    median = {"cost": [p.cost_usd.p50 for p in plans], "time": [p.time_s.p50 for p in plans]}
-    median["energy"] = [p.energy_j or np.inf for p in plans]
-    return _Scatter(value=factor * np.array(median[objective])[:, None], cost_usd=cost_usd)
+    value, cost_usd = [], []
+    for plan in plans:
+        drawn = normal[devices.index(plan.device)]
+        time_s = _drawn(plan.time_s, drawn)
+        longer = time_s / plan.time_s.p50
+        cost_usd.append(_drawn(plan.cost_usd, drawn))
+        energy_j, carbon_g = plan.energy_j or 0.0, plan.carbon_g or 0.0
+        grams_per_kwh = carbon_g / energy_j * KWH_J if energy_j else 0.0
+        value.append(goal.value(cost_usd[-1], time_s, energy_j * longer, grams_per_kwh))
+    paid = np.where(np.stack(value) < _NOTHING, 0.0, np.stack(value))
+    return _Scatter(value=paid, cost_usd=np.stack(cost_usd))
 
 
-def _factor(time_s: Quantiles, normal: Array) -> Array:
-    """Time over median time; the two sides of the interval may differ."""
-    above = np.log(time_s.p90 / time_s.p50) / Z90
-    below = np.log(time_s.p50 / time_s.p10) / Z90
-    return np.asarray(np.exp(normal * np.where(normal > 0, above, below)))
+def _drawn(figure: Quantiles, normal: Array) -> Array:
+    """Draws of a lognormal figure; the two sides of its interval may differ. What is free stays free."""
+    if figure.p10 <= 0:
+        return np.full_like(normal, figure.p50)
+    above = np.log(figure.p90 / figure.p50) / Z90
+    below = np.log(figure.p50 / figure.p10) / Z90
+    return np.asarray(figure.p50 * np.exp(normal * np.where(normal > 0, above, below)))
 
 
 def overlaps(first: Plan, other: Plan, objective: str) -> bool:
     """Whether two intervals of the objective overlap, so that the order is no more than likely."""
-    if objective == "energy" or first.device == other.device:
+    if objective in ("energy", "carbon") or first.device == other.device:
         return False
-    mine, theirs = (p.cost_usd if objective == "cost" else p.time_s for p in (first, other))
+    mine, theirs = (p.time_s if objective == "time" else p.cost_usd for p in (first, other))
     return theirs.p10 <= mine.p90

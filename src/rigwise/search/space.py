@@ -4,16 +4,16 @@ Offers of equal machines form a *site*: same devices, same links, same limits, d
 prices. The candidate tree is family (number format, layout, mode), device class, site, and
 below a site, as one block, recipe and price.
 
-Of the prices of a site only the cheapest region of an instance is kept, and of those only as
-many as plans are asked for. A dearer offer of an equal machine takes the same time for more
-money, so it cannot push any of them out.
+Of the prices of a site only the cheapest region of an instance is kept, and of those that
+differ in nothing but the hourly price only as many as plans are asked for. A dearer offer of
+an equal machine takes the same time for more money, so it cannot push any of them out.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from typing import NamedTuple
 
 import numpy as np
@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 from rigwise.facts.device import Device
 from rigwise.facts.offer import Offer
 from rigwise.machine.machine import Machine
-from rigwise.market.offers import OWNED, SPOT, Quote
-from rigwise.market.spot import ASSUMED, time_factor
+from rigwise.market.offers import BOUGHT, OWNED, Quote, refusal
+from rigwise.market.tariff import Tariff, as_row, side_by_side
+from rigwise.market.terms import Terms, tariff_of
 from rigwise.search.types import Array, site_name
 from rigwise.workload.choices import Family, Task, recipes, usable_devices
 from rigwise.workload.lower import Recipe
@@ -43,8 +44,7 @@ class Site:
         machine: What is estimated.
         idle: Devices that are rented and do not work.
         limit_s: Longest session.
-        usd_per_h, time_factor, quote: Price of all nodes, time over undisturbed time, and index of
-            the quote, cheapest first ``[kept]``.
+        tariff, quote: Of all nodes, and index of the quote, cheapest first ``[kept]``.
         prices: How many there are in all.
     """
 
@@ -54,24 +54,42 @@ class Site:
     machine: Machine
     idle: int
     limit_s: float
-    usd_per_h: Array
-    time_factor: Array
+    tariff: Tariff
     quote: NDArray[np.int64]
     prices: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Space:
-    """All candidates of a task."""
+    """All candidates of a task.
+
+    Attributes:
+        task: What is to be done.
+        quotes: Every usable price.
+        sites: The machines that can be made of them.
+        first: Index of the first price of each site in the row of all kept prices ``[sites]``.
+        tariff, grams_per_kwh: That row ``[prices]``.
+    """
 
     task: Task
     quotes: tuple[Quote, ...]
     sites: tuple[Site, ...]
+    first: NDArray[np.int64]
+    tariff: Tariff
+    grams_per_kwh: Array
 
     def recipes(self, family: Family, count: int) -> tuple[Recipe, ...]:
         """How ``count`` devices can compute a step in a family."""
         task = self.task
         return recipes(family, task.case.batch, count, task.case.task == "train", task.recomputes)
+
+    def site_of_price(self) -> NDArray[np.int64]:
+        """Index of the site of each kept price ``[prices]``."""
+        return np.repeat(np.arange(len(self.sites)), [len(site.quote) for site in self.sites])
+
+    def grams_of(self, site: int) -> Array:
+        """Carbon intensity at each price of a site."""
+        return self.grams_per_kwh[self.first[site] : self.first[site] + len(self.sites[site].quote)]
 
 
 class _Shape(NamedTuple):
@@ -87,29 +105,54 @@ class _Shape(NamedTuple):
     owner: str
 
 
-def build_space(task: Task, quotes: Sequence[Quote], device: Callable[[str], Device]) -> Space:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What a space is built from beside prices.
+
+    Attributes:
+        device: Looks a catalogue id up.
+        terms: What the job makes of a price.
+        grams_per_kwh: Carbon intensity of the electricity of a quote, nan where it is not known.
+    """
+
+    device: Callable[[str], Device]
+    terms: Terms = field(default_factory=Terms)
+    grams_per_kwh: Callable[[Quote], float] = field(default=lambda _: np.nan)
+
+
+def build_space(task: Task, quotes: Sequence[Quote], around: Surroundings) -> Space:
     """Group quotes into sites.
 
     Args:
         task: What is to be done; its batch decides how many devices can share it.
         quotes: Usable prices, owned machines among them.
-        device: Looks a catalogue id up.
+        around: What turns them into machines and tariffs.
     """
     cheapest: dict[tuple[object, ...], int] = {}
     number: Counter[tuple[object, ...]] = Counter()
+    green = task.job.minimize in ("carbon", "weights")
     for index, quote in enumerate(quotes):
         offer = quote.offer
-        key = (offer.provider, offer.instance, quote.market, *_machine_of(quote))
+        grams = float(np.nan_to_num(around.grams_per_kwh(quote), nan=-1.0)) if green else 0.0
+        key = (offer.provider, offer.instance, quote.market, grams, *_machine_of(quote))
         number[key] += 1
         if key not in cheapest or quote.usd_per_h < quotes[cheapest[key]].usd_per_h:
             cheapest[key] = index
-    nodes_of = {machine.name: machine.nodes for machine in task.job.owned}
     members: dict[_Shape, list[tuple[int, int]]] = {}
     for key, index in cheapest.items():
-        for shape in _shapes(task.case.batch, quotes[index], nodes_of):
+        for shape in shapes(task, quotes[index]):
             members.setdefault(shape, []).append((index, number[key]))
-    sites = (_site(shape, kept, quotes, device, task.job.top) for shape, kept in members.items())
-    return Space(task=task, quotes=tuple(quotes), sites=tuple(sites))
+    sites = tuple(_site(shape, kept, quotes, around, task.job.top) for shape, kept in members.items())
+    kept = np.concatenate([site.quote for site in sites]) if sites else np.zeros(0, dtype=np.int64)
+    sizes = np.array([len(site.quote) for site in sites], dtype=np.int64)
+    return Space(
+        task=task,
+        quotes=tuple(quotes),
+        sites=sites,
+        first=np.cumsum(sizes) - sizes,
+        tariff=side_by_side([site.tariff for site in sites]),
+        grams_per_kwh=np.array([around.grams_per_kwh(quotes[i]) for i in kept]),
+    )
 
 
 def _machine_of(quote: Quote) -> tuple[object, ...]:
@@ -123,14 +166,20 @@ def limit_s(offer: Offer) -> float:
     return min(offer.session_cap_s or np.inf, offer.weekly_quota_s or np.inf)
 
 
-def _shapes(batch: int, quote: Quote, nodes_of: dict[str, int]) -> Iterator[_Shape]:
-    """The machines that can be made of a quote: one instance, or several whole ones that are known to be joined."""
-    offer = quote.offer
+def shapes(task: Task, quote: Quote) -> Iterator[_Shape]:
+    """The machines that can be made of a quote: one instance, or several whole ones that are known to be joined.
+
+    No more nodes than the job, its hourly cap and its quotas allow.
+    """
+    offer, job = quote.offer, task.job
     owner = offer.instance if quote.market == OWNED else ""
     have, limit = int(offer.accel_count or 0), limit_s(offer)
-    joinable = offer.inter_node_bytes_per_s is not None and limit == np.inf
-    for nodes in (nodes_of[owner],) if owner else NODES if joinable else (1,):
-        used = usable_devices(batch, have, nodes)
+    joinable = offer.inter_node_bytes_per_s is not None and limit == np.inf and quote.market != BOUGHT
+    owned = tuple(machine.nodes for machine in job.owned if machine.name == owner)
+    for nodes in owned if owner else NODES if joinable else (1,):
+        if not owner and refusal(job, quote, nodes):
+            break
+        used = usable_devices(task.case.batch, have, nodes)
         if used and (nodes == 1 or used == have or owner):
             link = offer.link if used > 1 else ""
             network = offer.inter_node_bytes_per_s if nodes > 1 else None
@@ -138,13 +187,9 @@ def _shapes(batch: int, quote: Quote, nodes_of: dict[str, int]) -> Iterator[_Sha
 
 
 def _site(
-    shape: _Shape,
-    members: Sequence[tuple[int, int]],
-    quotes: Sequence[Quote],
-    device: Callable[[str], Device],
-    top: int,
+    shape: _Shape, members: Sequence[tuple[int, int]], quotes: Sequence[Quote], around: Surroundings, top: int
 ) -> Site:
-    variants = tuple(device(name) for name in shape.device_class.split("|"))
+    variants = tuple(around.device(name) for name in shape.device_class.split("|"))
     machine = Machine(
         device=slowest(variants),
         count=shape.used * shape.nodes,
@@ -152,13 +197,10 @@ def _site(
         link=shape.link,
         inter_node_bytes_per_s=shape.inter_node_bytes_per_s,
     )
-    rented_nodes = 1 if shape.owner else shape.nodes
-    usd_per_h = np.array([quotes[i].usd_per_h for i, _ in members]) * rented_nodes
-    spot_factor = time_factor(ASSUMED, shape.nodes)
-    factor = np.array([spot_factor if quotes[i].market == SPOT else 1.0 for i, _ in members])
+    tariff = as_row([tariff_of(quotes[i], around.terms, shape.nodes) for i, _ in members])
     quote = np.array([i for i, _ in members], dtype=np.int64)
-    order = np.lexsort((quote, usd_per_h * factor))
-    kept = order[np.sort(np.concatenate([np.flatnonzero(factor[order] == f)[:top] for f in np.unique(factor)]))]
+    green = np.array([around.grams_per_kwh(quotes[i]) for i, _ in members])
+    kept = undominated(tariff, green, quote, top)
     return Site(
         device_class=shape.device_class,
         name=site_name(machine, shape.have, shape.limit_s, shape.owner),
@@ -166,11 +208,28 @@ def _site(
         machine=machine,
         idle=(shape.have - shape.used) * shape.nodes,
         limit_s=shape.limit_s,
-        usd_per_h=usd_per_h[kept],
-        time_factor=factor[kept],
+        tariff=tariff.pick(kept),
         quote=quote[kept],
         prices=sum(number for _, number in members),
     )
+
+
+def undominated(tariff: Tariff, grams_per_kwh: Array, quote: NDArray[np.int64], top: int) -> NDArray[np.int64]:
+    """Prices worth a look, cheapest first: of those that differ in the hourly price alone, the ``top`` lowest.
+
+    A dearer one takes the same time for more money, so it cannot push any of them out.
+    """
+    order = np.lexsort((quote, tariff.usd_per_h * tariff.time_factor))
+    if len(order) <= top:
+        return order
+    alike = [getattr(tariff, f.name) for f in fields(Tariff) if f.name != "usd_per_h"]
+    classes = np.stack([*alike, np.nan_to_num(grams_per_kwh, nan=-1.0)], axis=1)[order]
+    _, kind = np.unique(classes, axis=0, return_inverse=True)
+    rank = np.zeros(len(order), dtype=np.int64)
+    for k in range(int(kind.max()) + 1):
+        inside = np.flatnonzero(kind.ravel() == k)
+        rank[inside] = np.arange(len(inside))
+    return np.asarray(order[rank < top])
 
 
 def slowest(variants: Sequence[Device]) -> Device:

@@ -15,10 +15,12 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from rigwise.facts.billing import Billing
 from rigwise.facts.device import Device
 from rigwise.facts.offer import Offer
 from rigwise.graph.graph import Model
 from rigwise.machine.machine import Machine
+from rigwise.market.offers import Quote
 from rigwise.workload.case import Case, Parallel
 from rigwise.workload.job import Job
 from rigwise.workload.lower import Recipe
@@ -80,6 +82,9 @@ class Physics(Protocol):
     def least_step_s(self, least: Any, device: Device, count: int = 1) -> float:
         """Lower bound of the time of that work, nan where the device lacks the format."""
 
+    def least_energy_j(self, least: Any, device: Device, count: int = 1) -> float:
+        """Lower bound of the energy of that work over all devices, 0 where nothing is known of it."""
+
     def least_memory_bytes(self, case: Case, dtype: str, count: int, model: Model | None = None) -> float:
         """Lower bound of the memory of one device of ``count``."""
 
@@ -94,6 +99,9 @@ class World:
         model: The job's model.
         today: Prices are as old as this day makes them.
         physics: The estimator.
+        billing: How providers bill, where it is known.
+        grams_per_kwh: Carbon intensity of the electricity of a quote, nan where it is not known.
+        to_buy: What can be bought for a job.
         clock_s: A clock, for the time the search took.
     """
 
@@ -102,6 +110,9 @@ class World:
     model: Model
     today: date
     physics: Physics
+    billing: Mapping[str, Billing] = field(default_factory=dict)
+    grams_per_kwh: Callable[[Quote], float] = field(default=lambda _: np.nan)
+    to_buy: Callable[[Job], Sequence[Quote]] = field(default=lambda _: ())
     clock_s: Callable[[], float] = time.perf_counter
 
 
@@ -120,8 +131,8 @@ class Plan:
 
     Attributes:
         rank: 1 is the best; 0 outside a ranking.
-        kind: ``rent`` or ``own``.
-        provider, instance, region, market: The offer; ``market`` is on-demand, spot or owned.
+        kind: ``rent``, ``own`` or ``buy``.
+        provider, instance, region, market: The offer; ``market`` is on-demand, spot, reserved or owned.
         device: Catalogue id; of several possible variants the slowest.
         variants: All of them, where the provider does not say which.
         count, nodes: Devices that work, over all nodes; whole instances that are rented.
@@ -129,7 +140,10 @@ class Plan:
         usd_per_h: Price of all instances together.
         dtype, layout, mode, micro_batch, accumulation, recompute, parallel: How each step is computed.
         time_s, cost_usd, energy_j: Of the whole job.
+        machines: Of these at once, for the runs of a sweep.
         cost_terms: What the median cost is made of.
+        capital_usd: Money that must be at hand beside the cost and comes back: the resale of what is bought.
+        carbon_g: Carbon dioxide of the electricity, None where nothing is known of it.
         memory_bytes, memory_capacity_bytes, fit_probability: Of the fullest device.
         price_date: Day of the price, empty for owned machines.
         p_best: Probability of being the best of the plans shown.
@@ -160,6 +174,9 @@ class Plan:
     cost_usd: Quantiles
     cost_terms: Mapping[str, float]
     energy_j: float | None
+    carbon_g: float | None = None
+    capital_usd: float = 0.0
+    machines: int = 1
     memory_bytes: float
     memory_capacity_bytes: float
     fit_probability: float
@@ -195,8 +212,8 @@ class Certificate:
     """Why the first plan is the best one: what was estimated, and what rules out everything else.
 
     Attributes:
-        objective: ``cost``, ``time`` or ``energy``, at the median.
-        best: Its value: dollars, seconds or joules.
+        objective: ``cost``, ``time``, ``energy``, ``carbon`` or ``weights``, at the median.
+        best: Its value: dollars, seconds, joules or grams.
         lower_bound: No candidate has a smaller value.
         gap_frac: ``best / lower_bound - 1``.
         candidates: Leaves in all; ``estimated`` and the counts of ``pruned`` add up to it.

@@ -43,7 +43,7 @@ class Task:
         job: As it was asked.
         model: Its model.
         case: The step, with batch and sizes filled in.
-        steps: How many of them.
+        steps: How many of them one machine does, one run of a sweep after the other.
         families, recomputes: What a plan may choose from.
         assumed: What was filled in, in words.
     """
@@ -57,9 +57,14 @@ class Task:
     assumed: tuple[str, ...]
 
     @property
+    def machines(self) -> int:
+        """Equal machines that work at once, each on its share of the runs of a sweep."""
+        return min(self.job.runs, self.job.parallel_runs)
+
+    @property
     def samples(self) -> float:
         """Samples that the whole job processes."""
-        return float(self.steps) * self.case.batch
+        return float(self.steps) * self.case.batch * self.machines
 
 
 def settle(job: Job, model: Model) -> Task:
@@ -80,7 +85,7 @@ def settle(job: Job, model: Model) -> Task:
         job=job,
         model=model,
         case=resolved.case,
-        steps=_steps(job, resolved.case, has_sequence="s" in symbols),
+        steps=_steps(job, resolved.case, has_sequence="s" in symbols) * math.ceil(job.runs / job.parallel_runs),
         families=tuple(family for dtype in dtypes for family in _families(dtype, is_image="p" in symbols)),
         recomputes=("none", "selective", "full") if job.task == "train" else ("none",),
         assumed=(*assumed, *resolved.assumed),

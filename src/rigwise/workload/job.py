@@ -1,27 +1,20 @@
 """A job: how much of which work, within which limits, and what "best" means.
 
-A job comes from a TOML file or from flags. Both are the same nested tables before they are
-read, so the same job written either way gives the same ``Job``.
+``job_file`` reads one from TOML or flags.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from dataclasses import dataclass
 
-from rigwise.edge import parse, parse_toml
 from rigwise.errors import InvalidInputError, RigwiseError, UnsupportedError
-from rigwise.units import DAY_S, parse_count, parse_fraction, parse_seconds, parse_usd
+from rigwise.units import DAY_S
 from rigwise.workload.case import Case, check
 
-T = TypeVar("T")
-
-OBJECTIVES = ("cost", "time", "energy")
-AMOUNTS = ("samples", "tokens", "steps", "epochs")
+OBJECTIVES = ("cost", "time", "energy", "carbon", "weights")
 COMMAND_LINE = "command line"
+MAX_AMOUNT = 1e18
 
-_MAX_AMOUNT = 1e18
 _MAX_TOP = 100
 
 
@@ -35,7 +28,12 @@ class OwnedMachine:
         count, nodes: All devices, a multiple of ``nodes``; computers.
         link: ``nvlink``, ``pcie`` or empty for the device's usual one.
         inter_node_gbps: Network of one node in Gbit/s, None for the usual one.
-        usd_per_h: What an hour of use costs its owner, electricity say.
+        usd_per_h: What an hour of use costs its owner, beside electricity if ``usd_per_kwh`` is given.
+        usd_per_kwh: Price of electricity, None: in ``usd_per_h``, or not counted.
+        base_w: Power of one node beside its devices while it works, None: the assumed one.
+        memory_bytes: Main memory of one node, None for not known.
+        psu_w: What the power supply of one node is rated for, None for not known.
+        free_slots: Slots of one node in which another device would fit.
     """
 
     name: str
@@ -45,6 +43,73 @@ class OwnedMachine:
     link: str = ""
     inter_node_gbps: float | None = None
     usd_per_h: float = 0.0
+    usd_per_kwh: float | None = None
+    base_w: float | None = None
+    memory_bytes: float | None = None
+    psu_w: float | None = None
+    free_slots: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Horizon:
+    """How long, and how much of the time, something that is bought would be used.
+
+    Attributes:
+        months: Until it is sold or given up.
+        hours_per_week: Hours of a week in which it works, 168 for always.
+    """
+
+    months: float
+    hours_per_week: float = 168.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weights:
+    """What an hour, a kilowatt-hour and a tonne of carbon dioxide are worth, beside the dollars that a plan costs.
+
+    Attributes:
+        cost: Dollars for a dollar: 1, or 0 where money does not count.
+        time_usd_per_h: Dollars for an hour of time.
+        energy_usd_per_kwh: Dollars for a kilowatt-hour.
+        carbon_usd_per_t: Dollars for a tonne (1000 kg) of carbon dioxide.
+    """
+
+    cost: float = 1.0
+    time_usd_per_h: float = 0.0
+    energy_usd_per_kwh: float = 0.0
+    carbon_usd_per_t: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Data:
+    """What the job reads.
+
+    Attributes:
+        size_bytes: All of it.
+        format: ``jpeg``, ``tokens`` ...; a word for the reader, empty for none.
+        at: Where it lies: ``local``, ``s3``, ``gcs``, a provider or ``provider/region``; empty for not said.
+        download_bytes_per_s: Rate at which it reaches the machine, None for the assumed one.
+    """
+
+    size_bytes: float
+    format: str = ""
+    at: str = ""
+    download_bytes_per_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quota:
+    """The most devices that a provider lets one use.
+
+    Attributes:
+        provider, region, device: What it is of; an empty one is any.
+        max_count: Devices, 0 for none.
+    """
+
+    provider: str
+    region: str = ""
+    device: str = ""
+    max_count: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,9 +129,21 @@ class Job:
         spot: Whether capacity may be used that can be taken away.
         max_price_age_s: Older prices do not count.
         owned: Machines that cost only their running.
-        minimize: ``cost``, ``time`` or ``energy``.
+        minimize: ``cost``, ``time``, ``energy``, ``carbon`` or ``weights``.
         gap_frac: A plan at most this much worse than the best will do.
         top: How many plans to show.
+        max_usd_per_h: Most that all machines together may cost in an hour, None for no limit.
+        countries: Only regions in these, as ISO 3166 codes in upper case; empty for any.
+        max_nodes: Most nodes of one plan, None for no limit.
+        quota: The most devices by provider, region and device.
+        buy: Whether machines may be bought; ``horizon``: for how long, None: for this job only.
+        tax_frac: Tax on every price.
+        setup_s: Time to start a machine and install what the job needs, None for the assumed one.
+        data, checkpoint_bytes: What is read, and what is saved; None for not said.
+        runs: Equal runs of a sweep; ``parallel_runs``: how many of them may run at once.
+        value_of_time_usd_per_h: What an hour of waiting costs the person who waits.
+        weights: What makes up the objective, where ``minimize`` is ``weights``.
+        frontier_energy: Whether the frontier is of cost, time and energy, not of cost and time only.
     """
 
     model: str
@@ -94,6 +171,21 @@ class Job:
     minimize: str = "cost"
     gap_frac: float = 0.0
     top: int = 5
+    max_usd_per_h: float | None = None
+    countries: tuple[str, ...] = ()
+    max_nodes: int | None = None
+    quota: tuple[Quota, ...] = ()
+    buy: bool = False
+    horizon: Horizon | None = None
+    tax_frac: float = 0.0
+    setup_s: float | None = None
+    data: Data | None = None
+    checkpoint_bytes: float | None = None
+    runs: int = 1
+    parallel_runs: int = 1
+    value_of_time_usd_per_h: float = 0.0
+    weights: Weights | None = None
+    frontier_energy: bool = False
 
     def case(self) -> Case:
         """The step of this job as a case without a device."""
@@ -111,177 +203,156 @@ class Job:
         )
 
 
-# The tables of a job file. Quantities are text with a unit or bare numbers.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """One of several jobs that follow each other.
 
-Quantity = str | float
+    Attributes:
+        name: What it is called.
+        job: What it does.
+        stay: Whether it runs on the machines of the stage before.
+    """
+
+    name: str
+    job: Job
+    stay: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Workload:
-    model: str
-    task: str = "train"
-    method: str = "full"
-    lora_rank: int = 16
-    optimizer: str | None = None
-    samples: Quantity | None = None
-    tokens: Quantity | None = None
-    steps: Quantity | None = None
-    epochs: Quantity | None = None
-    dataset_size: Quantity | None = None
-    batch: Quantity | None = None
-    seq: Quantity | None = None
-    context: Quantity | None = None
-    image_size: Quantity | None = None
+class StagedJob:
+    """Jobs that follow each other, with limits of the whole.
 
+    Attributes:
+        stages: In order.
+        deadline_s, budget_usd: Limits of all stages together, None for none.
+        minimize, confidence: Of the whole, as in ``Job``.
+        top: How many combinations to show.
+    """
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Constraints:
-    deadline: Quantity | None = None
-    budget: Quantity | None = None
-    confidence: Quantity = 0.9
-    allow_quantised: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Market:
-    providers: tuple[str, ...] = ()
-    regions: tuple[str, ...] = ()
-    devices: tuple[str, ...] = ()
-    spot: bool = False
-    buy: bool = False
-    max_price_age: Quantity = "365d"
-    owned: tuple[OwnedMachine, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Objective:
+    stages: tuple[Stage, ...]
+    deadline_s: float | None = None
+    budget_usd: float | None = None
     minimize: str = "cost"
-    gap: Quantity = 0.0
+    confidence: float = 0.9
     top: int = 5
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _JobFile:
-    workload: _Workload
-    constraints: _Constraints = field(default_factory=_Constraints)
-    market: _Market = field(default_factory=_Market)
-    objective: _Objective = field(default_factory=_Objective)
+#: Keys of a job file whose flag is not spelled like the last part of the key.
+_FLAGS = {
+    "constraints.countries": "country",
+    "data.size": "data-size",
+    "data.at": "data-at",
+    "data.format": "data-format",
+    "market.providers": "provider",
+    "market.regions": "region",
+    "market.devices": "device",
+    "market.rates": "exchange",
+    "objective.weights": "weight",
+}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _OwnedFile:
-    owned: tuple[OwnedMachine, ...]
-
-
-def job_from_toml(text: str, where: str) -> Job:
-    """Read a job file.
-
-    Raises:
-        InvalidInputError: Not TOML, an unknown key or a value that means nothing; names file and key.
-        UnsupportedError: Something that is not planned yet.
-    """
-    return job_from_tables(parse_toml(text, where), where)
-
-
-def owned_from_toml(text: str, where: str) -> tuple[OwnedMachine, ...]:
-    """Read a file of machines that already stand there, one ``[[owned]]`` table each.
-
-    Raises:
-        InvalidInputError: As ``job_from_toml``.
-    """
-    return _owned(parse(parse_toml(text, where), _OwnedFile, where).owned, where)
-
-
-def job_from_tables(tables: Mapping[str, Any], where: str) -> Job:
-    """Read the tables of a job file, or flags arranged like them; same errors as ``job_from_toml``."""
-    if "stage" in tables:
-        raise UnsupportedError(f"{where}: jobs of several stages are not planned yet", hint="write one [workload]")
-    if "data" in tables:
-        raise UnsupportedError(f"{where}: [data] is not planned with yet", hint="leave it out: loading is not counted")
-    file = parse(dict(tables), _JobFile, where)
-    if file.market.buy:
-        raise UnsupportedError(f"{where}: buying is not planned yet", hint="leave market.buy out, or set it to false")
-    unit, amount = _amount(file.workload, where)
-    work, limits, market, goal = file.workload, file.constraints, file.market, file.objective
-    read = _Reader(where)
-    job = Job(
-        model=work.model,
-        task=work.task,
-        method=work.method,
-        lora_rank=work.lora_rank,
-        optimizer=work.optimizer,
-        amount=amount,
-        unit=unit,
-        dataset_size=read("workload.dataset_size", work.dataset_size, parse_count),
-        batch=read.whole("workload.batch", work.batch),
-        seq=read.whole("workload.seq", work.seq),
-        context=read.whole("workload.context", work.context),
-        image_size=read.whole("workload.image_size", work.image_size),
-        deadline_s=read("constraints.deadline", limits.deadline, parse_seconds),
-        budget_usd=read("constraints.budget", limits.budget, parse_usd),
-        confidence=read.given("constraints.confidence", limits.confidence, parse_fraction),
-        allow_quantised=limits.allow_quantised,
-        providers=tuple(p.lower() for p in market.providers),
-        regions=tuple(r.lower() for r in market.regions),
-        devices=market.devices,
-        spot=market.spot,
-        max_price_age_s=read.given("market.max_price_age", market.max_price_age, parse_seconds),
-        owned=_owned(market.owned, where),
-        minimize=goal.minimize,
-        gap_frac=read.given("objective.gap", goal.gap, parse_fraction),
-        top=goal.top,
-    )
-    return check_job(job, where)
-
-
-@dataclass(frozen=True, slots=True)
-class _Reader:
-    """Reads quantities and names the key, or the flag, of one that cannot be read."""
-
-    where: str
-
-    def given(self, key: str, value: Quantity, parser: Callable[[Quantity], T]) -> T:
-        try:
-            return parser(value)
-        except InvalidInputError as error:
-            raise InvalidInputError(
-                f"{self.where}: {_label(key, self.where)}: {error.message}", hint=error.hint
-            ) from None
-
-    def __call__(self, key: str, value: Quantity | None, parser: Callable[[Quantity], T]) -> T | None:
-        return None if value is None else self.given(key, value, parser)
-
-    def whole(self, key: str, value: Quantity | None) -> int | None:
-        number = self(key, value, parse_count)
-        if number is not None and number != int(number):
-            raise InvalidInputError(f"{self.where}: {_label(key, self.where)} is {value}", hint="give a whole number")
-        return None if number is None else int(number)
-
-
-def _label(key: str, where: str) -> str:
+def label(key: str, where: str) -> str:
     """``constraints.deadline`` in a file is ``--deadline`` on the command line."""
-    return "--" + key.rpartition(".")[2].replace("_", "-") if where == COMMAND_LINE else key
+    if where != COMMAND_LINE or " " in key:
+        return key
+    if key.startswith("objective.weights."):
+        return "--weight " + key.rpartition(".")[2]
+    return "--" + _FLAGS.get(key, key.rpartition(".")[2].replace("_", "-"))
 
 
-def _amount(work: _Workload, where: str) -> tuple[str, float]:
-    given = [name for name in AMOUNTS if getattr(work, name) is not None]
-    labels = ", ".join(_label(f"workload.{name}", where) for name in (given or AMOUNTS))
-    if len(given) != 1:
-        fault = f"several amounts of work: {labels}" if given else "no amount of work"
-        raise InvalidInputError(f"{where}: {fault}", hint=f"give one of: {labels}")
-    (unit,) = given
-    amount = _Reader(where).given(f"workload.{unit}", getattr(work, unit), parse_count)
-    if not 0 < amount <= _MAX_AMOUNT:
+def check_job(job: Job, where: str) -> Job:
+    """The same job, if its values can mean anything.
+
+    Raises:
+        InvalidInputError: A value out of range, or values that contradict each other; names the key.
+        UnsupportedError: A task or objective that is not planned yet.
+    """
+    _not_planned_yet(job, where)
+    if job.minimize not in OBJECTIVES:
         raise InvalidInputError(
-            f"{where}: {labels} is {amount:g}", hint=f"give a number above 0, up to {_MAX_AMOUNT:g}"
+            f"{where}: {label('objective.minimize', where)} is {job.minimize!r}",
+            hint=f"choose one of: {', '.join(OBJECTIVES)}",
         )
-    if (unit == "epochs") != (work.dataset_size is not None):
-        size = _label("workload.dataset_size", where)
-        raise InvalidInputError(f"{where}: epochs and {size} go together", hint="give both, or samples instead")
-    return unit, amount
+    _check_ranges(job, where)
+    _check_together(job, where)
+    try:
+        check(job.case())
+    except RigwiseError as error:
+        raise InvalidInputError(f"{where}: {error.message}", hint=error.hint) from None
+    return job
 
 
-def _owned(machines: tuple[OwnedMachine, ...], where: str) -> tuple[OwnedMachine, ...]:
+def _not_planned_yet(job: Job, where: str) -> None:
+    """What can be said and is not planned with yet."""
+    if job.task == "serve":
+        raise UnsupportedError(f"{where}: serving is not planned yet", hint="plan --task prefill and --task decode")
+
+
+def _check_ranges(job: Job, where: str) -> None:
+    horizon, data, weights = job.horizon, job.data, job.weights
+    for key, value, least, most in (
+        ("workload.dataset_size", job.dataset_size, 1, MAX_AMOUNT),
+        ("workload.runs", job.runs, 1, 1e9),
+        ("workload.parallel_runs", job.parallel_runs, 1, 1e9),
+        ("data.size", data and data.size_bytes, 0, 1e21),
+        ("data.download", data and data.download_bytes_per_s, 1, 1e15),
+        ("data.checkpoint", job.checkpoint_bytes, 0, 1e21),
+        ("constraints.deadline", job.deadline_s, 1e-3, 1e11),
+        ("constraints.budget", job.budget_usd, 0, MAX_AMOUNT),
+        ("constraints.hourly_cap", job.max_usd_per_h, 0, MAX_AMOUNT),
+        ("constraints.confidence", job.confidence, 0.5, 0.999),
+        ("constraints.max_nodes", job.max_nodes, 1, 1e6),
+        ("market.max_price_age", job.max_price_age_s, 0, 1e11),
+        ("market.horizon", horizon and horizon.months, 0.1, 1200),
+        ("market.hours_per_week", horizon and horizon.hours_per_week, 0.1, 168),
+        ("market.tax", job.tax_frac, 0, 1),
+        ("market.setup", job.setup_s, 0, 1e9),
+        ("objective.value_of_time", job.value_of_time_usd_per_h, 0, 1e9),
+        ("objective.weights.cost", weights and weights.cost, 0, 1e9),
+        ("objective.weights.time", weights and weights.time_usd_per_h, 0, 1e9),
+        ("objective.weights.energy", weights and weights.energy_usd_per_kwh, 0, 1e9),
+        ("objective.weights.carbon", weights and weights.carbon_usd_per_t, 0, 1e9),
+        ("objective.gap", job.gap_frac, 0, 10),
+        ("objective.top", job.top, 1, _MAX_TOP),
+    ):
+        if value is not None and not least <= value <= most:
+            raise InvalidInputError(
+                f"{where}: {label(key, where)} is {value:g}", hint=f"give a value from {least:g} to {most:g}"
+            )
+
+
+def _check_together(job: Job, where: str) -> None:
+    """Values that are each in order and contradict each other."""
+
+    def named(key: str) -> str:
+        return label(key, where)
+
+    weights = job.weights
+    if job.parallel_runs > job.runs:
+        fault = f"{named('workload.parallel_runs')} is {job.parallel_runs} of {job.runs} runs"
+    elif (weights is None) == (job.minimize == "weights"):
+        fault = f"{named('objective.weights')} and minimize weights go together"
+    elif weights is not None and not any(
+        (weights.cost, weights.time_usd_per_h, weights.energy_usd_per_kwh, weights.carbon_usd_per_t)
+    ):
+        fault = f"{named('objective.weights')} are all 0"
+    elif job.value_of_time_usd_per_h and job.minimize != "cost":
+        fault = f"{named('objective.value_of_time')} counts beside the cost, and {job.minimize} is minimized"
+    elif job.horizon is not None and not job.buy:
+        fault = f"{named('market.horizon')} is for buying, which is not allowed ({named('market.buy')})"
+    elif bad := next((c for c in job.countries if len(c) != 2 or not c.isalpha()), ""):
+        fault = f"{named('constraints.countries')}: {bad!r} is no country of two letters (ISO 3166), DE say"
+    else:
+        return
+    raise InvalidInputError(f"{where}: {fault}")
+
+
+def check_owned(machines: tuple[OwnedMachine, ...], where: str) -> tuple[OwnedMachine, ...]:
+    """The same machines, if they can stand beside each other.
+
+    Raises:
+        InvalidInputError: Two of one name, or a figure that means nothing.
+    """
     names = [machine.name for machine in machines]
     for machine in machines:
         if names.count(machine.name) > 1:
@@ -291,54 +362,13 @@ def _owned(machines: tuple[OwnedMachine, ...], where: str) -> tuple[OwnedMachine
                 f"{where}: owned machine {machine.name!r} has {machine.count} devices in {machine.nodes} nodes",
                 hint="count is all devices, a multiple of nodes",
             )
-        if not machine.usd_per_h >= 0:
-            raise InvalidInputError(f"{where}: owned machine {machine.name!r}: usd_per_h is {machine.usd_per_h}")
+        for name in ("usd_per_h", "usd_per_kwh", "base_w", "memory_bytes", "psu_w", "free_slots"):
+            value = getattr(machine, name)
+            if value is not None and not 0 <= value < 1e15:
+                key = {"memory_bytes": "memory", "psu_w": "psu"}.get(name, name)
+                raise InvalidInputError(f"{where}: owned machine {machine.name!r}: {key} is {value:g}")
         if machine.link not in ("", "nvlink", "pcie"):
             raise InvalidInputError(
                 f"{where}: owned machine {machine.name!r}: link is {machine.link!r}", hint="use nvlink or pcie"
             )
     return machines
-
-
-def check_job(job: Job, where: str) -> Job:
-    """The same job, if its values can mean anything.
-
-    Raises:
-        InvalidInputError: A value out of range; names the key.
-        UnsupportedError: A task or objective that is not planned yet.
-    """
-    if job.task == "serve":
-        raise UnsupportedError(f"{where}: serving is not planned yet", hint="plan --task prefill and --task decode")
-    if job.minimize == "carbon":
-        raise UnsupportedError(
-            f"{where}: carbon needs the carbon intensity of each region, which the catalogue does not have",
-            hint="minimize energy instead",
-        )
-    if job.minimize not in OBJECTIVES:
-        raise InvalidInputError(
-            f"{where}: {_label('objective.minimize', where)} is {job.minimize!r}",
-            hint=f"choose one of: {', '.join(OBJECTIVES)}",
-        )
-    for key, value, least, most in (
-        ("workload.dataset_size", job.dataset_size, 1, _MAX_AMOUNT),
-        ("constraints.deadline", job.deadline_s, 1e-3, 1e11),
-        ("constraints.budget", job.budget_usd, 0, _MAX_AMOUNT),
-        ("constraints.confidence", job.confidence, 0.5, 0.999),
-        ("market.max_price_age", job.max_price_age_s, 0, 1e11),
-        ("objective.gap", job.gap_frac, 0, 10),
-        ("objective.top", job.top, 1, _MAX_TOP),
-    ):
-        if value is not None and not least <= value <= most:
-            raise InvalidInputError(
-                f"{where}: {_label(key, where)} is {value:g}", hint=f"give a value from {least:g} to {most:g}"
-            )
-    try:
-        check(job.case())
-    except RigwiseError as error:
-        raise InvalidInputError(f"{where}: {error.message}", hint=error.hint) from None
-    return job
-
-
-def with_owned(job: Job, owned: tuple[OwnedMachine, ...], where: str) -> Job:
-    """The job with more machines that already stand there."""
-    return replace(job, owned=_owned(job.owned + owned, where))

@@ -14,6 +14,7 @@ from rigwise.graph.passes.fuse import fuse
 from rigwise.graph.passes.optimizer import optimizer_ops
 from rigwise.graph.passes.precision import Precision, lower, precision_of
 from rigwise.graph.passes.recompute import recompute
+from rigwise.workload.case import Parallel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +28,8 @@ class Recipe:
         micro_batch: Samples of one forward pass of one replica.
         recompute: none, selective or full.
         zero: ZeRO stage.
+        tensor, pipeline, expert, context, sequence: As in ``Parallel``.
+        virtual: Pieces of a pipeline that each device has; more than one take turns, interleaved.
     """
 
     dtype: str
@@ -35,6 +38,32 @@ class Recipe:
     micro_batch: int = 1
     recompute: str = "none"
     zero: int = 0
+    tensor: int = 1
+    pipeline: int = 1
+    expert: int = 1
+    context: int = 1
+    sequence: bool = False
+    virtual: int = 1
+
+    @property
+    def members(self) -> int:
+        """Devices of one data-parallel replica."""
+        return self.tensor * self.pipeline * self.context
+
+    def parallel(self, count: int) -> Parallel:
+        """How ``count`` devices share a step."""
+        return Parallel(
+            data=count // self.members,
+            tensor=self.tensor,
+            pipeline=self.pipeline,
+            expert=self.expert,
+            context=self.context,
+            sequence=self.sequence,
+            zero=self.zero,
+            micro_batch=self.micro_batch,
+            schedule="interleaved" if self.virtual > 1 else "1f1b",
+            virtual=self.virtual,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

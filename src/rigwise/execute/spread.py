@@ -1,0 +1,150 @@
+"""One function of many items, in a pool of processes or on a Ray cluster: the same answers in the same order.
+
+The function and the items are sent to other processes, so the function must stand in a module.
+A process that dies takes the answers that it owed with it; the others are kept.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from rigwise.errors import InvalidInputError, MissingExtraError, RunError
+
+A = TypeVar("A")
+B = TypeVar("B")
+
+PROCESS, RAY = "process", "ray"
+_MAX_WORKERS = 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Engine:
+    """Where work is done.
+
+    Attributes:
+        kind: ``process`` or ``ray``.
+        workers: Processes at once, None for one for each processor.
+        address: Of a Ray cluster; empty to start one on this machine and end it afterwards.
+    """
+
+    kind: str = PROCESS
+    workers: int | None = None
+    address: str = ""
+
+
+def engine_of(text: str, workers: int | None = None) -> Engine:
+    """An engine as the command line names it.
+
+    Raises:
+        InvalidInputError: There is no such engine, or no such number of workers.
+
+    >>> engine_of("ray:10.0.0.1:6379").address
+    '10.0.0.1:6379'
+    """
+    kind, _, address = text.partition(":")
+    if kind not in (PROCESS, RAY) or (address and kind != RAY):
+        raise InvalidInputError(f"there is no engine {text!r}", hint="use process, ray or ray:ADDRESS")
+    if workers is not None and not 1 <= workers <= _MAX_WORKERS:
+        raise InvalidInputError(f"{workers} workers", hint=f"use 1 to {_MAX_WORKERS}")
+    return Engine(kind=kind, workers=workers, address=address)
+
+
+def spread(function: Callable[[A], B], items: Sequence[A], engine: Engine) -> Iterator[B | RunError]:
+    """The answers in the order of the items; in place of an answer that was lost, the error.
+
+    Raises:
+        MissingExtraError: Ray is not installed.
+        RunError: The Ray cluster cannot be reached.
+    """
+    workers = min(len(items), engine.workers or _processors())
+    if engine.kind == RAY:
+        return _on_ray(function, items, workers, engine.address)
+    if workers <= 1:
+        return map(function, items)
+    return _in_pool(function, items, workers)
+
+
+def _processors() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _in_pool(function: Callable[[A], B], items: Sequence[A], workers: int) -> Iterator[B | RunError]:
+    import multiprocessing
+    from concurrent.futures import ProcessPoolExecutor
+    from concurrent.futures.process import BrokenProcessPool
+
+    earlier = set(multiprocessing.active_children())
+    # spawned, not forked: the threads of arithmetic libraries do not survive a fork
+    pool = ProcessPoolExecutor(
+        workers, mp_context=multiprocessing.get_context("spawn"), initializer=_leave_interrupts_to_the_parent
+    )
+    try:
+        with _one_thread_each():
+            waiting = [pool.submit(function, item) for item in items]
+        for future in waiting:
+            try:
+                yield future.result()
+            except BrokenProcessPool:
+                yield RunError("a worker process ended before it answered", hint="was there too little memory?")
+        pool.shutdown()
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        for child in set(multiprocessing.active_children()) - earlier:
+            child.terminate()
+        raise
+
+
+def _leave_interrupts_to_the_parent() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+@contextlib.contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Processes that are started inside have one thread of arithmetic each, unless the user said otherwise."""
+    names = [name for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS") if name not in os.environ]
+    os.environ.update(dict.fromkeys(names, "1"))
+    try:
+        yield
+    finally:
+        for name in names:
+            del os.environ[name]
+
+
+def _on_ray(function: Callable[[A], B], items: Sequence[A], workers: int, address: str) -> Iterator[B | RunError]:
+    try:
+        import ray
+    except ModuleNotFoundError:
+        raise MissingExtraError("ray", "ray") from None
+    return _asked_of_ray(ray, function, items, workers, address)
+
+
+def _asked_of_ray(
+    ray: Any, function: Callable[[A], B], items: Sequence[A], workers: int, address: str
+) -> Iterator[B | RunError]:
+    quiet = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": False}
+    here = {"num_cpus": workers, "include_dashboard": False} if not address else {"address": address}
+    try:
+        ray.init(**here, **quiet)
+    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        where = f"at {address} " if address else ""
+        raise RunError(f"the Ray cluster {where}cannot be reached: {_first_line(error)}") from None
+    try:
+        remote = ray.remote(function)
+        for waiting in [remote.remote(item) for item in items]:
+            try:
+                yield ray.get(waiting)
+            except ray.exceptions.RayError as error:
+                yield RunError(f"a Ray worker did not answer: {_first_line(error)}", hint="is rigwise installed there?")
+    finally:
+        ray.shutdown()
+
+
+def _first_line(error: Exception) -> str:
+    """What went wrong, without the traceback of another machine."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__

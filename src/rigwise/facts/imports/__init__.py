@@ -1,0 +1,1 @@
+"""Price catalogues of other projects, and plain tables, as rows of ours."""

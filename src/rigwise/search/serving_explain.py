@@ -1,0 +1,153 @@
+"""Why a fleet is the cheapest, what limits it, and what would have to give way where there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol
+
+from rigwise.errors import InfeasibleError
+from rigwise.estimate.serving_curve import Curves
+from rigwise.estimate.steady_state import times_at
+from rigwise.search.serving_space import Candidate
+from rigwise.search.serving_types import ServingPlan
+from rigwise.units import format_fraction, format_seconds, format_usd
+from rigwise.workload.serving_load import ServingJob
+
+
+class Known(Protocol):
+    """A candidate that was estimated."""
+
+    @property
+    def candidate(self) -> Candidate:
+        """The candidate."""
+
+    @property
+    def curves(self) -> Curves:
+        """Its curves, a row of one."""
+
+    @property
+    def fitting(self) -> float:
+        """Sequences that fit."""
+
+
+class Asked(Protocol):
+    """The question, and a way to estimate."""
+
+    @property
+    def request(self) -> ServingJob:
+        """The serving job."""
+
+    @property
+    def deviations(self) -> float:
+        """What its confidence asks for."""
+
+    def estimate(self, some: Iterable[Candidate]) -> Sequence[Known]:
+        """Estimate candidates."""
+
+
+def reasons_for(plan: ServingPlan, plans: Sequence[ServingPlan], request: ServingJob) -> tuple[str, ...]:
+    """Why this plan stands where it does."""
+    work, load = plan.serving, request.load
+    sentences = [
+        f"{work.replicas} replicas of {plan.parallel.tensor} x {plan.device}"
+        f" take {work.rate_per_s:.3g} requests/s each, {format_fraction(work.load_frac)} of what one can:"
+        f" {_limit(plan, request)}"
+    ]
+    wanted = load.rate_per_s / (work.most_rate_per_s * load.utilisation_frac * work.up_frac)
+    if work.replicas - wanted >= 1:
+        sentences.append(f"{wanted:.3g} replicas would do, but instances are rented whole")
+    if plan.idle:
+        sentences.append(f"{plan.idle} devices are left over: a replica has {plan.parallel.tensor} of an instance")
+    best = plans[0]
+    if plan.rank > 1 and best.cost_usd.p50 > 0:
+        more = plan.cost_usd.p50 / best.cost_usd.p50 - 1
+        sentences.append(f"{format_fraction(more)} dearer than the first" if more > 0 else "as cheap as the first")
+    return tuple(sentences)
+
+
+def _limit(plan: ServingPlan, request: ServingJob) -> str:
+    """What keeps a replica from taking more."""
+    work, load = plan.serving, request.load
+    at_most = work.most_rate_per_s * load.decode_steps * (load.tpot_s or 0.0)
+    if load.tpot_s is not None and load.decode_steps and at_most < work.most_sequences * 0.98:
+        return f"more would take longer than {format_seconds(load.tpot_s)} for each token"
+    return f"it holds the cache of {work.most_sequences} at one time"
+
+
+def advice(best: ServingPlan, request: ServingJob) -> tuple[str, ...]:
+    """What the answer leaves out, and how sure it is."""
+    work, load = best.serving, request.load
+    sentences = []
+    if load.utilisation_frac == 1.0:
+        sentences.append(
+            "arrivals are not even: at a high load requests queue. --utilisation 0.7 plans each replica"
+            " for 70 % of what it can take"
+        )
+    if load.ttft_s is None or load.tpot_s is None:
+        sentences.append("without --ttft and --tpot nothing limits how long a user waits")
+    if best.nodes == 1 and work.load_frac < 0.3:
+        sentences.append(
+            f"one instance is the least that can be rented, and it is used to {format_fraction(work.load_frac)}:"
+            f" an interface that charges by the token may be cheaper than"
+            f" {format_usd(work.usd_per_million_tokens['all'])} a million"
+        )
+    return tuple(sentences)
+
+
+def infeasible(
+    asked: Asked, open_: Sequence[Candidate], known: Sequence[Known], excluded: Mapping[str, int]
+) -> InfeasibleError:
+    """The error that says how near the nearest candidate comes to each limit."""
+    request = asked.request
+    counts = ", ".join(f"{number} {reason}" for reason, number in sorted(excluded.items(), key=lambda p: -p[1]))
+    seen = {item.candidate.state for item in known}
+    every = [*known, *asked.estimate(c for c in open_ if c.state not in seen)]
+    holding = [item for item in every if item.fitting >= 1]
+    if not holding:
+        what = f"no offer can hold {request.job.model} with a request of {request.load.longest_context} tokens"
+        hint = "--allow-quantised needs less memory" if not request.job.allow_quantised else ""
+        return InfeasibleError(what, hint=hint or f"left out: {counts or 'nothing'}")
+    return _too_tight(asked, holding)
+
+
+def _too_tight(asked: Asked, holding: Sequence[Known]) -> InfeasibleError:
+    load, job = asked.request.load, asked.request.job
+    first, token = {}, {}
+    for index, item in enumerate(holding):
+        times = times_at(item.curves, asked.deviations)
+        token[index] = float(times.decode_s[0, 0])
+        first[index] = float(times.prefill_s[0]) + token[index]
+    quickest, smoothest = min(first, key=first.__getitem__), min(token, key=token.__getitem__)
+    in_time = [
+        i for i in first if first[i] <= (load.ttft_s or float("inf")) and token[i] <= (load.tpot_s or float("inf"))
+    ]
+    if in_time:
+        limits = ["budget"] * (job.budget_usd is not None) + ["hourly cap"] * (job.max_usd_per_h is not None)
+        limits += ["quotas"] * bool(job.quota) + ["most nodes"] * (job.max_nodes is not None)
+        limits += ["owned machines"] * bool(job.owned)
+        return InfeasibleError(
+            f"no fleet takes {load.rate_per_s:g} requests/s within {' and '.join(limits) or 'the limits'}",
+            hint=f"{len(in_time)} kinds of replica are quick enough, but not that many of them may be had",
+        )
+    asked_for = []
+    hints = []
+    if load.ttft_s is not None:
+        asked_for.append(f"a first token within {format_seconds(load.ttft_s)}")
+        hints.append(f"the quickest first token takes {_up(first[quickest])} ({_name(holding[quickest])})")
+    if load.tpot_s is not None and load.decode_steps:
+        asked_for.append(f"each token within {format_seconds(load.tpot_s)}")
+        hints.append(f"the quickest token takes {_up(token[smoothest])} ({_name(holding[smoothest])})")
+    return InfeasibleError(
+        f"no replica gives {' and '.join(asked_for)} with {format_fraction(job.confidence)} confidence",
+        hint="; ".join(hints),
+    )
+
+
+def _name(item: Known) -> str:
+    candidate = item.candidate
+    return f"{candidate.tensor} x {candidate.site.machine.device.id}, {candidate.dtype}"
+
+
+def _up(seconds: float) -> str:
+    """A time, rounded up so that it can be asked for."""
+    return format_seconds(seconds * 1.005)
