@@ -9,7 +9,6 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rigwise.calibrate.account import calibrate_document
 from rigwise.calibrate.file import write_calibration
 from rigwise.calibrate.fit import fit, gather
 from rigwise.calibrate.shelf import Shelf
@@ -48,7 +47,7 @@ def row(model, factor, where="rtx-4090", **changes):
 def fitted(rows, targets=()):
     found = gather(rows, Shelf())
     assert not found.left_out
-    return fit(found.rows, found.where, "2026-11-21", targets, shipped=())
+    return fit(found.rows, found.where, "2026-11-21", targets)
 
 
 def p50(question):
@@ -110,26 +109,6 @@ def test_a_sibling_teaches_the_workload_and_narrows_the_interval():
     assert after.step_time_s["p90"] / after.step_time_s["p10"] < before.step_time_s["p90"] / before.step_time_s["p10"]
     assert after.provenance == before.provenance
     assert any("2 of other devices" in words for words in after.assumed)
-
-
-def test_shipped_rows_teach_but_are_not_the_users():
-    """They say of a sibling what the user did not measure, and only devices of the user are corrected."""
-    slow = gather([row(model, 1.3, "rtx-3090") for model in ("resnet50", "resnet34", "resnet101")], Shelf())
-    shipped = [replace(one, shipped=True) for one in slow.rows]
-    own = gather([row("vit-b-16", 1.0)], Shelf())
-    found = fit(own.rows, own.where, "2026-11-21", shipped=shipped)
-    assert found.learned.devices == {"rtx-4090"}
-    with calibrated_with(None):
-        before = p50(case("resnet50"))
-    with calibrated_with(found.learned):
-        after = predict(case("resnet50"))
-    assert after.step_time_s["p50"] > 1.05 * before
-    assert "1 measured rows of rtx-4090" in after.assumed
-    document = calibrate_document(found, (), 1, None)
-    assert (document["rows"]["fitted"], document["rows"]["shipped"]) == (1, 3)
-    assert [one["device"] for one in document["errors"]] == ["rtx-4090"]
-    again = fit(found.learned.evidence, [""] * 4, "2026-11-22", shipped=())
-    assert [one.model for one in again.rows] == ["vit-b-16"]
 
 
 def test_one_wrong_row_among_many_moves_little_and_is_named():

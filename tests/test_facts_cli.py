@@ -185,7 +185,8 @@ def test_lint_names_faults_and_exits_1(capfdbinary):
     code, out, err = _run(capfdbinary, "offers", "lint", "--provider", "kaggle")
     assert code == 1
     assert "free-tier" in out
-    assert "undated 2" in err
+    assert "undated (warning, 2 rows)" in out
+    assert "2 warnings, " in err
     assert _run(capfdbinary, "offers", "lint", "--provider", "digitalocean", "--flags", "=nothing")[0] == 0
 
 

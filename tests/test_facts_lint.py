@@ -8,11 +8,15 @@ from datetime import date
 import pytest
 
 from rigwise.facts.catalogue import devices, offers
-from rigwise.facts.lint import DUPLICATE, RULES, Known, lint
+from rigwise.facts.lint import DUPLICATE, RULES, SEVERITY, Known, explanation, lint
 from rigwise.facts.offer import Offer
 from rigwise.units import GIB
 
-KNOWN = Known(devices={d.id: d for d in devices()}, today=date(2026, 11, 21))
+KNOWN = Known(
+    devices={d.id: d for d in devices()},
+    today=date(2026, 11, 21),
+    usual_usd_h={("aws", "p5.48xlarge"): 55.04},
+)
 CLEAN = Offer(
     provider="aws",
     instance="p5.48xlarge",
@@ -32,8 +36,13 @@ CLEAN = Offer(
     source="karpenter-aws",
 )
 
+HOST = {
+    "provider": "gcp", "device": "", "accelerator": "", "accel_count": 0, "accel_memory_bytes": None,
+    "price_usd_h": 0.94, "spot_price_usd_h": None,
+}  # fmt: skip
 FAULTS = [
     ("blank-count", {"accel_count": None}, "blank"),
+    ("blank-count", {"accel_count": 0}, "zero"),
     ("fraction-of-device", {"accel_count": 0.125}, "0.125 of an accelerator"),
     ("impossible-count", {"accel_count": 12}, "12 accelerators on baseboards of 8"),
     ("unknown-device", {"device": "", "accelerator": "Radeon-Pro-V520"}, "Radeon-Pro-V520"),
@@ -41,6 +50,22 @@ FAULTS = [
     ("memory-mismatch", {"accel_memory_bytes": 80 * GIB / 1024}, "MiB for GiB"),
     ("memory-mismatch", {"accel_memory_bytes": 640 * GIB}, "all together"),
     ("memory-mismatch", {"accel_memory_bytes": 40 * GIB}, "40 GiB for a device of 80"),
+    ("memory-mismatch", {"accel_memory_bytes": 5120 * GIB}, "multiplied by the count twice"),
+    ("memory-mismatch", {"accel_memory_bytes": 0}, "blank written as zero"),
+    ("gb-as-gib", {"accel_memory_bytes": 80e9}, "7 % too little"),
+    ("gb-as-gib", {"device": "l4", "accel_memory_bytes": 22888 * 2**20}, "7 % too little"),
+    ("gb-as-gib", {"accel_memory_bytes": 80 * GIB * GIB / 1e9}, "7 % too much"),
+    ("host-without-accelerator", {**HOST, "instance": "a2-highgpu-1g"}, "a2-highgpu-1g without its accelerators"),
+    ("accelerator-without-host", {"instance": "", "vcpus": None, "memory_bytes": None}, "H100-SXM without a host"),
+    ("host-sold-apart", {"memory_bytes": 64 * GIB}, "64 GiB of memory for 640 of accelerators"),
+    ("bucketed-size", {"provider": "vast", "instance": "8x-H100_SXM-64-1048576"}, "64 vCPUs and 1024 GiB or more"),
+    ("price-not-a-number", {"price_usd_h": float("nan")}, "price is no number"),
+    ("price-not-a-number", {"spot_price_usd_h": float("inf"), "price_usd_h": None}, "spot price is no number"),
+    ("negative-price", {"price_usd_h": -1.0}, "price of -1"),
+    ("negative-price", {"spot_price_usd_h": -0.5}, "spot price of -0.5"),
+    ("bid-floor", {"provider": "mithril", "price_usd_h": 8.0, "spot_price_usd_h": None}, "1 a device is the least bid"),
+    ("far-below-known-price", {"price_usd_h": 14.2, "spot_price_usd_h": None}, "14.2 for an instance known at 55.04"),
+    ("future-date", {"as_of": "2026-11-23"}, "dated 2026-11-23, and today is 2026-11-21"),
     ("no-price", {"price_usd_h": None, "spot_price_usd_h": None}, "neither"),
     ("free-tier", {"price_usd_h": 0, "spot_price_usd_h": None, "session_cap_s": 43200.0}, "free"),
     ("zero-price", {"price_usd_h": 0, "spot_price_usd_h": None}, "without a limit"),
@@ -75,7 +100,24 @@ def test_every_rule_is_fired_above():
         {"device": "inferentia-2", "accelerator": "Inferentia2", "accel_count": 12, "accel_memory_bytes": None},
         {"accel_memory_bytes": None},
         {"accel_memory_bytes": 89 * GIB},  # within what labels leave out
-        {"device": "l4", "accel_memory_bytes": 22.35 * GIB},  # as the driver reports 24
+        {"device": "l4", "accel_memory_bytes": 22.49 * GIB},  # as the driver reports 24
+        {"price_usd_h": 691.2},  # 256 chips: near the placeholder of 700, and right
+        {"price_usd_h": 699.99},
+        {"provider": "mithril", "price_usd_h": 24.0},  # above the floor
+        {"provider": "aws", "price_usd_h": 8.0 * 2.8, "spot_price_usd_h": 8.0},  # a floor elsewhere is none here
+        {"price_usd_h": 25.0},  # cheap, and more than two fifths
+        {"as_of": "2026-11-22"},  # tomorrow here is today elsewhere
+        {"memory_bytes": 320 * GIB},  # half as much as the accelerators
+        {"memory_bytes": None},
+        {"provider": "gcp", "instance": "a3-highgpu-8g"},  # with its accelerators
+        {
+            "provider": "gcp",
+            "instance": "",
+            "device": "tpu-v6e",
+            "accelerator": "tpu-v6e",
+            "vcpus": None,
+            "accel_memory_bytes": None,
+        },  # its host comes with it
         {"price_usd_h": None},  # a spot price alone is an offer
         {"spot_price_usd_h": None},
         {"as_of": "2025-11-21"},  # 365 days
@@ -83,6 +125,12 @@ def test_every_rule_is_fired_above():
 )
 def test_what_looks_odd_and_is_right_is_no_fault(change):
     assert lint([replace(CLEAN, **change)], KNOWN) == ()
+
+
+def test_every_rule_says_why_and_how_bad():
+    assert set(SEVERITY.values()) == {"error", "warning", "note"}
+    for name in SEVERITY:
+        assert len(explanation(name)) > 15
 
 
 def test_a_repeated_offer_is_a_duplicate_whatever_its_price():

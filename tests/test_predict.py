@@ -81,6 +81,20 @@ def test_power_limit_slows_heavy_work():
     assert at(150)["p50"] > at(None)["p50"]
 
 
+def test_a_slower_host_slows_what_dispatch_binds_and_an_unknown_one_is_named():
+    def at(*host):
+        flags = ("--device", "rtx-4090", "--task", "infer", "--dtype", "fp16", "--json")
+        return rigwise("predict", "resnet18", *flags, *host)
+
+    usual, slower = (json.loads(at(*host).stdout) for host in ((), ("--host", "epyc-7742")))
+    assert slower["step_time_s"]["p50"] > usual["step_time_s"]["p50"]
+    assert slower["case"]["host"] == "epyc-7742"
+    unknown = at("--host", "rtx-4090")
+    assert unknown.returncode == 2
+    assert unknown.stdout == ""
+    assert "no cpu 'rtx-4090'" in unknown.stderr
+
+
 def test_a_model_that_does_not_fit_is_an_answer():
     p = predict(Case(model="llama-3.1-8b", device="t4", dtype="fp16", seq=2048))
     assert not p.fits

@@ -205,6 +205,14 @@ def test_experts_of_other_ranks_take_no_memory():
     assert sharded[0] == pytest.approx(sharded[1])  # spread over all ranks either way
 
 
+def test_gathered_blocks_of_an_expert_rank_are_counted_by_hand():
+    """A block of Mixtral: attention, router and two norms, and of its eight experts those of one rank in four."""
+    attention = 4096 * (2 * 4096 + 2 * 1024) + 8 * 4096 + 2 * 4096
+    block, outside = attention + 2 * 3 * 4096 * 14336, 2 * 32000 * 4096 + 4096
+    terms = ask("mixtral-8x7b", 8, 4096, 8, expert=4, zero=3).memory_terms
+    assert terms["gathered"] == pytest.approx(2 * (outside + 2 * block + max(block, outside)), rel=0.01)
+
+
 @pytest.mark.parametrize("name", ["llama-3.1-8b", "gpt2"])
 def test_members_of_a_context_group_share_tokens_and_meet_every_key(name):
     whole = table_of(name)

@@ -135,15 +135,24 @@ def parse(data: Any, kind: type[T], where: str) -> T:
         raise InvalidInputError(_first_fault(error.errors(), kind, where)) from None
 
 
-#: Where a value may have several types, Pydantic ends the place of a fault with the type it tried.
+#: Where a value may have several types, Pydantic puts the type that it tried into the place of a fault.
 _TRIED_TYPES = frozenset({"str", "int", "float", "bool"})
 
 
 def _first_fault(faults: list[Any], kind: Any, where: str) -> str:
-    fault = next((f for f in faults if f["type"] == "finite_number"), faults[0])
-    place = [str(part) for part in fault["loc"] if part not in _TRIED_TYPES]
+    tables: set[Any] = set()
+    _forbid_unknown_keys(kind, tables)
+    tried = _TRIED_TYPES | {table.__name__ for table in tables}
+
+    def keys(fault: Any) -> tuple[str, ...]:
+        return tuple(str(part) for part in fault["loc"] if part not in tried and not str(part).startswith("tuple["))
+
+    first = next((f for f in faults if f["type"] == "finite_number"), faults[0])
+    # of the types tried for one value, the one that fits it best finds its fault deepest inside
+    inside = [f for f in faults if keys(f)[: len(keys(first))] == keys(first)]
+    fault = first if first["type"] == "finite_number" else max(inside, key=lambda f: len(keys(f)))
+    place, others = list(keys(fault)), {keys(f) for f in faults if f is fault or f not in inside}
     key = ".".join(place) or "the document"
-    others = {tuple(p for p in f["loc"] if p not in _TRIED_TYPES) for f in faults}
     more = f" (and {len(others) - 1} more)" if len(others) > 1 else ""
     if fault["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
         close = near_matches(place[-1], _names_at(kind, place[:-1]))

@@ -25,10 +25,14 @@ ANSWERS = {
     "predict": ["predict", "resnet50", "--device", "rtx-4090", "--batch", "64"],
     "compare": ["compare", "resnet50", "--device", "rtx-4090", "--device", "t4"],
     "plan": PLAN,
+    "rig": ["rig", "check", "examples/rigs/alienware-aurora-r12.toml"],
     "run": ["run", "examples/camera-detectors/app.toml", "--items", "8"],
     "judge": ["judge", "tests/data/measured/steps.csv"],
     "calibrate": ["calibrate", "tests/data/measured/steps.csv", "--dry-run", "--fresh"],
 }
+
+#: Commands with subcommands, and the schema of the one that is asked.
+SUBCOMMANDS = {"rig": "rig.check"}
 
 #: What was asked wrongly, and the word that the message must repeat.
 BAD_INPUT = [
@@ -41,6 +45,8 @@ BAD_INPUT = [
     (["plan", "missing.toml"], "missing.toml"),
     (["plan", "resnet50", "--samples", "1e400"], "1e400"),
     (["show", "missing.rwg"], "missing.rwg"),
+    (["rig", "check", "missing.txt"], "missing.txt"),
+    (["rig", "build", "--budget", "$0"], "--budget"),
     (["nosuchcommand"], "nosuchcommand"),
     (["predict", "resnet50", "--devise", "t4"], "--devise"),
 ]
@@ -95,7 +101,7 @@ def test_json_is_one_versioned_and_documented_document(name: str, root) -> None:
     assert run.stderr == b""
     assert b"\x1b" not in run.stdout
     document = json.loads(run.stdout, parse_constant=lambda word: pytest.fail(f"{word} is not JSON"))
-    assert document["schema"] == f"rigwise.{name}/1"
+    assert document["schema"] == f"rigwise.{SUBCOMMANDS.get(name, name)}/1"
     reference = (root / "docs" / "reference" / "json.md").read_text(encoding="utf-8")
     assert [key for key in answer_keys(document) if f"`{key}`" not in reference] == []
 
@@ -133,7 +139,7 @@ def test_json_on_a_terminal_has_no_escape_codes() -> None:
 
 
 @needs_pty
-@pytest.mark.parametrize("name", ["devices", "offers", "models", "show", "predict", "compare", "plan", "judge"])
+@pytest.mark.parametrize("name", ["devices", "offers", "models", "show", "predict", "compare", "plan", "judge", "rig"])
 def test_answers_keep_to_80_columns(name: str) -> None:
     lines = on_a_terminal(*ANSWERS[name], NO_COLOR="1").decode().splitlines()
     assert [line for line in lines if len(line) > 80] == []

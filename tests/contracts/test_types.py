@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-UNITS = "bytes_per_s|flops_per_s|per_s|usd_per_h|usd_h|bytes|flops|macs|elements|hz|usd|frac|s|w|j|kg|m"
+UNITS = "bytes_per_s|flops_per_s|per_s|usd_per_h|usd_h|bytes|flops|macs|elements|hz|usd|frac|s|w|j|kg|m3|m"
 FLOATS = re.compile(r"(float|Mapping\[str, float\])( \| None)?")
 OF_WHAT = "each_way|both_ways|per_unit|per_sample|by_format"
 HAS_UNIT = re.compile(rf"(^|_)({UNITS})(_({OF_WHAT}))?$")
@@ -22,6 +22,8 @@ WITHOUT_UNIT = {
     "vcpus": "a count that may be a fraction",
     "fit_probability": "a probability",
     "p_best": "a probability",
+    "limits_probability": "a probability",
+    "sequences": "a mean count",
     "confidence": "a probability",
     "binds": "fractions of the time, as the published result names them",
     "mfu": "a fraction, and the field's own name",
@@ -58,10 +60,23 @@ WITHOUT_UNIT = {
     "usd_per_kwh": "the unit is spelled out",
     "energy_usd_per_kwh": "the unit is spelled out",
     "carbon_usd_per_t": "the unit is spelled out",
+    "ops_usd_per_month": "the unit is spelled out",
+    "g_per_kwh": "the unit is spelled out",
+    "price_per_kwh": "an amount of the currency beside it, for a kilowatt-hour",
+    "pue": "a ratio of two powers, and the field's own name",
+    "ratio": "a ratio of two powers",
+    "low": "in the unit beside it",
+    "high": "in the unit beside it",
+    "measured": "in the unit beside it",
     "months": "months of a calendar, as a horizon is named",
     "hours_per_week": "the unit is spelled out",
     "cost": "dollars for a dollar",
     "weights": "fractions that sum to one, as the published answer names them",
+    "mean_over_median": "a ratio of two times",
+    "units_per_h": "the unit is spelled out: a provider's own units of use",
+    "units_per_month": "the unit is spelled out",
+    "usd_per_unit": "the unit is spelled out",
+    "usd_per_month": "the unit is spelled out",
 }
 
 #: Dataclasses that are filled in while a model is being traced, and are read by nobody else.

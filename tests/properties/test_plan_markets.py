@@ -33,6 +33,7 @@ from rigwise.search.types import KEEP, RECOMPUTE, CoverEntry, World
 from rigwise.units import parse_seconds, parse_usd
 from rigwise.workload.choices import settle
 from rigwise.workload.job import Data, Job, OwnedMachine, Quota, Weights
+from rigwise.workload.lower import Recipe
 
 TODAY = date(2026, 8, 1)
 SEEDS = st.integers(0, 2**32 - 1)
@@ -102,8 +103,15 @@ def estimate_fleet(case, recipe, machines, model=None):
     )
 
 
+def estimate_recipes(case, recipes, machines, model=None, wanted=None):
+    every = [vars(estimate_fleet(case, recipe, machines, model)) for recipe in recipes]
+    names = vars(estimate_fleet(case, Recipe(dtype="fp32"), machines, model))
+    return SimpleNamespace(**{n: np.array([one[n] for one in every]).reshape(-1, len(machines)) for n in names})
+
+
 PHYSICS = SimpleNamespace(
     estimate_fleet=estimate_fleet,
+    estimate_recipes=estimate_recipes,
     least_work=least_work,
     least_step_s=least_step_s,
     least_energy_j=least_energy_j,

@@ -24,7 +24,7 @@ from rigwise.estimate.columns import DeviceColumns, columns
 from rigwise.estimate.op_time import op_times
 from rigwise.estimate.setting import Setting
 from rigwise.facts.catalogue import resolve_device
-from rigwise.graph.op import Kind, Op, Phase, Tensor
+from rigwise.graph.op import Attr, Kind, Op, Phase, Tensor
 from rigwise.workload.table import OpTable, tabulate
 
 #: Folder of the tables and catalogue id; RTX PRO 6000 and Arc Pro B60 are held out.
@@ -127,7 +127,7 @@ def tables_of(rows: dict[str, np.ndarray]) -> list[Measured]:
     for number, name in enumerate(DEVICES.values()):
         where = np.flatnonzero(rows["device"] == number)
         if len(where):
-            table = tabulate([_op(rows, row) for row in where], {})
+            table = tabulate([_op(rows, int(row)) for row in where], {})
             found.append((table, columns([resolve_device(name)], load_calibration()), where))
     return found
 
@@ -138,7 +138,7 @@ def _op(rows: dict[str, np.ndarray], row: int) -> Op:
     query = Tensor((batch, heads, queries, head), "bfloat16")
     key = Tensor((batch, kv_heads, keys, head), "bfloat16")
     causal = rows["table"][row] != TABLES.index("encoder_attention")
-    attrs = {"causal": bool(causal), "window": window if window < keys else 0, "format": "bf16"}
+    attrs: dict[str, Attr] = {"causal": bool(causal), "window": window if window < keys else 0, "format": "bf16"}
     return Op(
         name="rigwise.attention",
         kind=Kind.ATTENTION,
@@ -192,12 +192,12 @@ def fit(tables: list[Measured], measured_s: np.ndarray, rows: np.ndarray) -> np.
     bounds = np.array(list(FITTED.values())).T / scale
 
     def residuals(values: np.ndarray) -> np.ndarray:
-        return np.log(predicted_s(tables, values * scale, len(measured_s))[rows] / measured_s[rows])
+        return np.asarray(np.log(predicted_s(tables, list(values * scale), len(measured_s))[rows] / measured_s[rows]))
 
     solved = least_squares(
         residuals, np.clip(start, *bounds), bounds=bounds, loss="soft_l1", f_scale=0.2, diff_step=1e-3
     )
-    return solved.x * scale
+    return np.asarray(solved.x * scale)
 
 
 def line(name: str, log_ratio: np.ndarray) -> str:
@@ -232,7 +232,7 @@ def main() -> None:
     names = list(DEVICES.values())
     values = fit(tables, measured, keep)
     print("\n".join(f"{name} = {value:.3g}" for name, value in zip(FITTED, values, strict=True)))
-    ratio = np.log(predicted_s(tables, values, len(measured)) / measured)
+    ratio = np.log(predicted_s(tables, list(values), len(measured)) / measured)
     report("in sample", rows, ratio, keep)
     for number, name in enumerate(names):
         report(name, rows, ratio, keep & (rows["device"] == number))
@@ -241,7 +241,7 @@ def main() -> None:
         for architecture in sorted(set(architectures)):
             out = np.array([a == architecture for a in architectures])[rows["device"].astype(int)]
             values = fit(tables, measured, keep & ~out)
-            ratio = np.log(predicted_s(tables, values, len(measured)) / measured)
+            ratio = np.log(predicted_s(tables, list(values), len(measured)) / measured)
             report(f"left out: {architecture}", rows, ratio, keep & out)
 
 

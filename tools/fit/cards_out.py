@@ -3,7 +3,7 @@
     python tools/fit/cards_out.py [--serving]
 
 Nothing measured on the card that is judged is fitted: its rows leave every table, not NeuSight's alone. P4 and T4, the
-two whose power limit binds, are left out together as well. For each card and task it prints the geometric error
+two whose power limit binds, are left out together as well. Products of P4 are never fitted, as in ``gemm.py``. For each card and task it prints the geometric error
 and the mean absolute percentage error (MAPE) with the constants in force, and with those of the refit. ``--serving``
 takes the whole tables of aiconfigurator-core, if it is installed, in the place of the extract.
 
@@ -22,6 +22,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 from gemm import (
     MEASURED,
+    NOT_FITTED,
     Group,
     csv_rows,
     fit,
@@ -61,9 +62,7 @@ def product_errors(groups: Sequence[Group], calibration: Calibration, values: Ma
     """ln(predicted / measured) of NeuSight's products that are long enough, by card."""
     chosen = [g for g in groups if g.source == "neusight_ops"]
     errors = residuals(chosen, values, calibration)
-    return {
-        (g.device.id, "products"): error[g.time_s > LEAST_S] for g, error in zip(chosen, errors, strict=True)
-    }
+    return {(g.device.id, "products"): error[g.time_s > LEAST_S] for g, error in zip(chosen, errors, strict=True)}
 
 
 def without(groups: Sequence[Group], cards: Sequence[str], base: Calibration) -> dict[str, float]:
@@ -71,7 +70,7 @@ def without(groups: Sequence[Group], cards: Sequence[str], base: Calibration) ->
 
     An architecture that only the cards have reaches the median share of its peak of the others.
     """
-    kept = [g for g in groups if g.device.id not in cards]
+    kept = [g for g in groups if g.device.id not in (*cards, NOT_FITTED)]
     values = fit(kept, base, start_values())
     lost = {g.device.architecture for g in groups} - {g.device.architecture for g in kept}
     prefix = "gemm.matrix_frac_of_architecture."

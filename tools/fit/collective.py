@@ -103,7 +103,7 @@ def pcie_s(values: np.ndarray, switched: np.ndarray, rows: Rows) -> np.ndarray:
 def _by_kind(rows: Rows, network: Network) -> np.ndarray:
     size = rows.message_bytes
     halves = np.where(rows.kind == "alltoall", all_to_all_s(size, network), gather_s(size, network))
-    return np.where(rows.kind == "all_reduce", all_reduce_s(size, network), halves)
+    return np.asarray(np.where(rows.kind == "all_reduce", all_reduce_s(size, network), halves))
 
 
 def fit(law: Law, start: Sequence[float], rows: Rows, f_scale: float = 0.2) -> np.ndarray:
@@ -113,7 +113,7 @@ def fit(law: Law, start: Sequence[float], rows: Rows, f_scale: float = 0.2) -> n
     found = least_squares(
         lambda q: weight * np.log(law(np.exp(q), rows) / rows.time_s), np.log(start), loss="soft_l1", f_scale=f_scale
     )
-    return np.exp(found.x)
+    return np.asarray(np.exp(found.x))
 
 
 def report(title: str, predicted_s: np.ndarray, rows: Rows) -> None:

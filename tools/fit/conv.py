@@ -116,11 +116,11 @@ class Bundle:
             constants = {**calibration.conv.values, "staged_passes": 1e9}
             calibration = replace(calibration, conv=Constants("trial", constants))
         times = op_times(self.table, self.device, calibration, self.setting).total_s[0, :, 0] * self.table.repeat
-        return self.offset_s + np.bincount(self.row, times, minlength=len(self.offset_s))
+        return np.asarray(self.offset_s + np.bincount(self.row, times, minlength=len(self.offset_s)))
 
     def log_error(self, calibration: Calibration) -> np.ndarray[Any, Any]:
         """ln(predicted / measured) ``[rows]``."""
-        return np.log(self.predict_s(calibration) / self.measured_s)
+        return np.asarray(np.log(self.predict_s(calibration) / self.measured_s))
 
 
 def joined(tables: Sequence[OpTable]) -> OpTable:

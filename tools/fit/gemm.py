@@ -209,7 +209,7 @@ def with_constants(base: Calibration, values: Mapping[str, float]) -> Calibratio
             sections[section][name] = {**sections[section][name], entry[0]: value}
         else:
             sections[section][name] = value
-    changed = {s: Constants(getattr(base, s).where, values) for s, values in sections.items()}
+    changed: dict[str, Any] = {s: Constants(getattr(base, s).where, values) for s, values in sections.items()}
     return replace(base, **changed)
 
 

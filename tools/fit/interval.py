@@ -40,7 +40,7 @@ def features(row: Row, calibration: Calibration) -> Array:
     for part, seconds in row.parts_s.items():
         shares[_OF_PART.get(part.split()[0].partition("_backward")[0], "streaming")] += seconds / row.predicted_s
     is_cpu = row.question.device.kind == "cpu"
-    terms = step_terms(np.array([list(shares.values())]), row.question.case, calibration)[0]
+    terms = step_terms(np.array([list(shares.values())]), np.array([row.throttled]), row.question.case, calibration)[0]
     return np.array([1.0, float(is_cpu), *terms])
 
 

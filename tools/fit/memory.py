@@ -91,7 +91,7 @@ def bytes_of(model: Model, row: dict[str, str], side: int) -> tuple[Any, ...] | 
     elif f"side fixed at {side}" not in " ".join(model.card.assumed):
         return None
     optimizer = "momentum" if task == "train" else "none"
-    how = {"task": task, "dtype": "amp-fp16", "mode": mode, "optimizer": optimizer}
+    how: dict[str, Any] = {"task": task, "dtype": "amp-fp16", "mode": mode, "optimizer": optimizer}
     work = lower_model(model, Lowering(**how, attention="math" if old else "flash"))
     case = Case(model="", device="", **how, parallel=Parallel(data=1, micro_batch=1))
     sets = working_sets(work.step_ops, sizes, case)
@@ -113,8 +113,7 @@ def replace_all(constants: Constants, value: float) -> Constants:
 
 def answers(folder: Path, step: int) -> list[Answer]:
     """Every batch that the tables say something about."""
-    by_name, found, left = rows(), [], Counter()
-    first = Counter()
+    by_name, found, left, first = rows(), [], Counter[str](), Counter[str]()
     for row in (row for group in by_name.values() for row in group):
         first[row["repo_path"]] = max(first[row["repo_path"]], int(row["batch"]))
     for path in sorted(folder.glob("*.rwg"))[::step]:
@@ -126,17 +125,18 @@ def answers(folder: Path, step: int) -> list[Answer]:
         known = {}
         for row in by_name.get(path.stem, ()):
             side, batch = int(row["input_shape_or_seq"].split("x")[1]), int(row["batch"])
-            said = float(re.search(r"params_M=([\d.]+)", row["notes"])[1]) * 1e6
-            if abs(model.parameter_count - said) > max(0.015 * said, 2e4) or batch not in LADDER:
+            stated = re.search(r"params_M=([\d.]+)", row["notes"])
+            said = float(stated[1]) * 1e6 if stated else np.nan
+            if not stated or abs(model.parameter_count - said) > max(0.015 * said, 2e4) or batch not in LADDER:
                 left["another network or batch"] += 1
                 continue
             key = (row["task"], row["framework"], row["layout"], side)
             if key not in known:
                 known[key] = bytes_of(model, row, side)
-            if known[key] is None:
+            if (of_batch := known[key]) is None:
                 left["another image side"] += 1
                 continue
-            standing, passing, convolves, counts = known[key]
+            standing, passing, convolves, counts = of_batch
             nchw = convolves and row["layout"] == "nchw" and row["task"] != "train"
             same = {
                 "nchw": nchw,
@@ -178,7 +178,7 @@ class Columns:
         shown = load_calibration().memory_terms
         others = shown.context_bytes + shown.workspace_bytes
         need = self.standing + self.passing * (1 + share) + np.where(self.convolves, fixed, others)
-        return np.log(self.capacity / need)
+        return np.asarray(np.log(self.capacity / need))
 
 
 def right(columns: Columns, constants: tuple[float, ...], rows_: Any = slice(None)) -> float:

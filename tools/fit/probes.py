@@ -27,7 +27,7 @@ from rigwise.calibrate.fit import fit, gather
 from rigwise.calibrate.question import measured_s
 from rigwise.calibrate.shelf import Shelf
 from rigwise.calibrate.suggest import design
-from rigwise.estimate.calibration import packaged, shipped_evidence
+from rigwise.estimate.calibration import packaged
 from rigwise.estimate.interval import Z90, time_spread
 from rigwise.estimate.learned import GROUPS, Evidence, workload_error
 from rigwise.facts.catalogue import resolve_device
@@ -99,7 +99,7 @@ def errors_on(rows: Sequence[Evidence], training: Sequence[Evidence], device: st
 
 def answers_on(rows: Sequence[Evidence], training: Sequence[Evidence], device: str) -> list[tuple[float, float]]:
     """The same, with the spread that the calibration states."""
-    learned = fit(training, [""] * len(training), "2026-01-01", {device}, shipped=()).learned
+    learned = fit(training, [""] * len(training), "2026-01-01", {device}).learned
     calibration = replace(packaged(), learned=learned)
     scales = {s.regime: np.array([s.log_scale[g] for g in GROUPS]) for s in learned.scales if s.device == device}
     covariance = {s.regime: np.array(s.covariance) for s in learned.scales if s.device == device}
@@ -124,7 +124,8 @@ def covered(answers: Sequence[tuple[float, float]]) -> str:
 def sqrt_scaling(pairs: Sequence[tuple[Evidence, Evidence]], told: dict[int, Told]) -> list[float]:
     """ln(predicted / measured) from the sibling's time for one sample, by sqrt(peak x bandwidth)."""
     here, there = (resolve_device(row.device) for row in pairs[0])
-    gain = here.peak("fp16") * here.memory_bytes_per_s / there.peak("fp16") / there.memory_bytes_per_s
+    bandwidths = (here.memory_bytes_per_s or np.nan) / (there.memory_bytes_per_s or np.nan)
+    gain = here.peak("fp16") / there.peak("fp16") * bandwidths
     return [np.log(told[id(b)].seconds / b.batch * a.batch / told[id(a)].seconds) - np.log(gain) / 2 for a, b in pairs]
 
 
@@ -137,7 +138,7 @@ def experiment(groups: Groups, told: dict[int, Told], draws: int) -> None:
         print(f"\n{' '.join(key)}: {len(rows)} rows")
         say("uncalibrated", [r.log_ratio for r in rows])
         say("multipliers fitted on all rows, in sample", floor(rows))
-        say("each row from all others", fit(rows, [""] * len(rows), "2026-01-01", shipped=()).posterior.left_out)
+        say("each row from all others", list(fit(rows, [""] * len(rows), "2026-01-01").posterior.left_out))
         if sibling:
             transfer(rows, sibling, told)
         probes(rows, sibling, draws)
@@ -158,7 +159,7 @@ def transfer(rows: Sequence[Evidence], sibling: Sequence[Evidence], told: dict[i
     shared = [row for row, _ in pairs]
     scaled = sqrt_scaling(pairs, told)
     say("sqrt(peak x bandwidth) of the sibling", scaled)
-    say("the same without its bias", scaled - np.median(scaled))
+    say("the same without its bias", list(np.array(scaled) - np.median(scaled)))
     answers = answers_on(shared, sibling, device)
     say("sibling's table", [error for error, _ in answers], covered(answers))
     single = [answers_on([a], [b], device)[0] for a, b in pairs[:: max(1, len(pairs) // 100)]]
@@ -178,16 +179,15 @@ def probes(rows: Sequence[Evidence], sibling: Sequence[Evidence], draws: int) ->
     random, device = np.random.default_rng(0), rows[0].device
     chosen = list({r.model: r for r in rows if r.model in CHOSEN}.values())
     rest = [r for r in rows if r.model not in CHOSEN]
-    shipped = [row for row in shipped_evidence() if row.device != device]
-    sources = [((), ""), (shipped, " and shipped rows of others"), (sibling, " and the sibling's table")]
+    sources = [((), ""), (sibling, " and the sibling's table")]
     for others, words in sources:
         if words and not others:
             continue
-        answers = answers_on(rest, [*chosen, *_as_own(others)], device)
+        answers = answers_on(rest, [*chosen, *others], device)
         say(f"{len(chosen)} chosen probes{words}", [error for error, _ in answers], covered(answers))
         picked = {index for index, _ in design(rows, resolve_device(device), 5)}
         left = [row for index, row in enumerate(rows) if index not in picked]
-        answers = answers_on(left, [*(rows[i] for i in picked), *_as_own(others)], device)
+        answers = answers_on(left, [*(rows[i] for i in picked), *others], device)
         say(f"5 probes by design{words}", [error for error, _ in answers], covered(answers))
         for count in (3, 5, 10):
             found = []
@@ -195,17 +195,12 @@ def probes(rows: Sequence[Evidence], sibling: Sequence[Evidence], draws: int) ->
                 picked = set(random.choice(len(rows), count, replace=False).tolist())
                 left = [r for i, r in enumerate(rows) if i not in picked]
                 left = left[:: max(1, len(left) // 150)]
-                found.append(geo(errors_on(left, [*(rows[i] for i in picked), *_as_own(others)], device)))
+                found.append(geo(errors_on(left, [*(rows[i] for i in picked), *others], device)))
             low, middle, high = np.quantile(found, [0.1, 0.5, 0.9])
             print(
                 f"  {f'{count} random probes{words}':<44} {middle:6.1%}  [{low:.1%} to {high:.1%}] of {len(found)} draws",
                 flush=True,
             )
-
-
-def _as_own(rows: Sequence[Evidence]) -> list[Evidence]:
-    """Rows as if the user had measured them."""
-    return [replace(row, shipped=False) for row in rows]
 
 
 def floor(rows: Sequence[Evidence]) -> list[float]:
@@ -219,7 +214,7 @@ def floor(rows: Sequence[Evidence]) -> list[float]:
         slope, left = scaled / total[:, None], measured - np.log(total)
         step = np.linalg.solve(slope.T @ slope + 0.01 * np.eye(len(GROUPS)), slope.T @ left - 0.01 * log_scale)
         log_scale += np.clip(step, -0.3, 0.3)
-    return left.tolist()
+    return [float(error) for error in left]
 
 
 def main() -> None:

@@ -19,6 +19,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -33,7 +34,7 @@ MEASURED = Path(os.environ.get("RIGWISE_MEASURED", HERE.parent.parent.parent / "
 CONFIGS = json.loads((HERE / "mpt.json").read_text(encoding="utf-8"))
 V100 = "v100-sxm2-16gb"
 #: Model, dtype, batch of one GPU, samples/s of 8 over 8 times that of 1. Batches are those of the scripts' defaults.
-DATA_PARALLEL = (
+DATA_PARALLEL: tuple[tuple[str, str, int, dict[str, Any], str, str], ...] = (
     ("resnet50", "fp32", 128, {}, "resnet50 v1.5", "3x224x224"),
     ("resnet50", "amp-fp16", 256, {}, "resnet50 v1.5", "3x224x224"),
     ("efficientnet-b0", "fp32", 128, {}, "efficientnet-b0", "native (b0 224, b4 380)"),
@@ -125,7 +126,7 @@ def data_parallel_errors() -> dict[tuple[str, str], float]:
     table = rows("nvidia-dle.csv")
     found = {}
     for model, dtype, batch, more, name, shape in DATA_PARALLEL:
-        rate = {}
+        rate: dict[int, float] = {}
         for row in table:
             same = row["model"] == name and row["input_shape_or_seq"] == shape and row["task"] == "train"
             same = same and row["precision"] == dtype.replace("-", "_") and "SUSPECT" not in row["notes"]
@@ -150,7 +151,7 @@ def summary(title: str, errors: Iterable[float]) -> None:
     print(f"{title:34} n {len(values):3d} geo-err {geo:.3f} MAPE {mape:.3f} p90 {p90:.3f} bias {values.mean():+.3f}")
 
 
-def points(title: str, errors: Mapping[tuple[str, object], float]) -> None:
+def points(title: str, errors: Mapping[Any, float]) -> None:
     values = 100 * np.array(list(errors.values()))
     inside = int((np.abs(values) <= 5).sum())
     print(

@@ -66,12 +66,14 @@ class Row:
         question: What was measured.
         measured_s, predicted_s: Of the step.
         parts_s: Predicted time by group; what the host or links add is ``rest``.
+        throttled: Share of the kernels that the power limit adds.
     """
 
     question: Question
     measured_s: float
     predicted_s: float
     parts_s: dict[str, float]
+    throttled: float
 
     @property
     def group(self) -> str:
@@ -126,7 +128,8 @@ def _row(asked: Question, shelf: Shelf, calibration: Calibration) -> Row:
     step = work_of(model, resolved, device)
     on_device = columns([device], calibration, [None])
     micro, ops = micro_step(step.table, on_device, calibration, setting_of(resolved.case))
-    times = step_times(step, micro.pick(), groups_of(resolved.case, machine), on_device, calibration)
+    one = micro.pick()
+    times = step_times(step, one, groups_of(resolved.case, machine), on_device, calibration)
     whole = {"forward": times.forward_s, "backward": times.backward_s}.get(asked.part, times.total_s)
     parts: dict[str, float] = defaultdict(float)
     weight = ops.total_s[0, :, 0] * step.table.repeat * step.micro_steps
@@ -135,7 +138,13 @@ def _row(asked: Question, shelf: Shelf, calibration: Calibration) -> Row:
             parts[group_of(op, resolved.case.layout)] += float(seconds)
     predicted_s = float(whole[0])
     parts["rest"] = predicted_s - sum(parts.values())
-    return Row(question=asked, measured_s=measured_s(asked.measurement), predicted_s=predicted_s, parts_s=dict(parts))
+    return Row(
+        question=asked,
+        measured_s=measured_s(asked.measurement),
+        predicted_s=predicted_s,
+        parts_s=dict(parts),
+        throttled=float(one.throttled_s[0] / (one.forward_s[0] + one.backward_s[0])),
+    )
 
 
 def fit(rows: Sequence[Row], groups: Sequence[str], ridge: float) -> Array:

@@ -64,8 +64,8 @@ def errors_of(fit: Fit) -> tuple[DeviceErrors, ...]:
     Source: exp(mean |ln(predicted / measured)|) - 1; Rasmussen & Williams, equation 5.12.
     """
     found = []
-    for device in dict.fromkeys(row.device for row in fit.rows if not row.shipped):
-        at = np.array([row.device == device and not row.shipped for row in fit.rows])
+    for device in dict.fromkeys(row.device for row in fit.rows):
+        at = np.array([row.device == device for row in fit.rows])
         before = np.array([row.log_ratio for row in fit.rows])[at]
         after = fit.posterior.left_out[at]
         errors = {"before_frac": _geometric(before), "left_out_frac": _geometric(after)}
@@ -84,7 +84,7 @@ def constants_of(fit: Fit) -> tuple[Constant, ...]:
     for d, device in enumerate(fit.devices):
         for r, regime in enumerate(REGIMES):
             of = scales.get((device.id, regime))
-            rows = [one for one in fit.rows if one.device == device.id and one.regime == regime and not one.shipped]
+            rows = [one for one in fit.rows if one.device == device.id and one.regime == regime]
             for g, group in enumerate(GROUPS):
                 if of and any(row.shares.get(group, 0.0) > _LEAST_SHARE for row in rows):
                     spread = float(fit.posterior.covariance[d, r, g, g]) ** 0.5
@@ -109,7 +109,7 @@ def doubtful(fit: Fit) -> tuple[Rejected, ...]:
     """Rows that the others contradict; they count for less."""
     found = []
     for row, where, weight, off in zip(fit.rows, fit.where, fit.posterior.weight, fit.posterior.left_out, strict=True):
-        if weight < _DOUBTFUL and not row.shipped:
+        if weight < _DOUBTFUL:
             reason = f"{row.model}: {float(np.exp(off)):.2f} times what the other rows suggest; it counts {weight:.0%}"
             found.append(Rejected(where=where or f"{row.model}, measured earlier", reason=reason))
     return tuple(found)
@@ -128,16 +128,14 @@ def place_of(one: Rejected) -> tuple[str, int]:
 def calibrate_document(fit: Fit | None, left_out: Sequence[Rejected], read: int, written: str | None) -> dict[str, Any]:
     """The JSON object of ``rigwise.calibrate/1``; without a fit nothing was learned."""
     base = packaged()
-    own = [at for row, at in zip(fit.rows, fit.where, strict=True) if not row.shipped] if fit else []
     return {
         "schema": "rigwise.calibrate/1",
         "base": base.name,
         "written": written,
         "rows": {
             "read": read,
-            "fitted": len(own) if fit else 0,
-            "earlier": sum(not where for where in own),
-            "shipped": len(fit.rows) - len(own) if fit else 0,
+            "fitted": len(fit.rows) if fit else 0,
+            "earlier": sum(not where for where in fit.where) if fit else 0,
             "left_out": as_plain(left_out),
             "doubtful": as_plain(doubtful(fit)) if fit else [],
         },

@@ -13,7 +13,7 @@ from rigwise.calibrate.question import Question, measured_s, question
 from rigwise.calibrate.shelf import Shelf, check_same_network
 from rigwise.calibrate.update import Posterior, update
 from rigwise.errors import InvalidInputError, RigwiseError
-from rigwise.estimate.calibration import calibrated_with, packaged, shipped_evidence
+from rigwise.estimate.calibration import calibrated_with, packaged
 from rigwise.estimate.learned import GROUPS, REGIMES, Evidence, Learned, Scales, regime_of
 from rigwise.facts.catalogue import resolve_device
 from rigwise.facts.device import Device
@@ -149,7 +149,6 @@ def fit(
     where: Sequence[str],
     date: str,
     targets: Collection[str] = (),
-    shipped: Sequence[Evidence] | None = None,
 ) -> Fit:
     """Update the constants of every device that was measured, and of the targets.
 
@@ -158,15 +157,14 @@ def fit(
         where: File and line of each.
         date: Day of the fit.
         targets: Ids of devices whose constants are wanted; empty: those that were measured.
-        shipped: Published rows to start from; None: those that come with the package.
 
     Raises:
         InvalidInputError: There is no row.
     """
     if not rows:
         raise InvalidInputError("no row can be fitted", hint="rigwise calibrate names why each was left out")
-    wanted = set(targets) or {row.device for row in rows if not row.shipped}
-    rows, where = _joined(rows, where, shipped_evidence() if shipped is None else shipped)
+    wanted = set(targets) or {row.device for row in rows}
+    rows, where = _joined(rows, where)
     ids = sorted({row.device for row in rows} | wanted)
     devices = tuple(resolve_device(name) for name in ids)
     posterior = update(rows, devices, packaged())
@@ -176,19 +174,16 @@ def fit(
     learned = Learned(
         where="",
         date=date,
-        software=tuple(sorted({row.torch for row in rows if row.torch and not row.shipped})),
+        software=tuple(sorted({row.torch for row in rows if row.torch})),
         scales=_scales(settled, devices, posterior, wanted),
         evidence=settled,
     )
     return Fit(learned=learned, rows=settled, where=tuple(where), devices=devices, posterior=posterior)
 
 
-def _joined(
-    rows: Sequence[Evidence], where: Sequence[str], shipped: Sequence[Evidence]
-) -> tuple[list[Evidence], list[str]]:
-    """Shipped rows, those of this package, then the others, each question once."""
-    own = [(row, at) for row, at in zip(rows, where, strict=True) if not row.shipped]
-    last = {_key(row): (row, at) for row, at in [*((row, "") for row in shipped), *own]}
+def _joined(rows: Sequence[Evidence], where: Sequence[str]) -> tuple[list[Evidence], list[str]]:
+    """Each question once: a later row takes the place of an earlier one."""
+    last = {_key(row): (row, at) for row, at in zip(rows, where, strict=True)}
     kept = _thinned(list(last.values()))
     return [row for row, _ in kept], [at for _, at in kept]
 
@@ -212,7 +207,7 @@ def _scales(
     for d, device in enumerate(devices):
         for r, regime in enumerate(REGIMES):
             if device.id in wanted:
-                of_rows = sum(x.device == device.id and x.regime == regime and not x.shipped for x in rows)
+                of_rows = sum(x.device == device.id and x.regime == regime for x in rows)
                 log_scale = zip(GROUPS, posterior.mean[d, r].tolist(), strict=True)
                 covariance = posterior.covariance[d, r].round(8).tolist()
                 found.append(

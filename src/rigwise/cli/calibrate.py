@@ -113,9 +113,8 @@ def _fit(gathered: Gathered, old: Learned | None, device: str | None, siblings: 
 def _write(path: Path, fit: Fit, tables: Sequence[Path], left_out: Sequence[Rejected]) -> None:
     from rigwise.calibrate.file import write_calibration
 
-    own = [row for row in fit.rows if not row.shipped]
-    words: dict[str, Any] = {"tables": [table.name for table in tables], "rows": len(own)}
-    words["devices"] = sorted({row.device for row in own})
+    words: dict[str, Any] = {"tables": [table.name for table in tables], "rows": len(fit.rows)}
+    words["devices"] = sorted({row.device for row in fit.rows})
     write_calibration(path, fit.learned, {**words, "left_out": len(left_out)})
 
 

@@ -101,6 +101,7 @@ _OPTIONS: tuple[tuple[str, Any, Any, str], ...] = (
     ("--staleness", Count(), 0, "Steps that a stale update may be behind."),
     ("--link", str, None, "Between devices of a node: nvlink, pcie4x16 ..."),
     ("--inter-node-gbps", float, None, "Network of one node, Gbit/s."),
+    ("--host", str, None, "CPU that starts the work: an id of rigwise cpus; else the usual one of such devices."),
     ("--power-limit", Watts(), None, "Board power cap."),
     ("--runtime", _choice(RUNTIMES), "torch", "What runs the model."),
     ("--torch", str, None, "Version of PyTorch."),
@@ -151,7 +152,7 @@ def case_from(model: str, device: str, flags: dict[str, Any]) -> Case:
         "mode",
         "method",
     )
-    plain += ("lora_rank", "optimizer", "recompute", "link", "inter_node_gbps", "runtime")
+    plain += ("lora_rank", "optimizer", "recompute", "link", "inter_node_gbps", "host", "runtime")
     return Case(
         model=model,
         device=device,

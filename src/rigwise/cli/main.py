@@ -28,6 +28,7 @@ COMMANDS = {
     "predict": "step time, memory, energy of a model on a device",
     "compare": "the same on several devices, side by side",
     "plan": "what to rent, buy or use, proven",
+    "rig": "what is wrong with a parts list, and the parts for a budget",
     "run": "do it there, measure, compare with the prediction",
     "judge": "score predictions against published tables",
     "calibrate": "learn from what was measured on a device",

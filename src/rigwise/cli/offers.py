@@ -88,7 +88,8 @@ def command(context: click.Context, /, **flags: Any) -> int:
     if context.invoked_subcommand:
         given = next((name for name, value in flags.items() if value not in (None, (), False)), "")
         if given:
-            raise click.UsageError(f"--{given.replace('_', '-')} stands before {context.invoked_subcommand}, not after")
+            flag = "json" if given == "as_json" else given.replace("_", "-")
+            raise click.UsageError(f"--{flag} stands before {context.invoked_subcommand}; give it after")
         return 0
     from rigwise.facts.catalogue import offers
 
@@ -160,16 +161,13 @@ def lint_command(*, file: Path | None, imported: bool, severity: str, **flags: A
 
 def _rows_of(file: Path) -> tuple[Sequence[Offer], Mapping[str, int]]:
     """The rows of a file that is not imported, dirt included, and what in it is no offer."""
-    from datetime import UTC, datetime
-
     from rigwise.facts.imports import take
 
     rows: list[Offer] = []
     excluded: Counter[str] = Counter()
     kind = take.kind_of(file)
     for name, path in take.sources(kind, file).items():
-        changed = datetime.fromtimestamp(path.stat().st_mtime, UTC).date().isoformat()
-        reading = take.read(kind, name, path, changed)
+        reading = take.read(kind, name, path, take.changed_on(path))
         rows.extend(reading.offers)
         excluded.update(reading.excluded)
     return rows, excluded
@@ -193,7 +191,11 @@ def _print_faults(
     if shown < len(faults):
         click.echo(f"{len(faults) - shown:,} more of {len(faults):,}; --limit 0 prints all", err=True)
     counts = Counter(fault.severity for fault in faults)
-    words = ", ".join(f"{counts[severity]:,} {severity}s" for severity in SEVERITIES if counts[severity])
+    words = ", ".join(
+        f"{counts[severity]:,} {severity}{'s' if counts[severity] > 1 else ''}"
+        for severity in SEVERITIES
+        if counts[severity]
+    )
     click.echo(f"{words or 'no faults'} in {len(rows):,} rows", err=True)
     for reason, number in left_out.items():
         click.echo(f"{number:,} left out before: {reason}", err=True)

@@ -113,8 +113,13 @@ def refresh_command(*, kind: str, only: tuple[str, ...], mirror: str, force: boo
     done, failed = refresh(wish, _today(), _progress(quiet=flags["quiet"] or flags["as_json"]))
     if len(failed) == 1 and not done:
         raise next(iter(failed.values()))
+    if not (mirror or flags["quiet"] or flags["as_json"]):
+        click.echo(f"from addresses read in {catalogue.source} ({catalogue.date}); never tried by our tests", err=True)
     _report(done, failed, written=True, flags=flags)
     return 1 if failed else 0
+
+
+_PROGRESS_WIDTH = 40
 
 
 def _progress(*, quiet: bool) -> Callable[[str, int], None]:
@@ -123,7 +128,8 @@ def _progress(*, quiet: bool) -> Callable[[str, int], None]:
         return lambda name, arrived: None
 
     def show(name: str, arrived: int) -> None:
-        print(f"\r{name}: {arrived / 1e6:.1f} MB\x1b[K", end="\r", file=sys.stderr, flush=True)
+        line = f"{name}: {arrived / 1e6:.1f} MB"
+        print(f"\r{line:<{_PROGRESS_WIDTH}}", end="\r", file=sys.stderr, flush=True)
 
     return show
 

@@ -25,6 +25,9 @@ from rigwise.cli.plan_serving import (
 from rigwise.cli.plan_spot import check_flags, explain_spot_plan
 from rigwise.errors import InfeasibleError, InvalidInputError
 
+#: What an explanation says of the job.
+_IMPLIED: dict[str, dict[str, Any]] = {"spot": {}, "buying": {"buy": True}}
+
 EXAMPLES = """\b
 Examples:
   rigwise plan resnet50 --task train --samples 128e6 --deadline 12h
@@ -44,10 +47,14 @@ Examples:
 @job_options
 @click.option("--output", metavar="FILE", help="Write the JSON document to a file as well.")
 @click.option("--report", metavar="FILE", help="Write a self-contained HTML page.")
-@click.option("--explain", type=click.Choice(("spot",)), help="Instead: what interruptions do to the best spot plan.")
+@click.option(
+    "--explain",
+    type=click.Choice(("spot", "buying")),
+    help="Instead: what interruptions do to the best spot plan; when the best machine to buy pays.",
+)
 @click.option("--trace", metavar="FILE", help="With --explain spot: your own record of when there was capacity.")
 @click.option("--engine", help="Where several jobs are planned: process, ray or ray:ADDRESS.  [default: process]")
-@click.option("--jobs", type=int, help="How many at once.  [default: one for each processor]")
+@click.option("--jobs", type=click.IntRange(1, 1024), help="How many at once.  [default: one for each processor]")
 @calibration_option
 @answer_options
 def command(
@@ -59,33 +66,32 @@ def command(
     """
     as_json, quiet, engine, jobs = (flags.pop(name) for name in ("as_json", "quiet", "engine", "jobs"))
     explain, trace = flags.pop("explain"), flags.pop("trace")
+    explained = [name for name, value in (("explain", explain), ("trace", trace)) if value is not None]
     bring_in_force(flags.pop("calibration"))
     given = {name: value for name, value in flags.items() if value not in (None, ())}
     output = output_as_tokens(given, output)
     written = {name: path for name, path in (("own", own), ("output", output), ("report", report)) if path is not None}
     if init:
-        return _init(target, [*given, *written], quiet=quiet)
+        return _init(target, [*given, *written, *explained], quiet=quiet)
     if not target:
         raise click.UsageError("Missing argument: a MODEL, job files, or verify PLAN.json; --init prints an example")
     if target[0] == "verify":
-        return _verify(target[1:], [*given, *(["own"] if own else [])], as_json=as_json)
+        return _verify(target[1:], [*given, *(["own"] if own else []), *explained], as_json=as_json)
     targets = expanded(target)
-    check_flags(explain, trace, {"report": report, "engine": engine, "jobs": jobs})
+    others = {"--report": report, "--engine": engine, "--jobs": jobs, "others beside it": len(targets) > 1}
+    check_flags(explain, trace, others)
     if len(targets) > 1 or engine or jobs:
         from rigwise.cli.plan_many import plan_many
 
         return plan_many(targets, given, written, (engine, jobs), as_json=as_json, quiet=quiet)
-    application = application_at(targets[0]) if Path(targets[0]).is_file() else None
     if explain:
-        return explain_spot_plan(
-            job_at(targets[0], given, own), _world, trace, output=output, as_json=as_json, quiet=quiet
-        )
-    if application:
-        return plan_application_file(application, {**given, **written, "as_json": as_json, "quiet": quiet})
-    if serving := serving_at(targets[0], given, own):
-        if report or explain:
-            raise InvalidInputError("--report and --explain do not know serving plans yet", hint="leave them out")
-        return plan_serving_job(serving, output=output, as_json=as_json, quiet=quiet)
+        _require_job(explain, targets[0], given, own)
+        how = {"output": output, "as_json": as_json, "quiet": quiet}
+        implied = {} if Path(targets[0]).is_file() else _IMPLIED[explain]
+        return _explained(explain, job_at(targets[0], {**implied, **given}, own), trace, how)
+    other = _other_kind(targets[0], given, {**written, "as_json": as_json, "quiet": quiet})
+    if other is not None:
+        return other
     answer = _answer(job_at(targets[0], given, own), as_json=as_json)
     page = _page(answer[0]) if report else ""
     if output:
@@ -97,6 +103,30 @@ def command(
     else:
         console().print(answer[1](brief=quiet), end="", markup=False, soft_wrap=True)
     return 0
+
+
+def _require_job(explain: str, target: str, given: dict[str, Any], own: str | None) -> None:
+    """Refuse to explain an application or a serving fleet."""
+    if (Path(target).is_file() and application_at(target)) or serving_at(target, given, own):
+        raise InvalidInputError(f"--explain {explain} explains a job, not an application or a serving fleet")
+
+
+def _explained(what: str, job: Any, trace: str | None, how: dict[str, Any]) -> int:
+    """Print what was asked about a job in place of its plan."""
+    if what == "buying":
+        from rigwise.cli.plan_buying import explain_buying
+
+        return explain_buying(job, _world, **how)
+    return explain_spot_plan(job, _world, trace, **how)
+
+
+def _other_kind(target: str, given: dict[str, Any], how: dict[str, Any]) -> int | None:
+    """Plan an application or a serving fleet; None if the target asks for neither."""
+    application = application_at(target) if Path(target).is_file() else None
+    if application:
+        return plan_application_file(application, {**given, **how})
+    serving = serving_at(target, given, how.get("own"))
+    return plan_serving_job(serving, how) if serving else None
 
 
 def _answer(job: Any, *, as_json: bool) -> tuple[dict[str, Any], Callable[..., str]]:
@@ -121,7 +151,9 @@ def _answer(job: Any, *, as_json: bool) -> tuple[dict[str, Any], Callable[..., s
         return document(result), partial(plan_text, result)
     except InfeasibleError as error:
         if as_json:
-            print_json(infeasible_document(job, error))
+            from rigwise.search.staged import staged_infeasible
+
+            print_json((staged_infeasible if isinstance(job, StagedJob) else infeasible_document)(job, error))
         raise
 
 

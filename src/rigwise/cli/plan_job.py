@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from glob import glob, has_magic
 from importlib.resources import files
 from pathlib import Path
@@ -14,6 +15,7 @@ from rigwise.errors import InvalidInputError, RigwiseError
 if TYPE_CHECKING:
     from rigwise.workload.job import Job, StagedJob
     from rigwise.workload.job_file import Outside
+    from rigwise.workload.serving_load import ServingJob
 
 
 def is_job_file(target: str) -> bool:
@@ -52,34 +54,50 @@ def job_at(target: str, given: dict[str, Any], own: str | None) -> Job | StagedJ
         if given:
             names = ", ".join(flag_of(name) for name in given)
             raise InvalidInputError(f"{names} cannot be combined with a job file", hint=f"write them into {target}")
-        job = any_job_from_toml(read_text(target), target, _outside(Path(target).parent))
+        job = any_job_from_toml(read_text(target), target, outside(Path(target).parent))
     else:
-        job = job_from_tables(tables_of(target, given), COMMAND_LINE, _outside(Path()))
+        job = job_from_tables(tables_of(target, given), COMMAND_LINE, outside(Path()))
     if own is None:
         return job
     owned = owned_from_toml(read_text(own), own)
     return with_owned_everywhere(job, owned, own) if isinstance(job, StagedJob) else with_owned(job, owned, own)
 
 
-def jobs_at(targets: tuple[str, ...], own: str | None) -> list[tuple[str, Job | StagedJob | RigwiseError]]:
+def jobs_at(targets: tuple[str, ...], own: str | None) -> list[tuple[str, Job | StagedJob | ServingJob | RigwiseError]]:
     """Many job files; in place of one that cannot be read, what is wrong with it."""
-    jobs: list[tuple[str, Job | StagedJob | RigwiseError]] = []
+    from rigwise.cli.plan_serving import serving_at
+
+    jobs: list[tuple[str, Job | StagedJob | ServingJob | RigwiseError]] = []
     for target in targets:
         try:
             if not is_job_file(target):
                 raise InvalidInputError(f"{target} is no job file", hint="several jobs are given as TOML files")
-            jobs.append((target, job_at(target, {}, own)))
+            jobs.append((target, serving_at(target, {}, own) or job_at(target, {}, own)))
         except RigwiseError as error:
             jobs.append((target, error))
     return jobs
 
 
-def _outside(folder: Path) -> Outside:
-    """Other files, beside the one that names them."""
+def outside(folder: Path) -> Outside:
+    """Other files, beside the one that names them, and the rates of currencies."""
     from rigwise.edge import read_text
     from rigwise.workload.job_file import Outside
 
-    return Outside(text_of=lambda name: read_text(folder / name))
+    return Outside(text_of=lambda name: read_text(folder / name), money=money)
+
+
+def money(text: str | float, own: Mapping[str, float]) -> tuple[float, str]:
+    """Dollars, and at which rate an amount in another currency was changed.
+
+    Raises:
+        InvalidInputError: No amount of money, or a currency of which no rate is known.
+    """
+    if not isinstance(text, str):
+        return text, ""
+    from rigwise.market.currency import package_rates, to_usd, used, with_own
+
+    rates = with_own(package_rates(), [f"{code}={usd!r}" for code, usd in own.items()])
+    return to_usd(text, rates), used(text, rates)
 
 
 def write_example(path: str | None, *, quiet: bool) -> None:

@@ -31,7 +31,8 @@ def plan_many(
         given: Flags that describe a job, of which there may be none.
         written: Files of ``--own`` and ``--output``.
         where: ``--engine`` and ``--jobs``.
-        as_json, quiet: As of every command.
+        as_json: Print one JSON document.
+        quiet: Print the answer only.
 
     Raises:
         RigwiseError: The engine cannot be used, or the flags belong to a single job.

@@ -49,10 +49,10 @@ def serving_at(target: str, given: dict[str, Any], own: str | None) -> ServingJo
     Raises:
         RigwiseError: It is one and cannot be read.
     """
-    from rigwise.cli.plan_job import is_job_file
+    from rigwise.cli.plan_job import is_job_file, outside
     from rigwise.edge import parse_toml, read_text
     from rigwise.workload.job import COMMAND_LINE
-    from rigwise.workload.job_file import Outside, owned_from_toml, with_owned
+    from rigwise.workload.job_file import owned_from_toml, with_owned
     from rigwise.workload.serving_file import is_serving, serving_job_from_tables
     from rigwise.workload.serving_load import ServingJob
 
@@ -63,34 +63,43 @@ def serving_at(target: str, given: dict[str, Any], own: str | None) -> ServingJo
     if from_file and given:
         names = ", ".join(flag_of(name) for name in given)
         raise InvalidInputError(f"{names} cannot be combined with a job file", hint=f"write them into {target}")
-    folder = Path(target).parent if from_file else Path()
-    outside = Outside(text_of=lambda name: read_text(folder / name))
-    request = serving_job_from_tables(tables, target if from_file else COMMAND_LINE, outside)
+    where, folder = (target, Path(target).parent) if from_file else (COMMAND_LINE, Path())
+    request = serving_job_from_tables(tables, where, outside(folder))
     if own is None:
         return request
     return ServingJob(load=request.load, job=with_owned(request.job, owned_from_toml(read_text(own), own), own))
 
 
-def plan_serving_job(request: ServingJob, *, output: str | None, as_json: bool, quiet: bool) -> int:
-    """Print the plans."""
+def plan_serving_job(request: ServingJob, how: dict[str, Any]) -> int:
+    """Print the plans.
+
+    Args:
+        request: The serving job.
+        how: ``as_json``, ``quiet``; ``output``: a file for the document, if any.
+
+    Raises:
+        InfeasibleError: There is no plan; with ``as_json`` the document says so first.
+    """
+    if "report" in how:
+        raise InvalidInputError("--report cannot show a serving plan yet", hint="leave it out, or use --json")
     from rigwise.search.serving_answer import answer_serving, infeasible_serving_document, serving_plan_document
 
     try:
         result = answer_serving(request, _world(request.job.model, date.today()))
     except InfeasibleError as error:
-        if as_json:
+        if how["as_json"]:
             print_json(infeasible_serving_document(request, error))
         raise
     document = serving_plan_document(result)
-    if output:
+    if "output" in how:
         text = json.dumps(document, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
-        write_output(output, text, quiet=quiet)
-    if as_json:
+        write_output(how["output"], text, quiet=how["quiet"])
+    if how["as_json"]:
         print_json(document)
     else:
         from rigwise.report.serving_plan_text import serving_plan_text
 
-        console().print(serving_plan_text(result, brief=quiet), end="", markup=False, soft_wrap=True)
+        console().print(serving_plan_text(result, brief=how["quiet"]), end="", markup=False, soft_wrap=True)
     return 0
 
 

@@ -16,7 +16,7 @@ def check_flags(explain: str | None, trace: str | None, others: dict[str, Any]) 
     """
     if trace is not None and explain != "spot":
         raise InvalidInputError("--trace is for --explain spot", hint="add --explain spot")
-    wrong = [f"--{name}" for name, given in others.items() if given]
+    wrong = [name for name, given in others.items() if given]
     if explain is not None and wrong:
         raise InvalidInputError(f"--explain {explain} explains one job, without {', '.join(wrong)}")
 
@@ -31,11 +31,12 @@ def explain_spot_plan(
     from rigwise.market.trace import read_trace
     from rigwise.report.spot_text import SCHEMA, spot_document, spot_text
     from rigwise.search.plan import plan
-    from rigwise.search.spot import best_spot_plan, spot_answer
+    from rigwise.search.spot import best_spot_plan, require_spot, spot_answer
     from rigwise.workload.job import StagedJob
 
     if isinstance(job, StagedJob):
         raise InvalidInputError("--explain spot explains one job, not one of several stages")
+    require_spot(job)
     recorded = read_text(trace) if trace is not None else None
     around = world(job.model)
     try:

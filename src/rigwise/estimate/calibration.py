@@ -27,8 +27,6 @@ DEFAULT = "literature-2026-11"
 VARIABLE = "RIGWISE_CALIBRATION"
 SCHEMA = "rigwise.calibration/1"
 NONE = "none"
-#: Beside the packaged calibration.
-EVIDENCE = "evidence-2026-11.toml"
 
 #: No multiplier of time is larger than this, or smaller than one over it.
 _LARGEST_LOG_SCALE = 5.0
@@ -218,19 +216,6 @@ def read_calibration(path: str | os.PathLike[str]) -> Learned:
     except InvalidInputError as error:
         raise InvalidInputError(error.message, hint=again) from None
     return Learned(where=str(path), date=file.date, software=file.software, scales=file.scales, evidence=file.evidence)
-
-
-@cache
-def shipped_evidence() -> tuple[Evidence, ...]:
-    """Published rows that come with the package, from which a fit of a few rows starts.
-
-    None where the constants have changed since: ``tools/fit/evidence.py`` writes them anew.
-    """
-    file = files("rigwise.estimate").joinpath("calibration", EVIDENCE)
-    if not file.is_file():
-        return ()
-    content = parse(parse_toml(file.read_text(encoding="utf-8"), EVIDENCE), File, EVIDENCE)
-    return content.evidence if content.base_digest == packaged().digest else ()
 
 
 def _check_schema(schema: str, where: str) -> None:

@@ -75,7 +75,7 @@ class DeviceColumns:
         """The columns of some of the devices, by mask or index; a device may be taken often."""
         arrays: dict[str, Any] = {f.name: getattr(self, f.name)[rows] for f in fields(self) if f.name != "devices"}
         picked = np.arange(len(self.devices))[rows].tolist()
-        return DeviceColumns(devices=tuple(self.devices[i] for i in picked), **arrays)
+        return DeviceColumns(devices=tuple(map(self.devices.__getitem__, picked)), **arrays)
 
 
 def design_of(device: Device) -> str:
@@ -241,4 +241,8 @@ def _matrix_j_per_flop(device: Device, calibration: Calibration) -> float:
 
 
 def _memory_frac(device: Device, family: str, calibration: Calibration) -> float:
-    return float(calibration.cpu.memory_frac if device.kind == "cpu" else calibration.memory.frac_of_kind[family])
+    """By architecture where its controllers fall behind those of the same kind of memory later."""
+    if device.kind == "cpu":
+        return float(calibration.cpu.memory_frac)
+    of_kind = calibration.memory.frac_of_kind
+    return float(of_kind.get(f"{design_of(device)} {family}", of_kind[family]))

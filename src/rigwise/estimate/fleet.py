@@ -34,6 +34,7 @@ from rigwise.graph.passes.fuse import fuse
 from rigwise.machine.machine import Machine
 from rigwise.workload.case import Case
 from rigwise.workload.lower import Recipe, Work, lower_model
+from rigwise.workload.recipes import Recipes
 from rigwise.workload.resolve import Resolved, resolve
 from rigwise.workload.table import Array, tabulate
 
@@ -79,54 +80,60 @@ def estimate_fleet(
     case: Case, recipe: Recipe, machines: Sequence[Machine], model: Model | None = None
 ) -> FleetEstimate:
     """Estimate one recipe on every machine, as ``estimate_recipes`` does several."""
-    every = estimate_recipes(case, (recipe,), machines, model)
+    every = estimate_recipes(case, Recipes.of((recipe,)), machines, model)
     return FleetEstimate(**{f.name: getattr(every, f.name)[0] for f in fields(FleetEstimate)})
 
 
 def estimate_recipes(
-    case: Case, recipes: Sequence[Recipe], machines: Sequence[Machine], model: Model | None = None
+    case: Case,
+    recipes: Recipes,
+    machines: Sequence[Machine],
+    model: Model | None = None,
+    wanted: NDArray[np.bool_] | None = None,
 ) -> FleetEstimate:
     """Estimate every recipe on every machine ``[recipes, machines]``.
 
     Args:
         case: The job: model, task, global batch, sequence, method, optimizer. What the recipe
             or the machine decides is overridden.
-        recipes: Format, layout, mode, micro-batch, recompute and how devices share the work.
-        machines: Any mixture; what a recipe does not divide over a machine's devices are data-parallel replicas.
+        recipes: How a step is computed; what it does not divide over a machine's devices are data-parallel replicas.
+        machines: Any mixture.
         model: The captured model, if at hand; else ``case.model`` is loaded once.
+        wanted: Which pairs are asked for ``[recipes, machines]``, None for all.
 
     Source: ``estimate.step``.
     """
-    held = Known(model or _model(case.model))
+    held, calibration = Known(model or _model(case.model)), load_calibration()
     results = np.full((len(fields(FleetEstimate)), len(recipes), len(machines)), np.nan)
-    choice = _Choice.of(recipes)
-    usable = choice.divides(case.batch, np.array([machine.count for machine in machines], dtype=np.int64))
-    for shape, rows in _alike(recipes):
+    usable = _divides(recipes, case.batch, np.array([machine.count for machine in machines], dtype=np.int64))
+    usable = usable if wanted is None else usable & wanted
+    for rows in _alike(recipes):
         for best_format, columns in _by_format(machines):
             try:
-                kept = kept_work(case, shape, best_format, held, load_calibration())
+                kept = kept_work(case, of_one_device(recipes[int(rows[0])]), best_format, held, calibration)
             except RigwiseError:
                 continue
             able = np.array(
                 [i for i in columns if kept.formats <= facts_of(Known(machines[i].device)).formats], dtype=int
             )
-            pairs = np.argwhere(usable[np.ix_(rows, able)] & choice.cuts(kept.layers)[rows, None])
+            pairs = np.argwhere(usable[np.ix_(rows, able)] & _cuts(recipes, kept.layers)[rows, None])
             for part in np.array_split(pairs, max(1, -(-len(pairs) // _MOST_PAIRS))):
                 if len(part):
                     on, where = np.unique(part[:, 1], return_inverse=True)
-                    known = tuple(Known(machines[able[i]]) for i in on)
+                    fleet = fleet_of(tuple(Known(machines[able[i]]) for i in on)).take(where)
                     row = rows[part[:, 0]]
-                    found = _estimate(kept, choice.take(row), fleet_of(known).take(where))
-                    results[:, row, able[part[:, 1]]] = found
+                    results[:, row, able[part[:, 1]]] = _estimate(kept, recipes.take(row), fleet)
     return FleetEstimate(**dict(zip(FleetEstimate.__dataclass_fields__, results, strict=True)))
 
 
-def _alike(recipes: Sequence[Recipe]) -> Iterator[tuple[Recipe, Indices]]:
-    """Recipes that divide the operators of a micro-batch alike, with the rest taken out."""
-    rows: dict[Recipe, list[int]] = {}
-    for row, recipe in enumerate(recipes):
-        rows.setdefault(of_one_device(recipe), []).append(row)
-    return ((shape, np.array(members, dtype=np.int64)) for shape, members in rows.items())
+def _alike(recipes: Recipes) -> Iterator[Indices]:
+    """Rows of recipes that divide the operators of a micro-batch alike."""
+    sides = np.stack([recipes.columns[name] for name in ("tensor", "sequence", "context", "expert", "recompute")])
+    _, kind = np.unique(sides, axis=1, return_inverse=True)
+    kind = kind.ravel()
+    order = np.argsort(kind, kind="stable")
+    edges = np.flatnonzero(np.diff(kind[order])) + 1
+    return (rows for rows in np.split(order, edges) if len(rows))
 
 
 def _by_format(machines: Sequence[Machine]) -> Iterator[tuple[str, list[int]]]:
@@ -138,40 +145,20 @@ def _by_format(machines: Sequence[Machine]) -> Iterator[tuple[str, list[int]]]:
     return iter(found.items())
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Choice:
-    """Columns over recipes of what does not change the operators ``[recipes]``.
+def _divides(recipes: Recipes, batch: int, count: Indices) -> NDArray[np.bool_]:
+    """Whether devices and batch divide as a recipe asks ``[recipes, machines]``."""
+    members, expert, micro_batch = (
+        column[:, None] for column in (recipes.members, recipes.columns["expert"], recipes.columns["micro_batch"])
+    )
+    data = np.maximum(count // members, 1)
+    divides = (count % members == 0) & (batch % data == 0) & (data % expert == 0)
+    return np.asarray(divides & (batch // data % micro_batch == 0))
 
-    Attributes:
-        layout: One for all recipes that are computed together.
-        micro_batch, zero, pipeline, virtual, expert, members: As in ``Recipe``.
-    """
 
-    layout: NDArray[Any]
-    micro_batch: Indices
-    zero: Indices
-    pipeline: Indices
-    virtual: Indices
-    expert: Indices
-    members: Indices
-
-    @staticmethod
-    def of(recipes: Sequence[Recipe]) -> _Choice:
-        return _Choice(**{f.name: np.array([getattr(r, f.name) for r in recipes]) for f in fields(_Choice)})
-
-    def take(self, rows: Indices) -> _Choice:
-        return _Choice(**{f.name: getattr(self, f.name)[rows] for f in fields(_Choice)})
-
-    def divides(self, batch: int, count: Indices) -> NDArray[np.bool_]:
-        """Whether devices and batch divide as a recipe asks ``[recipes, machines]``."""
-        members, expert, micro_batch = (column[:, None] for column in (self.members, self.expert, self.micro_batch))
-        data = np.maximum(count // members, 1)
-        divides = (count % members == 0) & (batch % data == 0) & (data % expert == 0)
-        return np.asarray(divides & (batch // data % micro_batch == 0))
-
-    def cuts(self, layers: int) -> NDArray[np.bool_]:
-        """Whether a model of so many layers can be cut into the stages ``[recipes]``."""
-        return np.asarray((self.pipeline == 1) | (self.pipeline * self.virtual <= layers))
+def _cuts(recipes: Recipes, layers: int) -> NDArray[np.bool_]:
+    """Whether a model of so many layers can be cut into the stages ``[recipes]``."""
+    stages = recipes.columns["pipeline"]
+    return np.asarray((stages == 1) | (stages * recipes.columns["virtual"] <= layers))
 
 
 def least_work(case: Case, dtype: str, model: Model | None = None) -> LeastWork:
@@ -242,19 +229,18 @@ def _model(name: str) -> Model:
     return load_model(name)
 
 
-def _estimate(kept: Kept, choice: _Choice, fleet: Fleet) -> Array:
+def _estimate(kept: Kept, recipes: Recipes, fleet: Fleet) -> Array:
     """The rows of ``FleetEstimate`` for pairs of a recipe and a machine that can run it, columns over pairs."""
-    calibration, data = load_calibration(), fleet.count / choice.members
-    case = _with_columns(kept.step.case, choice, data)
-    size = np.searchsorted(kept.batches, choice.micro_batch)
+    calibration = kept.calibration
+    data, micro_batch = fleet.count / recipes.members, recipes.columns["micro_batch"]
+    case = _with_columns(kept.step.case, recipes, data)
+    size = np.searchsorted(kept.batches, micro_batch)
     step = replace(kept.step, case=case, size=size)
-    groups = Groups(
-        count=fleet.count, data=data, micro_steps=case.batch / (data * choice.micro_batch), network=fleet.network
-    )
+    groups = Groups(count=fleet.count, data=data, micro_steps=case.batch / (data * micro_batch), network=fleet.network)
     micro = kept.on(fleet.devices, fleet.device, size)
     known = kept.knowledge(fleet.devices, fleet.device, size)
     times = step_times(step, micro, groups, known.scaled(fleet.columns) if known else fleet.columns, calibration)
-    spread = step_spread(fleet.spread, micro.group_s, times.shares_s, case, calibration)
+    spread = step_spread(fleet.spread, micro, times.shares_s, case, calibration)
     if known:
         spread = known.spread(spread, micro.group_s, times.shares_s)
     least = _least_work(kept.job, case.dtype or "fp32", kept.model)
@@ -263,22 +249,17 @@ def _estimate(kept: Kept, choice: _Choice, fleet: Fleet) -> Array:
     return np.stack([time_s["p10"], time_s["p50"], time_s["p90"], floors, *_memory(kept, step, fleet), times.energy_j])
 
 
-def _with_columns(case: Case, choice: _Choice, data: Array) -> Case:
+def _with_columns(case: Case, recipes: Recipes, data: Array) -> Case:
     """The case with a column in place of each number that differs from pair to pair."""
-    columns: dict[str, Any] = {
-        "data": data,
-        "pipeline": choice.pipeline,
-        "virtual": choice.virtual,
-        "zero": choice.zero,
-        "micro_batch": choice.micro_batch,
-    }
+    names = ("pipeline", "virtual", "zero", "micro_batch")
+    columns: dict[str, Any] = {"data": data, **{name: recipes.columns[name] for name in names}}
     parallel = replace(case.parallel, schedule="interleaved", **columns)
-    return replace(case, parallel=parallel, layout=str(choice.layout[0]))
+    return replace(case, parallel=parallel, layout=recipes.layout)
 
 
 def _memory(kept: Kept, step: StepWork, fleet: Fleet) -> tuple[Array, ...]:
     """Peak memory at the median and at 90 %, what the device has, and the chance that it is enough."""
-    calibration, case = load_calibration(), step.case
+    case, calibration = step.case, kept.calibration
     terms, data = calibration.memory_terms, np.asarray(case.parallel.data, dtype=np.float64)
     held = kept.held(np.asarray(in_flight(case), dtype=np.float64), np.asarray(step.size))
     held = replace(held, cache_bytes=held.cache_bytes / case.parallel.pipeline)

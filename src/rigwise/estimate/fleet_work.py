@@ -16,17 +16,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rigwise.estimate.calibration import Calibration, load_calibration
+from rigwise.estimate.calibration import Calibration
 from rigwise.estimate.columns import stack
 from rigwise.estimate.fleet_columns import Known, facts_of
 from rigwise.estimate.learned import Knowledge, knowledge_of
-from rigwise.estimate.memory import WorkingSet, working_sets
+from rigwise.estimate.memory import Course, WorkingSet, course_of
 from rigwise.estimate.micro_step import MicroStep, micro_step
 from rigwise.estimate.predict import lowering_of
 from rigwise.estimate.setting import setting_of
 from rigwise.estimate.sharding import check_supported, layers_of, shard
 from rigwise.estimate.step import StepWork, line_of, update_work
-from rigwise.workload.case import Case
+from rigwise.workload.case import Case, check
 from rigwise.workload.lower import Recipe, lower_model
 from rigwise.workload.resolve import resolve
 from rigwise.workload.table import FORMATS, Array, tabulate
@@ -45,7 +45,9 @@ class Kept:
         formats: Number formats that the work computes in.
         layers: Equal attention blocks, which a pipeline can be cut between; 0 for none.
         times: By device, columns over ``batches``, as they are asked for.
-        sets: What the operators hold ``[batches]``, by the share of activations in flight.
+        course: What the operators hold, columns over ``batches``.
+        sets: The fullest moments of it, by activations in flight and index of the batch.
+        calibration: Fitted constants.
     """
 
     job: Case
@@ -55,17 +57,18 @@ class Kept:
     formats: frozenset[str]
     layers: int
     times: dict[Known, MicroStep]
-    sets: dict[float, list[WorkingSet]]
+    course: Course
+    sets: dict[tuple[float, int], WorkingSet]
+    calibration: Calibration
 
     def on(self, devices: Sequence[Known], device: Indices, size: Indices) -> MicroStep:
         """One micro-batch of the sizes with these indices, each on one of the devices."""
         unknown = [key for key in devices if key not in self.times]
         if unknown:
-            setting, calibration = setting_of(self.step.case), load_calibration()
             on_devices = stack([facts_of(key).column for key in unknown])
             known = self._known(unknown)
             on_devices = known.scaled(on_devices) if known else on_devices
-            whole, _ = micro_step(self.step.table, on_devices, calibration, setting)
+            whole, _ = micro_step(self.step.table, on_devices, self.calibration, setting_of(self.step.case))
             for row, key in enumerate(unknown):
                 self.times[key] = MicroStep(**{f.name: getattr(whole, f.name)[row] for f in fields(whole)})
         names = [f.name for f in fields(MicroStep)]
@@ -83,12 +86,12 @@ class Kept:
 
     def _known(self, devices: Sequence[Known]) -> Knowledge | None:
         step, things = self.step, [key.thing for key in devices]
-        return knowledge_of(load_calibration(), things, step.case, step.table, range(len(self.batches)))
+        return knowledge_of(self.calibration, things, step.case, step.table, range(len(self.batches)))
 
     def held(self, in_flight: Array, size: Indices) -> WorkingSet:
         """What stands in memory at these sizes with these shares of activations in flight, columns over both."""
         pairs, which = np.unique(np.stack([in_flight, size.astype(np.float64)]), axis=1, return_inverse=True)
-        sets = [self._sets(float(flight))[int(index)] for flight, index in pairs.T]
+        sets = [self._set(float(flight), int(index)) for flight, index in pairs.T]
         which = which.ravel()
         most = max(len(s.moments) for s in sets)
         padded = [np.concatenate([s.moments, np.repeat(s.moments[:1], most - len(s.moments), axis=0)]) for s in sets]
@@ -96,11 +99,10 @@ class Kept:
         columns: dict[str, Any] = {name: np.array([getattr(s, name) for s in sets])[which] for name in names}
         return WorkingSet(moments=np.stack(padded)[which], convolves=sets[0].convolves, **columns)
 
-    def _sets(self, in_flight: float) -> list[WorkingSet]:
-        if in_flight not in self.sets:
-            sizes = {**self.step.sizes, "b": np.array(self.batches, dtype=np.float64)}
-            self.sets[in_flight] = working_sets(self.step.work.step_ops, sizes, self.step.case, in_flight)
-        return self.sets[in_flight]
+    def _set(self, in_flight: float, size: int) -> WorkingSet:
+        if (in_flight, size) not in self.sets:
+            self.sets[in_flight, size] = self.course.at(size, in_flight)
+        return self.sets[in_flight, size]
 
 
 def _divisors(batch: int) -> tuple[int, ...]:
@@ -122,42 +124,64 @@ def kept_work(case: Case, recipe: Recipe, best_format: str, holder: Known, calib
     Raises:
         RigwiseError: The model cannot be run or divided so.
     """
-    del calibration  # the times kept with the work are its
-    batches = _divisors(case.batch)
     parallel = recipe.parallel(recipe.members * recipe.expert)  # experts stand on replicas
-    whole = replace(
+    undivided = replace(recipe, tensor=1, expert=1, context=1, sequence=False)
+    whole = _undivided(case, undivided, best_format, holder)
+    step, sizes = whole.step, whole.sizes
+    divided = replace(step.case, count=recipe.members * recipe.expert, parallel=parallel)
+    check(divided)
+    check_supported(divided, step.table)
+    return Kept(
+        job=case,
+        model=holder,
+        step=replace(step, case=divided, table=shard(step.table, parallel)),
+        batches=whole.batches,
+        formats=whole.formats,
+        layers=layers_of(step.table),
+        times={},
+        course=course_of(step.work.step_ops, sizes, divided),
+        sets={},
+        calibration=calibration,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Undivided:
+    """What of ``Kept`` is the same however the work is divided, and the sizes of its columns by symbol."""
+
+    step: StepWork
+    batches: tuple[int, ...]
+    sizes: dict[str, Any]
+    formats: frozenset[str]
+
+
+@lru_cache(maxsize=256)
+def _undivided(case: Case, recipe: Recipe, best_format: str, holder: Known) -> _Undivided:
+    batches = _divisors(case.batch)
+    alone = replace(
         case,
         device="",
-        count=recipe.members * recipe.expert,
+        count=1,
         nodes=1,
         dtype=recipe.dtype,
         layout=recipe.layout,
         mode=recipe.mode,
         recompute=recipe.recompute,
-        parallel=parallel,
+        parallel=recipe.parallel(1),
     )
-    resolved = resolve(whole, holder.thing)
+    resolved = resolve(alone, holder.thing)
     work = lower_model(holder.thing, lowering_of(resolved.case, best_format))
     sizes = {**resolved.sizes, "b": np.array(batches, dtype=np.float64)}
     table = tabulate(work.step_ops, sizes)
-    check_supported(resolved.case, table)
     step = StepWork(
         case=resolved.case,
         work=work,
         whole=table,
-        table=shard(table, parallel),
+        table=table,
         update=update_work(work.update_ops),
         sizes=resolved.sizes,
         line=line_of(table, work),
     )
     computing = set(table.number_format[table.flops[:, 0] > 0].tolist())
-    return Kept(
-        job=case,
-        model=holder,
-        step=step,
-        batches=batches,
-        formats=frozenset(FORMATS[f] for f in computing),
-        layers=layers_of(table),
-        times={},
-        sets={},
-    )
+    formats = frozenset(FORMATS[f] for f in computing)
+    return _Undivided(step=step, batches=batches, sizes=sizes, formats=formats)

@@ -23,6 +23,7 @@ import numpy as np
 
 from rigwise.estimate.calibration import Calibration, Constants
 from rigwise.estimate.columns import ENGINES, DeviceColumns
+from rigwise.estimate.dequantise import is_narrow
 from rigwise.estimate.setting import Setting
 from rigwise.graph.op import Phase
 from rigwise.workload.table import FORMATS, Array, OpTable
@@ -110,7 +111,8 @@ def rates_of(table: OpTable, device: DeviceColumns, calibration: Calibration, se
         device_rate = np.where(is_warm, from_cache, device_rate)
         cycles = np.where(is_warm, of_engine(gemm.first_cycles), cycles)
     scaling = np.array([gemm.scaling_cycles_of_format.get(f, 0.0) for f in FORMATS])[table.number_format][:, None]
-    start = np.maximum((cycles + scaling) / device.hz - calibration.launch.kernel_s, 0.0)
+    widening = gemm.widening_cycles * is_narrow(table)[None]
+    start = np.maximum((cycles + scaling + widening) / device.hz - calibration.launch.kernel_s, 0.0)
     return Rates(
         flops_per_s=sustained_flops_per_s(table, device, calibration, setting),
         bytes_per_s=device_rate,

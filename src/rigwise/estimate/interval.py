@@ -16,6 +16,7 @@ import numpy as np
 
 from rigwise.estimate.calibration import Calibration
 from rigwise.estimate.learned import GROUPS, group_shares
+from rigwise.estimate.micro_step import MicroStep
 from rigwise.estimate.setting import setting_of
 from rigwise.facts.device import Device
 from rigwise.provenance import Basis, Provenance, worst
@@ -25,7 +26,7 @@ from rigwise.workload.table import Array
 #: Quantile of the standard normal at 90 %.
 Z90 = NormalDist().inv_cdf(0.9)
 #: Constants that what a step does multiplies, see ``step_terms``.
-TERMS = ("conv_per_year", "compiled", "gemm", "conv_nchw", "conv_nhwc", "attention", "streaming", "host")
+TERMS = ("conv_per_year", "compiled", "gemm", "conv_nchw", "conv_nhwc", "attention", "streaming", "host", "throttled")
 
 
 def provenance_of(device: Device, calibration: Calibration) -> Provenance:
@@ -50,7 +51,7 @@ def time_spread(device: Device, calibration: Calibration) -> float:
 
 
 def step_spread(
-    usual: Any, group_s: Array, shares_s: Mapping[str, Array], case: Case, calibration: Calibration
+    usual: Any, micro: MicroStep, shares_s: Mapping[str, Array], case: Case, calibration: Calibration
 ) -> Array:
     """Standard deviation of ln(time) of whole steps ``[machines]``.
 
@@ -59,7 +60,7 @@ def step_spread(
 
     Args:
         usual: What all steps on the device share, see ``time_spread`` ``[machines]``.
-        group_s: Time of the operators by group ``[machines, groups]``.
+        micro: One micro-batch on each machine ``[machines]``.
         shares_s: Of a step by what binds ``[machines]``.
         case: Resolved.
         calibration: Its ``[interval]`` table.
@@ -67,17 +68,20 @@ def step_spread(
     Source: variance of a sum; constants fitted on residuals (see the calibration file).
     """
     constants = np.array([calibration.interval.of_term[name] for name in TERMS])
-    terms = step_terms(group_shares(group_s, shares_s), case, calibration)
+    throttled = micro.throttled_s / np.maximum(micro.forward_s + micro.backward_s, 1e-300)
+    terms = step_terms(group_shares(micro.group_s, shares_s), throttled, case, calibration)
     return np.asarray(np.sqrt(np.square(usual) + np.square(terms * constants).sum(axis=1)))
 
 
-def step_terms(shares: Array, case: Case, calibration: Calibration) -> Array:
+def step_terms(shares: Array, throttled: Array, case: Case, calibration: Calibration) -> Array:
     """What multiplies each constant of ``TERMS`` ``[machines, terms]``.
 
-    Convolutions are known less well channels last, and under software of other years.
+    Convolutions are known less well channels last, and under software of other years; a clock that the power limit
+    holds down less well than the rated one.
 
     Args:
         shares: Of the step by group of operators ``[machines, groups]``.
+        throttled: Share of the kernels that the power limit adds ``[machines]``.
         case: Resolved.
         calibration: Says of which year its constants are.
     """
@@ -86,6 +90,7 @@ def step_terms(shares: Array, case: Case, calibration: Calibration) -> Array:
     years = min(software_age_years(case, calibration), calibration.interval.most_years)
     found = {
         **of_group,
+        "throttled": throttled,
         "conv_per_year": years * conv,
         "compiled": np.full_like(conv, case.mode == "compiled"),
         "conv_nchw": conv * (setting_of(case).layout == "nchw"),

@@ -95,7 +95,6 @@ class Evidence:
         shares: Of the predicted step by group; what is missing to 1 has no multiplier.
         log_ratio: ln(measured / predicted) without the scales.
         residual: The same with them.
-        shipped: Whether the row came with the package.
     """
 
     model: str
@@ -111,7 +110,6 @@ class Evidence:
     shares: dict[str, float]
     log_ratio: float
     residual: float
-    shipped: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -305,7 +303,7 @@ def basis(calibration: Calibration, device: str) -> str:
     if learned is None:
         return ""
     own = sum(scales.rows for scales in learned.scales if scales.device == device)
-    others = sum(not row.shipped for row in learned.evidence) - own
+    others = len(learned.evidence) - own
     words = f"{own} measured rows of {device}" + (f" and {others} of other devices" if others else "")
     return f"{words} ({learned.where}, {learned.date})" if learned.where else words
 

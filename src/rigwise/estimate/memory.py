@@ -108,36 +108,78 @@ def _is_depthwise(op: Op) -> bool:
     return op.name == "aten.convolution" and groups != 1 and op.inputs[0].shape[1] == groups
 
 
-def alive_over_step(
-    ops: tuple[Op, ...], sizes: Mapping[str, Any], case: Case, flying: float | None = None
-) -> tuple[Lifetimes, Array, Array]:
+def alive_over_step(ops: tuple[Op, ...], sizes: Mapping[str, Any], case: Case) -> tuple[Lifetimes, Array, Array]:
     """Lifetimes, bytes of each result ``[results, sizes]`` and bytes alive, as ``alive_bytes`` gives them.
 
     Source: ``graph.liveness``.
     """
-    lives = _prepared(SameOps(ops), case.mode == "eager").lives
-    held = lives.result_bytes(sizes) * _sharded(lives, ops, case)
-    alive = alive_bytes(lives, held)
-    alive[:, Held.SAVED] *= in_flight(case) if flying is None else flying
+    lives, held, alive = _alive_unpiped(ops, sizes, case)
+    alive[:, Held.SAVED] *= in_flight(case)
     return lives, held, alive
 
 
-def working_sets(
-    ops: tuple[Op, ...], sizes: Mapping[str, Any], case: Case, flying: float | None = None
-) -> list[WorkingSet]:
-    """What operators hold, for each of the sizes, which are numbers or equally long arrays.
+def _alive_unpiped(ops: tuple[Op, ...], sizes: Mapping[str, Any], case: Case) -> tuple[Lifetimes, Array, Array]:
+    lives = _prepared(SameOps(ops), case.mode == "eager").lives
+    held = lives.result_bytes(sizes) * _sharded(lives, ops, case)
+    return lives, held, alive_bytes(lives, held)
 
-    Args:
-        ops: Of one micro-batch.
-        sizes: By symbol.
-        case: Resolved.
-        flying: Micro-batches in flight, see ``in_flight``; None: those of the case.
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Course:
+    """What the operators of one micro-batch hold over a step, whatever the pipeline.
+
+    Attributes:
+        alive: Bytes by ``Held`` ``[len(Held), moments, sizes]``.
+        own: Gradient of the parameter at work ``[moments, sizes]``.
+        input_bytes, cache_bytes, largest_elements, depthwise_elements: As in ``WorkingSet`` ``[sizes]``.
+        convolves: As there.
+    """
+
+    alive: Array
+    own: Array
+    input_bytes: Array
+    cache_bytes: Array
+    largest_elements: Array
+    depthwise_elements: Array
+    convolves: bool
+
+    def at(self, size: int, flying: float) -> WorkingSet:
+        """The moments of one size that can be the fullest: no other has more of both gradients and the rest.
+
+        Args:
+            size: Which.
+            flying: Micro-batches in flight, see ``in_flight``.
+        """
+        alive, own = self.alive[:, :, size].copy(), self.own[:, size]
+        if not alive.shape[1]:
+            alive, own = np.zeros((len(Held), 1)), np.zeros(1)
+        alive[Held.SAVED] *= flying
+        rest = alive[: Held.GRADIENT].sum(axis=0)
+        order = np.lexsort((-rest, -alive[Held.GRADIENT]))
+        ahead = np.maximum.accumulate(rest[order])
+        kept = order[np.r_[True, ahead[1:] > ahead[:-1]]]
+        fullest = int(np.argmax(rest + own))
+        accumulating = alive[:, fullest].copy()
+        accumulating[Held.GRADIENT] = own[fullest]
+        return WorkingSet(
+            moments=alive[:, kept].T.copy(),
+            accumulating=accumulating,
+            input_bytes=float(self.input_bytes[size]),
+            cache_bytes=float(self.cache_bytes[size]),
+            largest_elements=float(self.largest_elements[size]),
+            depthwise_elements=float(self.depthwise_elements[size]),
+            convolves=self.convolves,
+        )
+
+
+def course_of(ops: tuple[Op, ...], sizes: Mapping[str, Any], case: Case) -> Course:
+    """What operators hold at sizes that are numbers or equally long arrays.
 
     Source: ``graph.liveness``.
     """
     at = Sizes({name: np.asarray(value, dtype=np.float64) for name, value in sizes.items()})
     prepared = _prepared(SameOps(ops), case.mode == "eager")
-    lives, held, alive = alive_over_step(ops, at, case, flying)
+    lives, held, alive = _alive_unpiped(ops, at, case)
     largest = (held / lives.element_bytes[:, None]).max(axis=0, initial=0.0)
     depthwise = np.zeros_like(largest)
     for tensor in prepared.depthwise:
@@ -145,40 +187,21 @@ def working_sets(
     own = np.zeros(alive.shape[2:])
     gradients = lives.lives["held"] == Held.GRADIENT
     np.add.at(own, lives.lives["maker"][gradients], held[gradients])
-    inputs, cache = _columns(_inputs_bytes(prepared.inputs, at), alive), _columns(_cache_bytes(ops, at, case), alive)
-    count = alive.shape[2]
-    both = alive.transpose(1, 0, 2, 3).reshape(len(Held), 2 * count, -1)
-    own = np.concatenate([own, own])
-    return [
-        _set_of(
-            both[:, :, size],
-            own[:, size],
-            input_bytes=float(inputs[size]),
-            cache_bytes=float(cache[size]),
-            largest_elements=float(largest[size]),
-            depthwise_elements=float(depthwise[size]),
-            convolves=prepared.convolves,
-        )
-        for size in range(both.shape[2])
-    ]
-
-
-def _set_of(alive: Array, own: Array, **others: Any) -> WorkingSet:
-    """The moments of one size that can be the fullest: no other has more of both gradients and the rest."""
-    if not alive.shape[1]:
-        alive, own = np.zeros((len(Held), 1)), np.zeros(1)
-    rest = alive[: Held.GRADIENT].sum(axis=0)
-    order = np.lexsort((-rest, -alive[Held.GRADIENT]))
-    ahead = np.maximum.accumulate(rest[order])
-    kept = order[np.r_[True, ahead[1:] > ahead[:-1]]]
-    fullest = int(np.argmax(rest + own))
-    accumulating = alive[:, fullest].copy()
-    accumulating[Held.GRADIENT] = own[fullest]
-    return WorkingSet(
-        moments=alive[:, kept].T.copy(),
-        accumulating=accumulating,
-        **others,
+    return Course(
+        alive=alive.transpose(1, 0, 2, 3).reshape(len(Held), 2 * alive.shape[2], -1),
+        own=np.concatenate([own, own]),
+        input_bytes=_columns(_inputs_bytes(prepared.inputs, at), alive),
+        cache_bytes=_columns(_cache_bytes(ops, at, case), alive),
+        largest_elements=largest,
+        depthwise_elements=depthwise,
+        convolves=prepared.convolves,
     )
+
+
+def working_sets(ops: tuple[Op, ...], sizes: Mapping[str, Any], case: Case) -> list[WorkingSet]:
+    """The same size by size, for the pipeline of the case."""
+    course = course_of(ops, sizes, case)
+    return [course.at(size, float(in_flight(case))) for size in range(course.alive.shape[2])]
 
 
 def _columns(value: Any, alive: Array) -> Array:

@@ -29,6 +29,7 @@ class MicroStep:
         forward_s, backward_s: All kernels of a phase, one after the other.
         compute_s, memory_s, launch_s: The same seconds by what binds them.
         dynamic_j: Energy of operations and bytes.
+        throttled_s: Of the kernels, what the power limit adds.
         group_s: By group of operators ``[devices, sizes, groups]``; the host's is 0, and all are without measurements.
     """
 
@@ -38,6 +39,7 @@ class MicroStep:
     memory_s: Array
     launch_s: Array
     dynamic_j: Array
+    throttled_s: Array
     group_s: Array
 
     def pick(self, size: int = 0) -> MicroStep:
@@ -67,6 +69,7 @@ def micro_step(
         memory_s=shares["memory"],
         launch_s=shares["launch"],
         dynamic_j=np.asarray((times.energy_j * weight).sum(axis=1)),
+        throttled_s=np.asarray((times.throttled_s * weight).sum(axis=1)),
         group_s=(times.total_s * weight).transpose(0, 2, 1) @ _GROUP[table.kind],
     )
     return step, times

@@ -38,12 +38,14 @@ class OpTimes:
         total_s: The kernel, with its launch gap.
         compute_s, memory_s: What arithmetic and traffic alone would take at sustained rates.
         energy_j: Dynamic energy: operations and bytes.
+        throttled_s: Of the total, what the power limit adds.
     """
 
     total_s: Array
     compute_s: Array
     memory_s: Array
     energy_j: Array
+    throttled_s: Array
 
 
 def op_times(table: OpTable, device: DeviceColumns, calibration: Calibration, setting: Setting) -> OpTimes:
@@ -53,13 +55,14 @@ def op_times(table: OpTable, device: DeviceColumns, calibration: Calibration, se
         rows = table.of_kind(*kinds)
         if rows.any():
             compute[:, rows], memory[:, rows] = law(table.take(rows), device, calibration, setting)
-    compute += dequantise_s(table, device)
+    compute = np.fmax(compute, dequantise_s(table, device))
     memory *= memory_share(table, device, calibration.memory)
     times = _finish(table, device, calibration, setting, (compute, memory))
     cpus = device.is_cpu[:, 0, 0]
     if cpus.any():
         on_cpus = cpu_times(table, device.take(cpus), calibration, setting)
         times.compute_s[cpus], times.memory_s[cpus], times.total_s[cpus] = on_cpus
+        times.throttled_s[cpus] = 0.0
     return _scaled(times, table, device)
 
 
@@ -97,7 +100,7 @@ def _finish(
     launch, exponent = calibration.launch, calibration.gemm.norm_exponent
     moved = (table.read_bytes + table.write_bytes)[None]
     energy = device.memory_j_per_byte * moved
-    total = memory.copy()
+    total, throttled = memory.copy(), np.zeros_like(memory)
     heavy = np.flatnonzero(table.flops.any(axis=1))
     if heavy.size:
         unthrottled = blend(compute[:, heavy], memory[:, heavy], exponent)
@@ -108,8 +111,9 @@ def _finish(
         if setting.operand_sets:
             total[:, heavy] = settled_s(unthrottled, total[:, heavy], calibration.power)
         compute[:, heavy] *= total[:, heavy] / np.maximum(unthrottled, 1e-300)
+        throttled[:, heavy] = total[:, heavy] - unthrottled
     total += launch.kernel_s * table.launches[None, :, None]
-    return OpTimes(total_s=total, compute_s=compute, memory_s=memory, energy_j=energy)
+    return OpTimes(total_s=total, compute_s=compute, memory_s=memory, energy_j=energy, throttled_s=throttled)
 
 
 def _scaled(times: OpTimes, table: OpTable, device: DeviceColumns) -> OpTimes:

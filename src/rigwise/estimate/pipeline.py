@@ -72,9 +72,7 @@ def bubble_passes(case: Case) -> Any:
     return (case.parallel.pipeline - 1) / (case.parallel.pipeline * _virtual(case.parallel))
 
 
-def pipeline_sends_s(
-    case: Case, message_bytes: Any, network: Network, micro_steps: Any, *, between_nodes: Any
-) -> Any:
+def pipeline_sends_s(case: Case, message_bytes: Any, network: Network, micro_steps: Any, *, between_nodes: Any) -> Any:
     """Hidden states and their gradients between stages, in one step; nothing hides them.
 
     Args:

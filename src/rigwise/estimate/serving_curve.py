@@ -236,7 +236,7 @@ def _times(step: Step, machines: Sequence[Machine], calibration: Calibration) ->
         at = micro.pick(size)
         scaled = known.scaled(on_device) if known else on_device
         times = step_times(replace(work, size=size), at, groups, scaled, calibration)
-        spreads = step_spread(usual, at.group_s, times.shares_s, case, calibration)
+        spreads = step_spread(usual, at, times.shares_s, case, calibration)
         spreads = known.spread(spreads, at.group_s, times.shares_s) if known else spreads
         time_s[:, size], spread[:, size] = times.total_s, np.hypot(spreads, times.comm_spread)
     return time_s, spread

@@ -1,4 +1,7 @@
-"""One kind of step of a replica, lowered for every recorded number of sequences."""
+"""One kind of step of a replica, lowered for every recorded number of sequences.
+
+Source: the operators are ``workload.lower``'s, the floor is ``estimate.bound``'s.
+"""
 
 from __future__ import annotations
 
@@ -81,7 +84,10 @@ class Step:
         return LeastWork(flops_by_format=flops, compulsory_bytes=traffic)
 
     def floor_s(self, machine: Machine, batches: Any) -> Any:
-        """Floor of a step ``[sizes]``."""
+        """Floor of a step ``[sizes]``.
+
+        Source: ``estimate.bound``.
+        """
         least, device, tensor = self.least(batches), machine.device, self.resolved.case.parallel.tensor
         ceilings = {name: ceiling_flops_per_s(device, name) for name in least.flops_by_format}
         return floor_s(least, ceilings, (cache_bytes(device), device.memory_bytes_per_s or np.inf), tensor)

@@ -90,8 +90,16 @@ class Standing:
         """
         work, parallel = self.work, self.case.parallel
         sent = BYTES_OF_DTYPE[work.precision.autocast or work.precision.storage]
-        elements = np.where(np.greater_equal(parallel.zero, 3), work.outside_elements + 2.0 * work.unit_elements, 0.0)
+        block = work.unit_elements * self._kept_of_block()
+        elements = np.where(np.greater_equal(parallel.zero, 3), work.outside_elements + 2.0 * block, 0.0)
         if self.case.task == "train":
-            whole = max(work.unit_elements, work.outside_elements)
+            whole = np.maximum(block, work.outside_elements)
             elements = elements + np.where(np.greater_equal(parallel.zero, 2), whole, 0.0)
         return np.where(self.data > 1, elements * sent / (parallel.tensor * parallel.pipeline), 0.0)
+
+    def _kept_of_block(self) -> float:
+        """Share of a block that one rank gathers: experts of other ranks stay there, and all experts are in blocks."""
+        work = self.work
+        total = work.trained_elements + work.frozen_elements + work.packed_elements
+        elsewhere = 1.0 - kept_frac(work.step_ops, self.case.parallel)
+        return 1.0 - elsewhere * total / max(total - work.outside_elements, 1.0)

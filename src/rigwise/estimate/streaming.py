@@ -3,6 +3,9 @@
 Each moves its operands over the memory bus as often as its kernels pass over them: a batch normalisation in
 training reads its input once for the mean and once more to normalise it. Older software had slower kernels.
 
+A kernel that needs a whole row before it can write any of it, as layer normalisation and softmax do, reads the row
+again; that costs nothing while the rows at work in all multiprocessors fit the last-level cache.
+
 Source: passes counted on operator traces of PyTorch and fitted on step times (see the calibration file).
 """
 
@@ -10,12 +13,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from rigwise.estimate.calibration import Calibration
+from rigwise.estimate.calibration import Calibration, Constants
 from rigwise.estimate.columns import DeviceColumns
 from rigwise.estimate.roofline import memory_s
 from rigwise.estimate.setting import Setting
-from rigwise.graph.op import Op, Phase
-from rigwise.workload.table import Array, OpTable
+from rigwise.graph.op import Kind, Op, Phase
+from rigwise.workload.table import KINDS, Array, OpTable
 
 
 def streaming(table: OpTable, device: DeviceColumns, calibration: Calibration, setting: Setting) -> tuple[Array, Array]:
@@ -25,9 +28,8 @@ def streaming(table: OpTable, device: DeviceColumns, calibration: Calibration, s
     """
     constants = calibration.memory
     moved = (table.read_bytes + table.write_bytes)[None]
-    memory = memory_s(
-        moved * _passes(table, calibration, setting)[None, :, None], device.bytes_per_s * device.memory_frac
-    )
+    passed = moved * _passes(table, calibration, setting)[None, :, None] + _read_again_bytes(table, device, constants)
+    memory = memory_s(passed, device.bytes_per_s * device.memory_frac)
     age = max(0.0, calibration.launch.reference_year - (setting.year or calibration.launch.reference_year))
     memory *= (1.0 + constants.slower_per_year) ** age
     fits = moved < constants.cache_fill_frac * device.l2_bytes
@@ -39,6 +41,28 @@ def _passes(table: OpTable, calibration: Calibration, setting: Setting) -> Array
     """Arrays that real kernels move for each array counted ``[operators]``."""
     known, layout = calibration.memory.passes, setting.layout
     return np.array([next((known[name] for name in pass_names(op, layout) if name in known), 1.0) for op in table.ops])
+
+
+def _read_again_bytes(table: OpTable, device: DeviceColumns, constants: Constants) -> Array | float:
+    """What forward kernels over rows read again from memory ``[devices, operators, sizes]``; 0 where there are none.
+
+    Source: PyTorch's kernels, which hold a short softmax row in one warp; constants fitted on operator times (see the
+    calibration file).
+    """
+    names = [pass_names(op)[0] if op.phase is Phase.FORWARD else "" for op in table.ops]
+    key = [name if name in constants.read_again else "" for name in names]
+    rows = np.flatnonzero(key)
+    if not rows.size:
+        return 0.0
+    again, at_work = (np.array([of[key[row]] for row in rows]) for of in (constants.read_again, constants.rows_at_work))
+    row_bytes = table.row_bytes[rows]
+    at_work_bytes = device.units * at_work[:, None] * row_bytes
+    crowding = at_work_bytes / np.maximum(device.l2_bytes, 1.0)
+    is_held = (table.kind[rows, None] == KINDS.index(Kind.SOFTMAX)) & (row_bytes <= constants.warp_row_bytes)
+    missed = np.where(is_held, 0.0, 1.0 - 1.0 / (1.0 + crowding**constants.row_exponent))
+    found = np.zeros((len(device.devices), *table.read_bytes.shape))
+    found[:, rows] = again[:, None] * missed * (table.read_bytes - table.weight_bytes)[rows]
+    return found
 
 
 def pass_names(op: Op, layout: str = "nchw") -> tuple[str, ...]:

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import lru_cache
 from typing import Any
 
 from rigwise.errors import InfeasibleError, RigwiseError, RunError
-from rigwise.estimate.calibration import Learned, calibrated_with, load_calibration
+from rigwise.estimate.calibration import calibrated_with, load_calibration
+from rigwise.estimate.learned import Learned
 from rigwise.execute.spread import Engine, spread
 from rigwise.graph.graph import Model
 from rigwise.graph.load import load_model, zoo_names
 from rigwise.search.plan import catalogue_world, document, infeasible_document, plan
+from rigwise.search.serving_answer import answer_serving, infeasible_serving_document, serving_plan_document
+from rigwise.search.staged import plan_staged, staged_document, staged_infeasible
 from rigwise.search.types import World
-from rigwise.workload.job import Job
+from rigwise.workload.job import Job, StagedJob
+from rigwise.workload.serving_load import ServingJob
 
 SCHEMA = "rigwise.plans/1"
+#: A job, or what is wrong with its file.
+Asked = Job | StagedJob | ServingJob | RigwiseError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,24 +33,17 @@ class _Question:
     Attributes:
         job: What is asked.
         today: Prices are as old as this day makes them.
-        model: The model, None for one of the zoo, which is read over there.
+        models: The models that are not of the zoo, which is read over there.
         learned: What the user measured.
     """
 
-    job: Job
+    job: Job | StagedJob | ServingJob
     today: date
-    model: Model | None
+    models: Mapping[str, Model]
     learned: Learned | None
 
 
-def plans_document(named: Sequence[tuple[str, Job | RigwiseError]], today: date, engine: Engine) -> dict[str, Any]:
-    """All answers as ``rigwise plan A.toml B.toml --json`` prints them; ``failed`` tells whether one is missing."""
-    return {"schema": SCHEMA, "results": list(answers(named, today, engine))}
-
-
-def answers(
-    named: Sequence[tuple[str, Job | RigwiseError]], today: date, engine: Engine
-) -> Iterator[dict[str, Any]]:
+def answers(named: Sequence[tuple[str, Asked]], today: date, engine: Engine) -> Iterator[dict[str, Any]]:
     """One document for each job in their order: a plan, why there is none, or an error.
 
     Args:
@@ -61,21 +60,29 @@ def answers(
     for (name, _), one in zip(named, asked, strict=True):
         answer = next(found) if isinstance(one, _Question) else _error(one)
         yield {"file": name, **(_error(answer) if isinstance(answer, RunError) else answer)}
+    next(found, None)  # nothing more is asked, so the processes end
 
 
-def is_answered(answer: dict[str, Any]) -> bool:
+def is_answered(answer: Mapping[str, Any]) -> bool:
     """Whether an answer holds a plan."""
     return "error" not in answer and "infeasible" not in answer
 
 
-def _question(job: Job | RigwiseError, today: date, learned: Learned | None) -> _Question | RigwiseError:
+def _question(job: Asked, today: date, learned: Learned | None) -> _Question | RigwiseError:
     if isinstance(job, RigwiseError):
         return job
+    names = _models_of(job)
     try:
-        model = None if job.model.lower() in zoo_names() else load_model(job.model)
+        models = {name: load_model(name) for name in sorted(names) if name.lower() not in zoo_names()}
     except RigwiseError as error:
         return error
-    return _Question(job=job, today=today, model=model, learned=learned)
+    return _Question(job=job, today=today, models=models, learned=learned)
+
+
+def _models_of(job: Job | StagedJob | ServingJob) -> set[str]:
+    if isinstance(job, StagedJob):
+        return {stage.job.model for stage in job.stages}
+    return {job.job.model if isinstance(job, ServingJob) else job.model}
 
 
 def _error(error: RigwiseError) -> dict[str, Any]:
@@ -85,19 +92,24 @@ def _error(error: RigwiseError) -> dict[str, Any]:
 def _answer(question: _Question) -> dict[str, Any]:
     """The document that answers a question, in whatever process."""
     job = question.job
+
+    def world_of(model: str) -> World:
+        given = question.models.get(model)
+        return _zoo_world(model, question.today) if given is None else catalogue_world(given, question.today)
+
     with calibrated_with(question.learned):
         try:
-            return document(plan(job, _world(question)))
+            if isinstance(job, StagedJob):
+                return staged_document(plan_staged(job, world_of))
+            if isinstance(job, ServingJob):
+                return serving_plan_document(answer_serving(job, world_of(job.job.model)))
+            return document(plan(job, world_of(job.model)))
         except InfeasibleError as error:
-            return infeasible_document(job, error)
+            if isinstance(job, ServingJob):
+                return infeasible_serving_document(job, error)
+            return staged_infeasible(job, error) if isinstance(job, StagedJob) else infeasible_document(job, error)
         except RigwiseError as error:
             return _error(error)
-
-
-def _world(question: _Question) -> World:
-    return _zoo_world(question.job.model, question.today) if question.model is None else catalogue_world(
-        question.model, question.today
-    )
 
 
 @lru_cache(maxsize=8)

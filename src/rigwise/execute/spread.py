@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -20,6 +21,13 @@ B = TypeVar("B")
 
 PROCESS, RAY = "process", "ray"
 _MAX_WORKERS = 1024
+#: Ray would knock for ten minutes at an address where no cluster is, and report its use to its makers.
+_RAY_SETTINGS = {
+    "RAY_NUM_REDIS_GET_RETRIES": "1",
+    "RAY_py_gcs_connect_timeout_s": "5",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,8 +124,10 @@ def _one_thread_each() -> Iterator[None]:
 
 
 def _on_ray(function: Callable[[A], B], items: Sequence[A], workers: int, address: str) -> Iterator[B | RunError]:
+    for name, value in _RAY_SETTINGS.items():
+        os.environ.setdefault(name, value)  # before the import, which reads them
     try:
-        import ray
+        import ray  # type: ignore[import-not-found, unused-ignore]
     except ModuleNotFoundError:
         raise MissingExtraError("ray", "ray") from None
     return _asked_of_ray(ray, function, items, workers, address)
@@ -127,12 +137,16 @@ def _asked_of_ray(
     ray: Any, function: Callable[[A], B], items: Sequence[A], workers: int, address: str
 ) -> Iterator[B | RunError]:
     quiet = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": False}
-    here = {"num_cpus": workers, "include_dashboard": False} if not address else {"address": address}
+    here = {"address": address} if address else {"address": "local", "num_cpus": workers, "include_dashboard": False}
     try:
-        ray.init(**here, **quiet)
+        with _hushed():
+            ray.init(**here, **quiet)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         where = f"at {address} " if address else ""
-        raise RunError(f"the Ray cluster {where}cannot be reached: {_first_line(error)}") from None
+        raise RunError(
+            f"the Ray cluster {where}cannot be reached: {_first_line(error)}",
+            hint="if it asks for a token, set RAY_AUTH_MODE=token" if address else "",
+        ) from None
     try:
         remote = ray.remote(function)
         for waiting in [remote.remote(item) for item in items]:
@@ -142,6 +156,21 @@ def _asked_of_ray(
                 yield RunError(f"a Ray worker did not answer: {_first_line(error)}", hint="is rigwise installed there?")
     finally:
         ray.shutdown()
+
+
+@contextlib.contextmanager
+def _hushed() -> Iterator[None]:
+    """Nothing that is written to stderr inside is seen: Ray's core reports there on every attempt to connect."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def _first_line(error: Exception) -> str:

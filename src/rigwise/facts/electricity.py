@@ -179,6 +179,7 @@ def pue_of(provider: str) -> Pue:
     return table.get(provider.lower(), table["average"])
 
 
+@cache
 def grid_code(provider: str, region: str) -> str:
     """Where a region of a provider lies: a grid or a country by its code, empty if nobody says.
 

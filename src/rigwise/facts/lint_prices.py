@@ -77,20 +77,20 @@ def bid_floor(offer: Offer, known: Known) -> str:
 def spot_above(offer: Offer, known: Known) -> str:
     """Nobody would buy it: one of the two is wrong or old."""
     price, spot = offer.price_usd_h, offer.spot_price_usd_h
-    return f"spot {spot:g} above on-demand {price:g}" if price and spot and spot > price else ""
+    return f"spot {spot:g} above on-demand {price:g}" if price and spot and spot > price > 0 else ""
 
 
 def spot_repeats(offer: Offer, known: Known) -> str:
     """The spot price was filled in from the other one, or there is no spot market."""
     price, spot = offer.price_usd_h, offer.spot_price_usd_h
-    return "spot price repeats the on-demand price" if price and price == spot else ""
+    return "spot price repeats the on-demand price" if price and spot and price == spot > 0 else ""
 
 
 def far_below(offer: Offer, known: Known) -> str:
     """Less than two fifths of what this instance is known to cost: a host without its accelerators."""
     usual = known.usual_usd_h.get((offer.provider, offer.instance))
     price = offer.price_usd_h
-    if usual is None or not price or price >= FAR_BELOW_FRAC * usual:
+    if usual is None or not price or not 0 < price < FAR_BELOW_FRAC * usual:
         return ""
     return f"{price:g} for an instance known at {usual:g}: perhaps the host alone"
 
@@ -108,7 +108,7 @@ def future(offer: Offer, known: Known) -> str:
 
 
 def old(offer: Offer, known: Known) -> str:
-    """Prices of accelerators halve in a few years."""
+    """Over a year old: it may well be another today."""
     if not offer.as_of:
         return ""
     age_days = (known.today - date.fromisoformat(offer.as_of)).days

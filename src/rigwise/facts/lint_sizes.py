@@ -24,18 +24,20 @@ HOST_MEMORY_FRAC = 0.5
 _GCP_HOST = re.compile(r"^(a2|a3|a4|a4x|g2|g4)-")
 #: One marketplace's instances in SkyPilot's catalogue: count, device, then vCPUs and MiB rounded to a bucket.
 #: Source: SkyPilot catalogue v8 and v9, vast.
-_BUCKET = re.compile(r"^\d+x-.+-(\d+)-(\d+)$")
+_BUCKET = re.compile(r"^(?:vastv\d+-)?\d+x-.+-(\d+)-(\d+)$")
 
 
 def blank_count(offer: Offer, known: Known) -> str:
-    """Without it no price per device is known."""
-    return "number of accelerators is blank" if offer.accel_count is None else ""
+    """Without the number of accelerators nothing is known of any one of them."""
+    if offer.accel_count is None:
+        return "number of accelerators is blank"
+    return "number of accelerators is zero" if offer.accel_count == 0 and offer.accelerator else ""
 
 
 def fraction(offer: Offer, known: Known) -> str:
     """A share of a device: its peak and memory are shares too, which no plan here can use."""
     count = offer.accel_count
-    return f"{count:g} of an accelerator" if count is not None and count < 1 else ""
+    return f"{count:g} of an accelerator" if count is not None and 0 < count < 1 else ""
 
 
 def impossible_count(offer: Offer, known: Known) -> str:
@@ -47,7 +49,7 @@ def impossible_count(offer: Offer, known: Known) -> str:
 
 
 def unknown_device(offer: Offer, known: Known) -> str:
-    """No figures, so no estimate."""
+    """A device that the catalogue has no figures of: nothing can be estimated for it."""
     return f"{offer.accelerator} is not in the catalogue" if not offer.device and offer.accelerator else ""
 
 
@@ -113,15 +115,13 @@ def accelerator_alone(offer: Offer, known: Known) -> str:
 
 def host_apart(offer: Offer, known: Known) -> str:
     """Too little memory for the accelerators: it is priced apart, and this price is with the least of it."""
-    count, of_device = offer.accel_count, offer.accel_memory_bytes
-    if (
-        not count
-        or not of_device
-        or not offer.memory_bytes
-        or offer.memory_bytes >= HOST_MEMORY_FRAC * count * of_device
-    ):
+    sizes = [d.memory_bytes for name in offer.devices if (d := known.devices.get(name)) and d.memory_bytes]
+    if not sizes or not offer.accel_count or not offer.memory_bytes:
         return ""
-    return f"{offer.memory_bytes / GIB:.4g} GiB of memory for {count * of_device / GIB:.4g} of accelerators"
+    all_bytes = min(sizes) * offer.accel_count
+    if offer.memory_bytes >= HOST_MEMORY_FRAC * all_bytes:
+        return ""
+    return f"{offer.memory_bytes / GIB:.4g} GiB of memory for {all_bytes / GIB:.4g} of accelerators"
 
 
 def bucketed(offer: Offer, known: Known) -> str:

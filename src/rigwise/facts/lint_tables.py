@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from statistics import median
@@ -48,16 +49,16 @@ def spot_spread(rows: Sequence[Offer], known: Known) -> Iterator[tuple[int, str]
     cheapest: dict[tuple[object, ...], float] = {}
     keys = [(offer.provider, offer.instance, offer.device, offer.accel_count) for offer in rows]
     for key, offer in zip(keys, rows, strict=True):
-        if (spot := offer.spot_price_usd_h) and spot > 0:
+        if (spot := offer.spot_price_usd_h) and 0 < spot < math.inf:
             cheapest[key] = min(spot, cheapest.get(key, spot))
     for row, (key, offer) in enumerate(zip(keys, rows, strict=True)):
         spot = offer.spot_price_usd_h
-        if spot and spot >= SPREAD * cheapest.get(key, spot):
+        if spot and key in cheapest and SPREAD * cheapest[key] <= spot < math.inf:
             yield row, f"spot {spot:g}, and {cheapest[key]:g} in another place"
 
 
 def host_gb_as_gib(rows: Sequence[Offer], known: Known) -> Iterator[tuple[int, str]]:
-    """The memory of a host that another row gives seven per cent lower or higher."""
+    """Memory of a host seven per cent above or below what this instance is known to have: GB and GiB mixed up."""
     for row, offer in enumerate(rows):
         usual_bytes = known.usual_memory_bytes.get((offer.provider, offer.instance))
         if usual_bytes and offer.memory_bytes and (words := is_mixed_up(offer.memory_bytes / usual_bytes)):

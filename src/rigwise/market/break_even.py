@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from rigwise.errors import InvalidInputError
+from rigwise.market.money import rental_usd
 from rigwise.market.ownership import (
     MONTH_H,
     WEEK_H,
@@ -34,6 +35,7 @@ from rigwise.market.ownership import (
     running_usd_per_h,
     total_cost,
 )
+from rigwise.units import HOUR_S
 from rigwise.workload.job import Horizon
 
 #: Hours of a week at which the answer is shown: an evening, a working week, always.
@@ -41,6 +43,7 @@ WEEKS = (5.0, 10.0, 20.0, 40.0, 80.0, 168.0)
 #: A machine that has not paid for itself by then never will: nobody keeps one for so long.
 LONGEST_MONTHS = 240.0
 _STEPS = 80
+_EQUAL_FRAC = 1e-12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,22 +66,38 @@ class Rent:
         return self.usd_per_h * self.work_ratio_frac
 
 
+def rent_of(name: str, cost_usd: float, rented_s: float, owned_s: float) -> Rent:
+    """A rent from one job: what it costs there, how long it takes there and on the own machine.
+
+    Waiting, interruptions and billing are in the cost, so they are in the price of an hour.
+
+    Raises:
+        InvalidInputError: A time that is not above zero.
+
+    >>> rent_of("k80", 3628.8, 1008 * 3600.0, 168 * 3600.0).usd_per_own_h
+    21.6
+    """
+    if not (rented_s > 0 and owned_s > 0):
+        raise InvalidInputError(f"a job takes {rented_s:g} s rented and {owned_s:g} s on one's own")
+    return Rent(name=name, usd_per_h=cost_usd / (rented_s / HOUR_S), work_ratio_frac=rented_s / owned_s)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BreakEven:
     """Where owning and renting cost the same; infinite where they never do.
 
     Attributes:
-        clock_h: Hours, were the rented machine as quick.
-        work_h: Hours of the own machine.
-        rented_h: Hours of the rented one for the same work.
+        clock_s: Time of work, were the rented machine as quick.
+        work_s: Time of work of the own machine.
+        rented_s: Time of the rented one for the same work.
         months: At the hours a week that were given, and with the value it still has then.
         utilisation_frac: Part of the horizon in which it must work; above 1: it cannot.
         reason: Why never, in words; empty if there is a break-even.
     """
 
-    clock_h: float
-    work_h: float
-    rented_h: float
+    clock_s: float
+    work_s: float
+    rented_s: float
     months: float
     utilisation_frac: float
     reason: str = ""
@@ -89,7 +108,7 @@ class Usage:
     """Both ways at one number of hours a week, over the horizon."""
 
     hours_per_week: float
-    work_h: float
+    work_s: float
     own_usd: float
     rent_usd: float
     months: float
@@ -137,19 +156,21 @@ class BuyOrRent:
     assumed: tuple[str, ...] = ()
 
 
-def break_even_h(fixed_usd: Any, rent_usd_per_h: Any, own_usd_per_h: Any = 0.0, work_ratio: Any = 1.0) -> Any:
-    """Hours of the own machine until it has paid for itself; infinite for never; numbers or arrays.
+def break_even_s(fixed_usd: Any, rent_usd_per_h: Any, own_usd_per_h: Any = 0.0, work_ratio: Any = 1.0) -> Any:
+    """Time of work of the own machine until it has paid for itself; infinite for never; numbers or arrays.
 
     Source: see the module.
 
-    >>> float(break_even_h(8500, 3.60)), float(break_even_h(8500, 3.60, work_ratio=6))
-    (2361.111111111111, 393.5185185185185)
-    >>> float(break_even_h(1000, 0.1, own_usd_per_h=0.1))
+    >>> round(float(break_even_s(8500, 3.60)) / 3600), round(float(break_even_s(8500, 3.60, work_ratio=6)) / 3600)
+    (2361, 394)
+    >>> float(break_even_s(1000, 0.1, own_usd_per_h=0.1))
     inf
     """
     saved = np.asarray(rent_usd_per_h) * work_ratio - own_usd_per_h
+    # Prices that differ by rounding only, or by less than anybody pays, are equal.
+    saved = np.where(saved > _EQUAL_FRAC * np.maximum(np.abs(own_usd_per_h), 1.0), saved, 0.0)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(saved > 0, fixed_usd / np.where(saved > 0, saved, 1.0), math.inf)
+        return np.where(saved > 0, HOUR_S * fixed_usd / np.where(saved > 0, saved, 1.0), math.inf)
 
 
 def months_to_break_even(
@@ -195,16 +216,16 @@ def break_even(purchase: Purchase, conditions: Conditions, load_w: float, rent: 
     held_h = horizon.months * MONTH_H
     fixed_usd = cost.fixed_usd + conditions.ops_usd_per_month * horizon.months + idle_usd_per_h * held_h
     working = running - idle_usd_per_h
-    work_h = float(break_even_h(fixed_usd, rent.usd_per_own_h, working))
+    work_s = float(break_even_s(fixed_usd, rent.usd_per_own_h, working))
     reason = ""
-    if math.isinf(work_h):
+    if math.isinf(work_s):
         reason = f"to run one's own costs ${running:.3f} an hour, to rent the same work ${rent.usd_per_own_h:.3f}"
     return BreakEven(
-        clock_h=float(break_even_h(fixed_usd, rent.usd_per_h, working)),
-        work_h=work_h,
-        rented_h=work_h * rent.work_ratio_frac,
+        clock_s=float(break_even_s(fixed_usd, rent.usd_per_h, working)),
+        work_s=work_s,
+        rented_s=work_s * rent.work_ratio_frac,
         months=months_to_break_even(purchase, conditions, load_w, rent, horizon.hours_per_week),
-        utilisation_frac=work_h / held_h,
+        utilisation_frac=work_s / HOUR_S / held_h,
         reason=reason,
     )
 
@@ -219,7 +240,7 @@ def sensitivity(
         rows.append(
             Usage(
                 hours_per_week=hours,
-                work_h=hours_of(horizon),
+                work_s=hours_of(horizon) * HOUR_S,
                 own_usd=total_cost(purchase, conditions, load_w, horizon).total_usd,
                 rent_usd=rent.usd_per_own_h * hours_of(horizon),
                 months=months_to_break_even(purchase, conditions, load_w, rent, hours),
@@ -281,13 +302,13 @@ class Split:
 
     Attributes:
         machines: To buy.
-        owned_h, rented_h: Hours of work on them, and hours of the same work that is rented.
+        owned_s, rented_s: Work on them, and work that is rented, both in time of one own machine.
         cost_usd: Of all.
     """
 
     machines: int
-    owned_h: float
-    rented_h: float
+    owned_s: float
+    rented_s: float
     cost_usd: float
 
 
@@ -298,56 +319,67 @@ class UnitCosts:
     Attributes:
         fixed_usd: Of one own machine over the whole time, used or not.
         own_usd_per_h: Of its running.
-        rent_usd_per_own_h: Rent for what it does in an hour.
+        rent_usd_per_h: Rent for what it does in an hour (``Rent.usd_per_own_h``).
     """
 
     fixed_usd: float
     own_usd_per_h: float
-    rent_usd_per_own_h: float
+    rent_usd_per_h: float
+
+    def cost_usd(self, machines: int, owned_s: float, rented_s: float) -> float:
+        """What so many machines and so much work come to."""
+        running = rental_usd(self.own_usd_per_h, owned_s) + rental_usd(self.rent_usd_per_h, rented_s)
+        return float(machines * self.fixed_usd + running)
 
 
 def buy_some_rent_the_rest(
-    demand_h: Sequence[float], costs: UnitCosts, available_h: float = WEEK_H, most: int = 10_000
+    demand_s: Sequence[float], costs: UnitCosts, available_s: float = WEEK_H * HOUR_S, most: int = 10_000
 ) -> Split:
-    """The cheapest number of machines for a load of ``demand_h`` machine-hours in each period (a week, say).
+    """The cheapest number of machines for a load of ``demand_s`` in each period, a week say.
 
     Own machines carry what they can, the rest is rented. The k-th machine takes, in each period, what is left
-    over by the ones before it, at most ``available_h``: less and less, so the saving falls with k, and buying
+    over by the ones before it, at most ``available_s``: less and less, so the saving falls with k, and buying
     stops where the next machine saves less than it costs. No other number is cheaper.
 
     Source: the newsvendor argument, for a given load.
 
-    >>> unit = UnitCosts(fixed_usd=100.0, own_usd_per_h=0.1, rent_usd_per_own_h=1.1)
-    >>> buy_some_rent_the_rest([168.0, 168.0, 400.0], unit)
-    Split(machines=2, owned_h=672.0, rented_h=64.0, cost_usd=337.6)
+    >>> unit = UnitCosts(fixed_usd=100.0, own_usd_per_h=0.1, rent_usd_per_h=1.1)
+    >>> split = buy_some_rent_the_rest([168 * 3600.0, 168 * 3600.0, 400 * 3600.0], unit)
+    >>> split.machines, split.owned_s / 3600, split.rented_s / 3600, round(split.cost_usd, 2)
+    (2, 672.0, 64.0, 337.6)
     """
-    left = np.maximum(np.asarray(demand_h, dtype=float), 0.0)
+    left = np.maximum(np.asarray(demand_s, dtype=float), 0.0)
     if not np.isfinite(left).all():
-        raise InvalidInputError("the hours of a period are not finite numbers")
-    saved = costs.rent_usd_per_own_h - costs.own_usd_per_h
-    machines, owned_h = 0, 0.0
+        raise InvalidInputError("the work of a period is not a finite number")
+    saved_usd_per_h = costs.rent_usd_per_h - costs.own_usd_per_h
+    machines, owned_s = 0, 0.0
     while machines < most:
-        taken = float(np.minimum(left, available_h).sum())
-        if saved * taken <= costs.fixed_usd or not taken:
+        taken_s = float(np.minimum(left, available_s).sum())
+        if not taken_s or rental_usd(saved_usd_per_h, taken_s) <= costs.fixed_usd:
             break
-        machines, owned_h = machines + 1, owned_h + taken
-        left = np.maximum(left - available_h, 0.0)
-    rented_h = float(left.sum())
-    cost = machines * costs.fixed_usd + owned_h * costs.own_usd_per_h + rented_h * costs.rent_usd_per_own_h
-    return Split(machines=machines, owned_h=owned_h, rented_h=rented_h, cost_usd=cost)
+        machines, owned_s = machines + 1, owned_s + taken_s
+        left = np.maximum(left - available_s, 0.0)
+    rented_s = float(left.sum())
+    cost_usd = costs.cost_usd(machines, owned_s, rented_s)
+    return Split(machines=machines, owned_s=owned_s, rented_s=rented_s, cost_usd=cost_usd)
 
 
-def split_until(work_h: float, deadline_h: float, costs: UnitCosts) -> Split:
+def split_until(work_s: float, deadline_s: float, costs: UnitCosts) -> Split:
     """One job that ends by a deadline: on an own machine until then, and the rest rented beside it.
 
-    Cost is linear in the hours on the own machine once it is bought, so either none or as many as fit are best.
+    Cost is linear in the time on the own machine once it is bought, so either none or as much as fits is best.
 
-    >>> split_until(300.0, 168.0, UnitCosts(fixed_usd=50.0, own_usd_per_h=0.1, rent_usd_per_own_h=0.6))
-    Split(machines=1, owned_h=168.0, rented_h=132.0, cost_usd=146.0)
+    >>> unit = UnitCosts(fixed_usd=50.0, own_usd_per_h=0.1, rent_usd_per_h=0.6)
+    >>> split = split_until(300 * 3600.0, 168 * 3600.0, unit)
+    >>> split.machines, split.owned_s / 3600, split.rented_s / 3600, split.cost_usd
+    (1, 168.0, 132.0, 146.0)
     """
-    owned_h = min(work_h, deadline_h)
-    own = costs.fixed_usd + owned_h * costs.own_usd_per_h + (work_h - owned_h) * costs.rent_usd_per_own_h
-    rented = work_h * costs.rent_usd_per_own_h
-    if own < rented:
-        return Split(machines=1, owned_h=owned_h, rented_h=work_h - owned_h, cost_usd=own)
-    return Split(machines=0, owned_h=0.0, rented_h=work_h, cost_usd=rented)
+    owned_s = min(work_s, deadline_s)
+    both = Split(
+        machines=1,
+        owned_s=owned_s,
+        rented_s=work_s - owned_s,
+        cost_usd=costs.cost_usd(1, owned_s, work_s - owned_s),
+    )
+    none = Split(machines=0, owned_s=0.0, rented_s=work_s, cost_usd=costs.cost_usd(0, 0.0, work_s))
+    return both if both.cost_usd < none.cost_usd else none

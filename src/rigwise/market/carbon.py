@@ -10,13 +10,17 @@ Source: GHG Protocol, Scope 2 Guidance, location-based method; figures in ``fact
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 from rigwise.facts.electricity import Grid, grid, grid_code, pue_of
+from rigwise.facts.offer import Offer
 
 _J_PER_KWH = 3.6e6
+#: Providers of machines that stand at one's own place.
+AT_HOME = ("owned", "purchase")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,3 +76,20 @@ def rate_at_home(code: str) -> CarbonRate | None:
     """
     found = grid(code)
     return None if found is None else CarbonRate(grid=found, pue=1.0, pue_source="no building")
+
+
+def grams_per_kwh(offer: Offer, home: str = "") -> float:
+    """Grams for a kilowatt-hour of an offer's devices, what the building takes included; nan where not known.
+
+    Args:
+        offer: What is rented, or a machine of one's own or to be bought, whose region is a country or a grid.
+        home: Country or grid of a machine of one's own that has no region; empty for not said.
+
+    >>> from rigwise.facts.catalogue import offers
+    >>> paris = next(row for row in offers() if row.region == "paris-france-1")
+    >>> round(grams_per_kwh(paris), 1)
+    24.7
+    """
+    at_home = offer.provider in AT_HOME
+    rate = rate_at_home(offer.region or home) if at_home else rate_of(offer.provider, offer.region)
+    return math.nan if rate is None else rate.pue * rate.grid.g_per_kwh

@@ -51,7 +51,8 @@ class Rates:
             close = near_matches(code, [known.lower() for known in self.by_code]).upper().replace("DID YOU MEAN", "")
             known = f"did you mean{close} " if close else ""
             raise InvalidInputError(
-                f"no rate is known for the currency {code!r}", hint=f"{known}give one: --rate {code}=DOLLARS".strip()
+                f"no rate is known for the currency {code!r}",
+                hint=f"{known}give one: --exchange {code}=DOLLARS".strip(),
             )
         return self.by_code[code]
 

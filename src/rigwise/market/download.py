@@ -24,7 +24,6 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import IO, Any
 
-from rigwise import __version__
 from rigwise.errors import RunError
 
 _CHUNK_BYTES = 2**16
@@ -68,6 +67,10 @@ class _BrokenError(RunError):
     """The connection broke; what has arrived is kept."""
 
 
+class UnreachableError(_BrokenError):
+    """No server was there to answer."""
+
+
 class _SafeRedirects(urllib.request.HTTPRedirectHandler):
     """Follows a redirect only to what could have been asked for in the first place."""
 
@@ -97,7 +100,7 @@ def check_address(url: str, *, asked_for: bool = False) -> None:
 @contextlib.contextmanager
 def _opened(url: str, headers: dict[str, str], limits: Limits) -> Iterator[Any]:
     """A server's answer, with every way of failing as one of ours."""
-    headers = {"User-Agent": f"rigwise/{__version__}", "Accept-Encoding": "identity", **headers}
+    headers = {"User-Agent": "rigwise", "Accept-Encoding": "identity", **headers}
     host = urllib.parse.urlsplit(url).netloc
     try:
         opener = urllib.request.build_opener(_SafeRedirects)
@@ -108,7 +111,7 @@ def _opened(url: str, headers: dict[str, str], limits: Limits) -> Iterator[Any]:
         with contextlib.closing(error):
             raise RefusedError(f"{host} answered {error.code} {error.reason} for {url}") from None
     except urllib.error.URLError as error:
-        raise _BrokenError(f"{host} cannot be reached: {_reason(error.reason)}") from None
+        raise UnreachableError(f"{host} cannot be reached: {_reason(error.reason)}") from None
     except (TimeoutError, http.client.HTTPException, ConnectionError) as error:
         raise _BrokenError(f"the connection to {host} broke: {_reason(error)}") from None
 

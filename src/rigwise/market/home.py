@@ -58,7 +58,8 @@ def with_resale(conditions: Conditions, *, resale_frac: float, months: float) ->
 def purchase_assumptions() -> tuple[str, ...]:
     """What is assumed of every machine that can be bought, in words."""
     return (
-        f"devices draw their board power while they work, memory, disk and fans {ASSUMED_REST_W:.0f} W",
+        "devices draw their board power while they work",
+        f"memory, disk, board and fans draw {ASSUMED_REST_W:.0f} W beside the processor",
         f"a supply that says nothing turns {100 * ASSUMED_PSU_FRAC:.0f} % of what it draws into what it gives",
         "a machine is switched off when it does not work",
     )

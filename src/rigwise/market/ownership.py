@@ -99,8 +99,8 @@ class Loan:
         paid = self.instalment_usd(principal_usd)
         if not rate:
             return principal_usd - paid * held
-        growth = math.exp(held * math.log1p(rate))
-        return max(principal_usd * growth - paid * (growth - 1) / rate, 0.0)
+        grown = math.expm1(held * math.log1p(rate))
+        return max(principal_usd * (1 + grown) - paid * grown / rate, 0.0)
 
     def interest_usd(self, principal_usd: float, months: float) -> float:
         """Interest until the loan is paid back or the machine sold, whichever is first.
@@ -193,7 +193,9 @@ def check(purchase: Purchase, conditions: Conditions, horizon: Horizon | None = 
     _in_range(conditions, ("usd_per_kwh", 0, 100), ("tax_frac", 0, 1), ("cooling_frac", 0, 5))
     _in_range(conditions, ("ops_usd_per_h", 0, 1e6), ("ops_usd_per_month", 0, 1e9), ("downtime_frac", 0, 0.99))
     _in_range(conditions, ("discount_frac", 0, 1))
-    _in_range(drop, ("first_drop_frac", 0, 1), ("yearly_loss_frac", 0, 1), ("floor_frac", 0, 1))
+    # A straight line may end within a year.
+    _in_range(drop, ("yearly_loss_frac", 0, 1 if drop.shape == EXPONENTIAL else 1e6))
+    _in_range(drop, ("first_drop_frac", 0, 1), ("floor_frac", 0, 1))
     if drop.shape not in (EXPONENTIAL, STRAIGHT):
         raise InvalidInputError(f"depreciation shape is {drop.shape!r}", hint=f"use {EXPONENTIAL} or {STRAIGHT}")
     if conditions.loan is not None:
@@ -272,9 +274,9 @@ def annuity_months(months: float, rate_frac: float) -> float:
     >>> annuity_months(24, 0.0), round(annuity_months(12, 0.1), 2)
     (24, 11.4)
     """
-    if not rate_frac:
-        return months
     growth = math.log1p(rate_frac) / 12
+    if not growth:
+        return months
     return float(-math.expm1(-growth * months) / math.expm1(growth))
 
 
@@ -357,7 +359,7 @@ def standing(
         return replace(purchase, price_usd=0.0), bare
     lost_frac = drop.yearly_loss_frac
     if drop.shape == STRAIGHT:
-        lost_frac = min(lost_frac * (1 - drop.first_drop_frac) / left, 1.0)
+        lost_frac *= (1 - drop.first_drop_frac) / left
     later = replace(drop, first_drop_frac=0.0, yearly_loss_frac=lost_frac, floor_frac=drop.floor_frac / left)
     return replace(purchase, price_usd=purchase.price_usd * left), replace(bare, depreciation=later)
 

@@ -19,17 +19,20 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
+from rigwise.errors import InvalidInputError
 from rigwise.facts.part import Part
 from rigwise.facts.platforms import Platform, platform_file
 from rigwise.market.break_even import Machine
 from rigwise.market.offers import BOUGHT, Quote
 from rigwise.market.ownership import Purchase, ownership_tariff
 from rigwise.market.shelf import (
+    ASSUMED_HOST_W,
     ASSUMED_PSU_FRAC,
     ASSUMED_REST_W,
     MEMORY_RATIO,
+    PricedPart,
     PurchaseQuote,
     Purchases,
     Shelf,
@@ -46,6 +49,61 @@ from rigwise.units import GIB, TB, format_seconds
 
 _LEAST_LANES = 8
 _LEAST_STORAGE_BYTES = 1 * TB
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offered:
+    """A whole machine at a price that the user names: prebuilt, used, or a list of parts of one's own.
+
+    Attributes:
+        name: What it is.
+        device: Catalogue id of its cards; ``count``: how many.
+        price_usd: Asked for all of it, before tax.
+        load_w: Power of all its cards while they work.
+        host_w: Power of the rest, None for the assumed one.
+        memory_bytes: Main memory, None for not known.
+        as_of: Day of the price.
+    """
+
+    name: str
+    device: str
+    count: int
+    price_usd: float
+    load_w: float
+    host_w: float | None = None
+    memory_bytes: float | None = None
+    as_of: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Content:
+    """What is in a machine."""
+
+    card: Part
+    count: int
+    parts: tuple[PricedPart, ...]
+    memory_bytes: float | None
+
+
+def offered_quote(offered: Offered, wish: Wish) -> PurchaseQuote:
+    """A machine at the user's own price, whatever its age: it is as new as the user says.
+
+    Raises:
+        InvalidInputError: No card, or a price, conditions or horizon out of range.
+    """
+    if offered.count < 1:
+        raise InvalidInputError(f"{offered.name!r} has {offered.count} cards", hint="give a number from 1")
+    purchase = Purchase(
+        price_usd=offered.price_usd,
+        host_w=ASSUMED_HOST_W if offered.host_w is None else offered.host_w,
+        psu_efficiency_frac=ASSUMED_PSU_FRAC,
+    )
+    part = PricedPart(
+        category="machine", name=offered.name, count=1, price_usd=offered.price_usd, as_of=offered.as_of, source="yours"
+    )
+    card = Part(category="gpu", name=offered.device, device=offered.device)
+    content = _Content(card=card, count=offered.count, parts=(part,), memory_bytes=offered.memory_bytes)
+    return _quote(offered.name, purchase, offered.load_w, content, wish)
 
 
 def purchase_quotes(parts: Iterable[Part], wish: Wish) -> Purchases:
@@ -159,12 +217,21 @@ def _machine(card: Part, count: int, build: tuple[Part, ...], wish: Wish) -> Pur
         host_w=(cpu.tdp_w or 0.0) + ASSUMED_REST_W,
         psu_efficiency_frac=efficiency_frac(supply) or ASSUMED_PSU_FRAC,
     )
-    load_w = count * (card.tdp_w or 0.0)
     name = f"PC with {count} x {card.name}" if count > 1 else f"PC with {card.name}"
+    content = _Content(card=card, count=count, parts=parts, memory_bytes=figure(memory, "total_gb") * GIB)
+    return _quote(name, purchase, count * (card.tdp_w or 0.0), content, wish)
+
+
+def _quote(name: str, purchase: Purchase, load_w: float, content: _Content, wish: Wish) -> PurchaseQuote:
     tariff = ownership_tariff(purchase, wish.conditions, load_w, wish.horizon)
-    offer = replace(bought_offer(name, card, count, parts), memory_bytes=figure(memory, "total_gb") * GIB)
+    offer = bought_offer(name, content.card, content.count, content.parts, wish.home)
     return PurchaseQuote(
-        quote=Quote(offer=offer, market=BOUGHT, usd_per_h=tariff.usd_per_h, tariff=tariff),
-        parts=parts,
+        quote=Quote(
+            offer=replace(offer, memory_bytes=content.memory_bytes),
+            market=BOUGHT,
+            usd_per_h=tariff.usd_per_h,
+            tariff=tariff,
+        ),
+        parts=content.parts,
         machine=Machine(name=name, purchase=purchase, conditions=wish.conditions, load_w=load_w),
     )

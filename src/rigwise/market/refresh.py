@@ -18,7 +18,7 @@ from rigwise.facts import offer_store
 from rigwise.facts.imports import take
 from rigwise.facts.offer_store import Import
 from rigwise.facts.registries import Catalogue
-from rigwise.market.download import Checks, Limits, RefusedError, check_address, download, text_at
+from rigwise.market.download import Checks, Limits, RefusedError, UnreachableError, check_address, download, text_at
 
 _VERSION = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -57,6 +57,7 @@ def refresh(
 
     Raises:
         InvalidInputError: A provider that the catalogue does not have, or no place to keep anything.
+        RunError: The server cannot be reached.
     """
     names = tuple(wish.names) or wish.catalogue.names
     for name in names:
@@ -74,6 +75,10 @@ def refresh(
     for name in names:
         try:
             done.append(_refresh_one(wish, name, folder / name, (today, progress, limits)))
+        except UnreachableError as error:
+            if not done:  # nor will the others be
+                raise RunError(error.message, hint="what was imported before stays") from None
+            failed[name] = error
         except RigwiseError as error:
             failed[name] = error
         except OSError as error:
@@ -95,6 +100,8 @@ def _refresh_one(wish: Wish, name: str, folder: Path, setting: _Setting) -> Impo
         reading = replace(take.read(wish.kind, name, target, today.isoformat()), origin=url)
         about, offers = take.take(reading, take.Day(as_of=today.isoformat(), by=take.DOWNLOAD), today)
         take.keep(about, offers, force=wish.force)
+    except RigwiseError as error:  # the file is gone in a moment, the address stays
+        raise RunError(error.message.replace(str(target), url), hint=error.hint) from None
     finally:
         target.unlink(missing_ok=True)
     return about

@@ -37,7 +37,8 @@ FALLBACK, ON_DEMAND_ONLY = "fallback", "on-demand only"
 POLICIES = (SPOT_ONLY, GREEDY, UNIFORM, FALLBACK, ON_DEMAND_ONLY)
 
 _IDLE, _SPOT, _ON_DEMAND = 0, 1, 2
-_DONE_FRAC = 1e-9
+_SLACK = 1e-9
+_GIVEN_UP_FRAC = 0.01
 
 Array = NDArray[np.float64]
 
@@ -47,14 +48,14 @@ class Errand:
     """The job, as far as a policy sees it.
 
     Attributes:
-        work_s: Time of the work alone.
+        work_s: Time of the work alone, a number or one for each replay ``[replays]``; a policy knows its own.
         deadline_s: None for none.
         spot_usd_per_h, on_demand_usd_per_h: Of all its machines; None where it cannot be had on demand.
         interval_s: Work between two checkpoints.
         save_s, restart_s: To write a checkpoint, to be running again.
     """
 
-    work_s: float
+    work_s: Any
     deadline_s: float | None
     spot_usd_per_h: float
     on_demand_usd_per_h: float | None
@@ -95,6 +96,7 @@ class _Runs:
     mode: NDArray[np.int8]
     forced: NDArray[np.bool_]
     started: NDArray[np.bool_]
+    work: Array
     progress: Array
     base: Array
     restarting: Array
@@ -114,6 +116,8 @@ class _Runs:
 def replay(errand: Errand, available: NDArray[np.bool_], step_s: float) -> Mapping[str, Outcome]:
     """Follow every policy that can be followed over stretches of a trace.
 
+    Past the deadline, the last hundredth of the replays of a policy is not waited for: it is given up.
+
     Args:
         errand: The job.
         available: Whether there is capacity ``[replays, steps]``.
@@ -122,22 +126,25 @@ def replay(errand: Errand, available: NDArray[np.bool_], step_s: float) -> Mappi
     policies = errand.policies()
     replays, steps = available.shape
     runs = _Runs.fresh(len(policies) * replays)
+    runs.work[:] = np.tile(np.broadcast_to(errand.work_s, replays), len(policies))
     tiled = np.ascontiguousarray(np.tile(available, (len(policies), 1)).T)
     for step in range(steps):
         _advance(runs, errand, tiled[step], (step * step_s, step_s), policies)
-        if np.isfinite(runs.wall).all():
-            break
+        if step * step_s >= (errand.deadline_s or 0.0):
+            going = np.isinf(runs.wall).reshape(len(policies), replays).sum(axis=1)
+            if (going <= _GIVEN_UP_FRAC * replays).all():
+                break
     return {policy: _outcome(runs, errand, slice(i * replays, (i + 1) * replays)) for i, policy in enumerate(policies)}
 
 
 def _outcome(runs: _Runs, errand: Errand, rows: slice) -> Outcome:
     spot_s, demand_s, wall = runs.spot_s[rows], runs.demand_s[rows], runs.wall[rows]
     cost = (spot_s * errand.spot_usd_per_h + demand_s * (errand.on_demand_usd_per_h or 0.0)) / HOUR_S
-    late = wall > errand.deadline_s * (1.0 + 1e-9) if errand.deadline_s is not None else np.zeros(len(wall), dtype=bool)
+    deadline_s = np.inf if errand.deadline_s is None else errand.deadline_s
     return Outcome(
         cost_usd=cost,
         wall_s=wall,
-        late=late,
+        late=wall > deadline_s * (1.0 + _SLACK),
         interrupted=runs.interrupted[rows],
         on_demand_frac=demand_s / np.maximum(spot_s + demand_s, 1e-9),
     )
@@ -211,9 +218,8 @@ def _work(runs: _Runs, errand: Errand, active: NDArray[np.bool_], now_s: float, 
     runs.restarting[:] -= used
     slowed = errand.interval_s / (errand.interval_s + errand.save_s) if errand.interval_s > 0 else 1.0
     rate = np.where(on_spot, slowed, 1.0)
-    lacking = errand.work_s * (1.0 - _DONE_FRAC) - runs.progress
-    needed = used + np.maximum(lacking, 0.0) / rate
-    ends = busy & (needed <= step_s)
+    needed = used + (runs.work - runs.progress) / rate
+    ends = busy & (needed <= step_s * (1.0 + _SLACK))
     spent = np.where(ends, needed, step_s)
     runs.spot_s[on_spot] += spent[on_spot]
     runs.demand_s[on_demand] += spent[on_demand]

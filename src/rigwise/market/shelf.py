@@ -80,6 +80,7 @@ class Wish:
         max_age_s: Older prices do not count.
         devices: Only these catalogue ids; empty for any.
         counts: Cards of one machine.
+        home: Country or grid where it would stand, by its ISO 3166 code; empty for not said.
     """
 
     conditions: Conditions
@@ -88,6 +89,7 @@ class Wish:
     max_age_s: float = 365 * DAY_S
     devices: tuple[str, ...] = ()
     counts: tuple[int, ...] = COUNTS
+    home: str = ""
 
     def too_old(self, as_of: str) -> bool:
         """Whether a price of that day does not count; one without a day is as old as can be."""
@@ -194,12 +196,12 @@ def total_usd(parts: Iterable[PricedPart]) -> float:
     return sum(part.price_usd * part.count for part in parts)
 
 
-def bought_offer(name: str, card: Part, count: int, parts: Sequence[PricedPart]) -> Offer:
-    """A machine of parts as a row of the offers: as old as its oldest price."""
+def bought_offer(name: str, card: Part, count: int, parts: Sequence[PricedPart], home: str) -> Offer:
+    """A machine of parts as a row of the offers: as old as its oldest price, in the region it would stand in."""
     return Offer(
         provider="purchase",
         instance=name,
-        region="",
+        region=home,
         device=card.device,
         accelerator=card.name,
         accel_count=count,

@@ -5,9 +5,9 @@ exponentially distributed moments, pays on average for
 
     (work_s / interval_s) run_s exp(restart_s / run_s) (exp((interval_s + save_s) / run_s) - 1)
 
-where a restart can be interrupted as well; and it waits, after each interruption, until there is capacity again: its time is what it pays for,
-over the fraction of the time that capacity is there. A gang of n machines is interrupted when
-any of them is, n times as often.
+where a restart can be interrupted as well. After each interruption it waits until there is
+capacity again: its time is what it pays for, over the fraction of the time that capacity is there.
+A gang of n machines is interrupted when any of them is, n times as often.
 
 Left out: the warning of half a minute to two minutes that some providers give, in which a small
 checkpoint can be saved. Lengths of runs that are not exponential are replayed in
@@ -24,6 +24,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
@@ -126,7 +127,7 @@ def time_factor_of(interval_s: Any, run_s: Any, restart_s: Any, save_s: Any) -> 
     """Expected time that is paid for, over the time of the work alone; infinite where no interval is ever finished.
 
     >>> round(float(time_factor_of(3600.0, 21600.0, 360.0, 72.0)), 3)
-    1.13
+    1.131
     """
     with np.errstate(over="ignore"):
         return run_s / interval_s * np.exp(restart_s / run_s) * np.expm1((interval_s + save_s) / run_s)
@@ -175,7 +176,7 @@ def time_factor(interruption: Interruption, instances: Any = 1) -> Any:
     """Expected time that is paid for with interruptions, over the time without any.
 
     >>> round(time_factor(ASSUMED), 3), round(time_factor(ASSUMED, 8), 2)
-    (1.104, 1.45)
+    (1.105, 1.45)
     """
     between_s = gang_run_s(interruption, instances)
     interval_s = best_interval_s(interruption.save_s, between_s)
@@ -203,11 +204,18 @@ def spot_tariff(usd_per_h: Any, interruption: Interruption, instances: Any = 1) 
     >>> round(float(tariff.cost_usd(86400.0)), 2), round(float(tariff.wall_s(86400.0)) / 3600, 1)
     (26.51, 30.9)
     """
-    return Tariff(
-        usd_per_h=usd_per_h,
-        time_factor=time_factor(interruption, instances),
-        wait_factor=wait_factor(interruption, instances),
-    )
+    paid, waited = (_factors_of_one if isinstance(instances, int) else _factors)(interruption, instances)
+    return Tariff(usd_per_h=usd_per_h, time_factor=paid, wait_factor=waited)
+
+
+def _factors(interruption: Interruption, instances: Any) -> tuple[Any, Any]:
+    return time_factor(interruption, instances), wait_factor(interruption, instances)
+
+
+@lru_cache(maxsize=4096)
+def _factors_of_one(interruption: Interruption, instances: int) -> tuple[Any, Any]:
+    """The same, once for all offers of which the same is known."""
+    return _factors(interruption, instances)
 
 
 def _plain(value: Any) -> Any:
@@ -252,6 +260,18 @@ def assumed_cases(facts: SpotFacts) -> Mapping[str, Interruption]:
 ASSUMED = assumed_cases(spot_facts())[USUAL]
 
 
+def in_words(interruption: Interruption, instances: int = 1) -> str:
+    """What a plan that uses such capacity must know, in one sentence."""
+    interval_s = checkpoint_interval_s(interruption, instances)
+    each = "one of the machines" if instances > 1 else "the machine"
+    return (
+        f"spot: save a checkpoint every {format_seconds(interval_s)}; {each} is taken away every"
+        f" {format_seconds(float(gang_run_s(interruption, instances)))} ({interruption.source_class}), which makes the"
+        f" job {time_factor(interruption, instances):.2f} x as dear and, with waiting,"
+        f" {time_factor(interruption, instances) * wait_factor(interruption, instances):.2f} x as long"
+    )
+
+
 def scenarios_of(offer: Offer, facts: SpotFacts | None = None) -> Mapping[str, Interruption]:
     """Everything that can be believed of an offer's capacity, by name, the best founded first.
 
@@ -292,7 +312,12 @@ def interruption_of(offer: Offer) -> Interruption:
 
     The advisor's figure is shown, not planned with: it bounds interruptions from one side only.
     """
-    return scenarios_of(offer).get(MEASURED, ASSUMED)
+    return next((known for row, known in _measured_rows() if about(row, offer)), ASSUMED)
+
+
+@cache
+def _measured_rows() -> tuple[tuple[MeasuredRow, Interruption], ...]:
+    return tuple((row, _measured(row, ASSUMED)) for row in spot_facts().measured.values())
 
 
 def overridden(interruption: Interruption, given: InterruptionOverride) -> Interruption:
@@ -302,6 +327,8 @@ def overridden(interruption: Interruption, given: InterruptionOverride) -> Inter
         InvalidInputError: A time that cannot be.
     """
     known = {f.name: getattr(given, f.name) for f in fields(given) if getattr(given, f.name) is not None}
+    if not known:
+        return interruption
     for name, value in known.items():
         least = 1.0 if name == "mean_run_s" else 0.0
         if not least <= value <= 1e10:

@@ -5,8 +5,8 @@ formula, and the outcome of every policy over replays of drawn traces; or over s
 user's own trace. Runs are drawn with the heavy tail that published traces show, and the belief that
 is planned with once more without.
 
-Left out: that the work itself is an estimate (its median is taken), that prices move, and rounding
-to what is billed.
+The work itself is an estimate: each replay draws its time between the quantiles of the plan. Expected
+figures are at its median. Left out: that prices move, and rounding to what is billed.
 
 Source: ``market.spot`` and ``market.replay`` for the formulas and the policies.
 """
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -53,7 +54,7 @@ class SpotQuestion:
     Attributes:
         plan: Which, in words.
         instances: Machines it needs at once.
-        work_s: Time of the work alone, the median.
+        work_s: Time of the work alone: ``p10``, ``p50``, ``p90``.
         startup_s: Before the first step, paid for and waited for.
         deadline_s: None for none.
         confidence: Probability with which the deadline is to be kept.
@@ -63,13 +64,25 @@ class SpotQuestion:
 
     plan: str
     instances: int
-    work_s: float
+    work_s: Mapping[str, float]
     startup_s: float
     deadline_s: float | None
     confidence: float
     spot_usd_per_h: float
     on_demand_usd_per_h: float | None
     on_demand_place: str = ""
+
+    @property
+    def usual_work_s(self) -> float:
+        """The median."""
+        return self.work_s["p50"]
+
+    def works_s(self, number: int) -> NDArray[np.float64]:
+        """As many times of the work, evenly over its distribution and in no order: log-normal by its quantiles."""
+        sigma = np.log(self.work_s["p90"] / self.work_s["p10"]) / (2 * NormalDist().inv_cdf(0.9))
+        normal = [NormalDist().inv_cdf((i + 0.5) / number) for i in range(number)]
+        factors = np.exp(sigma * np.array(normal))
+        return np.asarray(self.usual_work_s * np.random.default_rng(0).permutation(factors))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,9 +230,11 @@ def _of_trace(shape: Shape, trace: Trace, usual: Interruption) -> Interruption:
 
 def _trace_notes(trace: Trace, shape: Shape, question: SpotQuestion) -> list[str]:
     notes = ["the trace is taken to be of all machines of the plan at once"] if question.instances > 1 else []
-    if shape.runs < 10:
-        notes.append(f"the trace has {shape.runs} runs: too few to say much of the odds")
-    if trace.length_s < (question.deadline_s or question.work_s):
+    if shape.mean_wait_s is None:
+        notes.append("the trace is never without capacity: runs are taken to be as long as it is, the worst case")
+    elif shape.runs < 10:
+        notes.append("the trace has too few runs to say much of the odds")
+    if trace.length_s < (question.deadline_s or question.usual_work_s):
         notes.append("the trace is shorter than the job may take, and is repeated")
     return notes
 
@@ -237,19 +252,20 @@ def _scenario(
             " save: no stretch of work would ever be finished",
             hint="use on-demand capacity",
         )
-    paid_s = question.work_s * factor
-    horizon_s = _horizon_s(errand, paid_s / there, run_s + wait_s)
+    paid_s, work_s = question.usual_work_s * factor, question.usual_work_s
+    longest = question.work_s["p90"] / work_s
+    horizon_s = _horizon_s(errand, longest * paid_s / there, run_s + wait_s)
     if there < _LEAST_FRAC:
-        step_s = errand.work_s / 200
-        available = np.zeros((1, int(max(errand.deadline_s or 0.0, errand.work_s) / step_s) + 2), dtype=bool)
+        step_s = work_s / 200
+        available = np.zeros((REPLAYS, int(max(errand.deadline_s or 0.0, 4 * work_s) / step_s) + 2), dtype=bool)
     elif trace is not None:
-        law, fine = "trace", refined(trace, max(errand.work_s / 200, horizon_s / _MOST_STEPS))
+        law, fine = "trace", refined(trace, max(work_s / 200, horizon_s / _MOST_STEPS))
         step_s = fine.step_s
         available = windows(fine, REPLAYS, min(int(horizon_s / step_s) + 1, _MOST_STEPS))
     else:
-        step_s = max(min(errand.work_s / 200, run_s / 20, (wait_s or run_s) / 20), horizon_s / _MOST_STEPS)
+        step_s = max(min(work_s / 200, run_s / 20, (wait_s or run_s) / 20), horizon_s / _MOST_STEPS)
         available = _drawn(belief, question.instances, (law, step_s, int(horizon_s / step_s) + 1))
-    outcomes = replay(errand, available, step_s)
+    outcomes = replay(replace(errand, work_s=question.works_s(REPLAYS)), available, step_s)
     policies = tuple(_policy(question, policy, outcome) for policy, outcome in outcomes.items())
     return Scenario(
         name=name,
@@ -269,7 +285,7 @@ def _scenario(
 
 def _horizon_s(errand: Errand, wall_s: float, cycle_s: float) -> float:
     """How long a replay is followed: long enough for nearly all to end, and not long past a deadline."""
-    patient_s = 1.5 * wall_s + 40 * cycle_s
+    patient_s = 1.5 * wall_s + 30 * cycle_s
     if errand.deadline_s is None:
         return patient_s
     return max(1.01 * errand.deadline_s, min(patient_s, 4 * errand.deadline_s))
@@ -278,13 +294,13 @@ def _horizon_s(errand: Errand, wall_s: float, cycle_s: float) -> float:
 def _errand(question: SpotQuestion, belief: Interruption, run_s: float) -> Errand:
     """The job; one that is done before a checkpoint is worth its time makes none."""
     interval_s = float(best_interval_s(belief.save_s, run_s))
-    saves = interval_s < question.work_s
+    saves = interval_s < question.usual_work_s
     return Errand(
-        work_s=question.work_s,
+        work_s=question.usual_work_s,
         deadline_s=None if question.deadline_s is None else max(question.deadline_s - question.startup_s, 1e-3),
         spot_usd_per_h=question.spot_usd_per_h,
         on_demand_usd_per_h=question.on_demand_usd_per_h,
-        interval_s=interval_s if saves else question.work_s,
+        interval_s=interval_s if saves else question.usual_work_s,
         save_s=belief.save_s if saves else 0.0,
         restart_s=belief.restart_s,
     )

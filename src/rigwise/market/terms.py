@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from rigwise.facts.billing import Billing
+from rigwise.facts.interruption import InterruptionOverride
 from rigwise.market.offers import BOUGHT, OWNED, SPOT, Quote
-from rigwise.market.spot import Interruption, interruption_of, spot_tariff
+from rigwise.market.spot import interruption_of, overridden, spot_tariff
 from rigwise.market.tariff import Tariff
 from rigwise.units import DAY_S, GB, HOUR_S, MINUTE_S
 from rigwise.workload.job import Job
@@ -44,7 +45,7 @@ class Terms:
     held_bytes: float = 0.0
     tax_frac: float = 0.0
     machines: int = 1
-    interruption: Interruption | None = None
+    interruption: InterruptionOverride | None = None
     billing: Mapping[str, Billing] = field(default_factory=dict)
 
     @staticmethod
@@ -60,7 +61,7 @@ class Terms:
             held_bytes=size + (job.checkpoint_bytes or 0.0),
             tax_frac=job.tax_frac,
             machines=min(job.runs, job.parallel_runs),
-            interruption=None,
+            interruption=job.interruption,
             billing=billing,
         )
 
@@ -80,7 +81,8 @@ def tariff_of(quote: Quote, terms: Terms, nodes: int = 1) -> Tariff:
     billing = terms.billing.get(quote.offer.provider, Billing())
     base = Tariff(usd_per_h=quote.usd_per_h)
     if quote.market == SPOT:
-        base = spot_tariff(quote.usd_per_h, terms.interruption or interruption_of(quote.offer), nodes)
+        known = overridden(interruption_of(quote.offer), terms.interruption or InterruptionOverride())
+        base = spot_tariff(quote.usd_per_h, known, nodes)
     disk_usd_per_h = (billing.disk_usd_per_gb_month or 0.0) * terms.held_bytes / GB / _MONTH_H
     term_s = quote.offer.term_s or 0.0
     tariff = replace(

@@ -171,7 +171,7 @@ def _quote(upgrade: _Upgrade, wish: Wish) -> PurchaseQuote:
     tariff = ownership_tariff(purchase, conditions, load_w, wish.horizon)
     name = f"{machine.name} with {upgrade.count} x {card.name}"
     offer = replace(
-        bought_offer(name, card, upgrade.count, upgrade.parts),
+        bought_offer(name, card, upgrade.count, upgrade.parts, wish.home),
         memory_bytes=upgrade.memory_bytes,
         link=machine.link or "pcie",
     )

@@ -11,10 +11,12 @@ from rigwise.edge import as_plain
 from rigwise.market.break_even import BreakEven, BuyOrRent, Usage
 from rigwise.market.ownership import hours_of
 from rigwise.market.shelf import PricedPart
-from rigwise.units import format_count, format_fraction, format_usd
+from rigwise.units import HOUR_S, format_fraction, format_usd
 
 SCHEMA = "rigwise.plan.buying/1"
 _WIDTH = 80
+#: What a name of a part leaves out.
+_KINDS = {"cpu_cooler": " cooler", "case": " case", "motherboard": " board", "psu": " supply"}
 
 
 def break_even_text(answer: BuyOrRent, parts: Sequence[PricedPart] = (), *, brief: bool = False) -> str:
@@ -67,13 +69,15 @@ def _question(answer: BuyOrRent) -> list[str]:
     rent = answer.rent
     against = f" against {rent.name}" if rent.name else ""
     text = f"buy or rent: {answer.name}{against} at {format_usd(rent.usd_per_h)} an hour"
-    return _wrapped(f"{text}, which needs {rent.work_ratio_frac:.3g} times as long for the same work")
+    ratio = rent.work_ratio_frac
+    times = "as long" if abs(ratio - 1) < 0.005 else f"{ratio:.3g} times as long"
+    return _wrapped(f"{text}, which needs {times} for the same work")
 
 
 def _answer(answer: BuyOrRent) -> list[str]:
     own, rent = answer.own.total_usd, answer.rent_usd
     horizon = answer.horizon
-    use = f"{_number(horizon.months)} months at {_number(horizon.hours_per_week)} h a week"
+    use = f"{_span(horizon.months)} at {_number(horizon.hours_per_week)} h a week"
     verb = "buy" if own < rent else "rent"
     less = abs(rent - own)
     share = f" ({format_fraction(less / max(own, rent))} less)" if max(own, rent) > 0 else ""
@@ -93,6 +97,10 @@ def _number(value: float) -> str:
     return f"{value:,.4g}"
 
 
+def _span(months: float) -> str:
+    return f"{_number(months)} month{'' if months == 1 else 's'}"
+
+
 def _costs(answer: BuyOrRent) -> list[str]:
     own = answer.own
     rows = [
@@ -102,7 +110,7 @@ def _costs(answer: BuyOrRent) -> list[str]:
         ("electricity", own.electricity_usd, f"{format_usd(answer.running_usd_per_h)} an hour of work, care included"),
         ("idle", own.idle_usd, "electricity while it does not work"),
         ("operations", own.operations_usd, ""),
-        ("resale", -own.resale_usd, f"after {_number(answer.horizon.months)} months"),
+        ("resale", -own.resale_usd, f"after {_span(answer.horizon.months)}"),
     ]
     lines = [
         f"  {name:<12} {_signed(usd):>9}   {note}".rstrip()
@@ -116,8 +124,9 @@ def _signed(usd: float) -> str:
     return f"-{format_usd(-usd)}" if usd < 0 else format_usd(usd)
 
 
-def _hours(hours: float) -> str:
-    return "never" if math.isinf(hours) else f"{hours:,.0f} h"
+def _hours(time_s: float) -> str:
+    hours = time_s / HOUR_S
+    return "never" if math.isinf(hours) else f"{hours:,.0f} h" if hours < 1e6 else f"{hours:.3g} h"
 
 
 def _months(months: float) -> str:
@@ -130,20 +139,20 @@ def _even(even: BreakEven, hours_per_week: float) -> list[str]:
         lines += _wrapped(f"never: {even.reason}", "  ")
         return lines
     share = even.utilisation_frac
-    busy = format_fraction(share) if share <= 1 else f"{format_fraction(share)}: more than there is"
+    busy = f"{format_fraction(share)} of" if share <= 1 else f"never: it would take {share:,.3g} times"
     return [
         *lines,
-        f"  {'clock':<12} {_hours(even.clock_h)} if both were as quick",
-        f"  {'work':<12} {_hours(even.work_h)} of one's own do what {_hours(even.rented_h)} of the rented one do",
+        f"  {'clock':<12} {_hours(even.clock_s)} if both were as quick",
+        f"  {'work':<12} {_hours(even.work_s)} of one's own, {_hours(even.rented_s)} of the rented one",
         f"  {'calendar':<12} {_months(even.months)} at {_number(hours_per_week)} h a week, selling it then",
-        f"  {'utilisation':<12} {busy} of the time over the horizon",
+        f"  {'utilisation':<12} {busy} the hours of the horizon",
     ]
 
 
 def _usage(answer: BuyOrRent) -> list[str]:
     rows = [("h/week", "work", "own", "rent", "cheaper", "paid for after"), *(_usage_row(u) for u in answer.usage)]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = [f"by hours a week, over {_number(answer.horizon.months)} months"]
+    lines = [f"by hours a week, over {_span(answer.horizon.months)}"]
     for row in rows:
         lines.append("  " + "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
     return lines
@@ -152,7 +161,7 @@ def _usage(answer: BuyOrRent) -> list[str]:
 def _usage_row(usage: Usage) -> tuple[str, ...]:
     return (
         _number(usage.hours_per_week),
-        f"{format_count(usage.work_h)}h".replace(" ", "") if usage.work_h >= 1e5 else f"{usage.work_h:,.0f} h",
+        _hours(usage.work_s),
         format_usd(usage.own_usd),
         format_usd(usage.rent_usd),
         usage.cheaper,
@@ -161,7 +170,10 @@ def _usage_row(usage: Usage) -> tuple[str, ...]:
 
 
 def _parts(parts: Sequence[PricedPart]) -> list[str]:
-    rows = [(f"{part.count} x {part.name}", format_usd(part.price_usd * part.count)) for part in parts]
+    rows = [
+        (f"{part.count} x {part.name}{_KINDS.get(part.category, '')}", format_usd(part.price_usd * part.count))
+        for part in parts
+    ]
     width = max(len(name) for name, _ in rows)
     oldest = min(part.as_of for part in parts)
     lines = [f"  {name:<{width}}  {usd:>9}" for name, usd in rows]

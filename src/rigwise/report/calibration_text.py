@@ -39,8 +39,6 @@ def row_lines(document: Document) -> Iterator[str]:
     rows = document["rows"]
     earlier = f", {rows['earlier']} of them from earlier fits" if rows["earlier"] else ""
     yield f"{rows['fitted']} rows fitted{earlier}; {len(rows['left_out'])} of {rows['read']} read were left out"
-    if rows["shipped"]:
-        yield f"they join {rows['shipped']} published rows that come with rigwise"
     for name in ("left_out", "doubtful"):
         for one in rows[name][:_NAMED]:
             yield f"  {one['where']}: {one['reason']}"

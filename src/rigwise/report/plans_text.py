@@ -38,7 +38,7 @@ def _sum(answered: int, asked: int, cost: float, longest: float) -> str:
 def _cells(result: Mapping[str, Any]) -> tuple[str, str, str, str]:
     totals = _totals(result)
     if totals is None:
-        return "none", "nothing keeps the limits" if "infeasible" in result else "error", "", ""
+        return "no plan" if "infeasible" in result else "error", "", "", ""
     plans = [stage["plan"] for stage in result["stages"]] if "stages" in result else result["plans"][:1]
     devices = ", ".join(f"{plan['count']} x {plan['device']}" for plan in plans)
     places = ", ".join(dict.fromkeys(f"{plan['provider']} {plan['instance']}" for plan in plans))

@@ -11,6 +11,7 @@ from rigwise.units import format_bytes, format_fraction, format_seconds, format_
 from rigwise.workload.serving_load import MONTH_S, Serving
 
 _WIDTH = 80
+_HARD_SPACE = "\u00a0"
 _CUT = {
     "memory": "cannot hold the weights",
     "ttft": "too slow at best to the first token",
@@ -30,37 +31,43 @@ def serving_plan_text(result: ServingResult, *, brief: bool = False) -> str:
         lines += ["", "certificate", *_listed(_proof(result.certificate))]
         lines += ["", "left out of the catalogue", *_listed([_left_out(result.excluded)])] if result.excluded else []
         lines += ["", "good to know", *_listed(result.advice)] if result.advice else []
-    lines += ["", *_wrapped("steady state: " + "; ".join(result.assumed))]
+    lines += ["", *_wrapped("assumed: " + "; ".join(result.assumed))]
     return "\n".join(lines) + "\n"
 
 
 def _question(result: ServingResult) -> str:
     load, job = result.job.load, result.job.job
-    limits = [f"first token within {format_seconds(load.ttft_s)}"] if load.ttft_s is not None else []
-    limits += [f"each other within {format_seconds(load.tpot_s)}"] if load.tpot_s is not None else []
+    limits = [f"the first token within {_whole(load.ttft_s)}"] if load.ttft_s is not None else []
+    limits += [f"each next within {_whole(load.tpot_s)}"] if load.tpot_s is not None else []
     words = f"{job.model}: serve {load.rate_per_s:,.3g} requests/s of {load.prompt_tokens:,} + {load.output_tokens:,}"
-    sure = f" ({format_fraction(job.confidence)} sure)" if limits else ""
+    sure = f" ({format_fraction(job.confidence)} sure)".replace(" %", _HARD_SPACE + "%") if limits else ""
     return f"{words} tokens" + "".join(f", {limit}" for limit in limits) + sure
+
+
+def _whole(seconds: float) -> str:
+    """A time that is not broken between number and unit."""
+    return format_seconds(seconds).replace(" ", _HARD_SPACE)
 
 
 def _answer(plan: ServingPlan, load: Serving) -> list[str]:
     work = plan.serving
     verb = "use your own" if plan.kind == "own" else "rent"
-    several = f"{plan.nodes} x " if plan.nodes > 1 else ""
+    several = f"{plan.nodes:,} {'nodes of' if plan.kind == 'own' else 'x'} " if plan.nodes > 1 else ""
     dollars = {name: format_usd(value) for name, value in work.usd_per_million_tokens.items()}
     rows = [
-        (verb, f"{several}{plan.place}, {plan.market}"),
-        ("replicas", f"{work.replicas} of {plan.parallel.tensor} x {plan.device}, {plan.dtype}"),
+        (verb, f"{several}{plan.instance}" if plan.kind == "own" else f"{several}{plan.place}, {plan.market}"),
+        ("replicas", f"{work.replicas:,} of {plan.parallel.tensor} x {plan.device}, {plan.dtype}"),
         ("cost", f"{format_usd(plan.usd_per_h)}/h, {format_usd(plan.cost_usd.p50)} {_period(load)}"),
         ("a million", f"{dollars['all']} per million tokens: prompt {dollars['input']}, output {dollars['output']}"),
         ("first token", _interval(work.ttft_s)),
     ]
-    rows += [("each other", _interval(work.tpot_s))] if work.tpot_s else []
+    chance = format_fraction(work.limits_probability)
+    rows += [("each next", _interval(work.tpot_s))] if work.tpot_s else []
     rows += [
         ("a replica", f"{work.rate_per_s:.3g} requests/s, {format_fraction(work.load_frac)} of what it can take"),
         ("", f"{work.sequences:.3g} at one time, {work.most_sequences} fit; {_share(plan)}"),
         ("memory", f"{format_bytes(plan.memory_bytes)} of {format_bytes(plan.memory_capacity_bytes)} on each device"),
-        ("both limits", f"kept with {format_fraction(work.limits_probability)} probability"),
+        ("limits kept" if load.ttft_s or load.tpot_s else "keeps up", f"with {chance} probability"),
     ]
     return [
         line
@@ -85,7 +92,7 @@ def _interval(values: Quantiles) -> str:
 
 
 def _table(plans: Sequence[ServingPlan]) -> list[str]:
-    rows = [("#", "instances", "at", "replicas", "$/h", "$/M tok", "token", "load")]
+    rows = [("#", "instances", "at", "replicas", "$/h", "$/M tok", "token", "best?")]
     for plan in plans:
         work = plan.serving
         token = format_seconds((work.tpot_s or work.ttft_s).p50)
@@ -93,17 +100,16 @@ def _table(plans: Sequence[ServingPlan]) -> list[str]:
             (
                 str(plan.rank),
                 f"{plan.nodes} x {plan.count // plan.nodes} {plan.device}",
-                f"{plan.provider} {plan.instance}",
+                plan.provider + (f", {plan.market}" if plan.market in ("spot", "reserved") else ""),
                 f"{work.replicas} x {plan.parallel.tensor} {plan.dtype}",
                 format_usd(plan.usd_per_h),
                 format_usd(work.usd_per_million_tokens["all"]),
                 token,
-                format_fraction(work.load_frac),
+                format_fraction(plan.p_best),
             )
         )
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    widths[1] = min(widths[1], 24)
-    widths[2] = max(2, min(widths[2], _WIDTH - 2 * len(widths) - sum(widths) + widths[2]))
+    widths[1] = max(9, min(widths[1], _WIDTH - 2 * len(widths) - sum(widths) + widths[1]))
     left = {1, 2, 3}
     return [
         "  "
@@ -137,7 +143,8 @@ def _listed(sentences: Iterable[str]) -> list[str]:
 
 
 def _wrapped(text: str, first: str = "", rest: str = "  ") -> list[str]:
-    return wrap(text, _WIDTH, initial_indent=first, subsequent_indent=rest, break_on_hyphens=False)
+    lines = wrap(text, _WIDTH, initial_indent=first, subsequent_indent=rest, break_on_hyphens=False)
+    return [line.replace(_HARD_SPACE, " ") for line in lines]
 
 
 def _cut(text: str, width: int) -> str:

@@ -34,15 +34,17 @@ def _head(answer: SpotAnswer) -> list[str]:
     if question.on_demand_usd_per_h is not None:
         elsewhere = f" at {question.on_demand_place}" if question.on_demand_place else ""
         price += f", {format_usd(question.on_demand_usd_per_h)}/h on demand{elsewhere}"
+    work = question.work_s
+    between = f"{format_seconds(work['p10'])} to {format_seconds(work['p90'])}"
     limit = f", within {format_seconds(question.deadline_s)}" if question.deadline_s is not None else ""
     machines = f"{question.instances} machines run" if question.instances > 1 else "it runs"
     capacity = (
         f"{machines} {format_seconds(planned.run_s)} on average, then"
-        f" {'none' if planned.wait_s < 1 else format_seconds(planned.wait_s)} to wait;"
+        f" {_wait(planned)} to wait;"
         f" there {format_fraction(planned.availability_frac)} of the time ({_belief_words(answer)})"
     )
     save = "never: it is done before a checkpoint is worth its time"
-    if planned.interval_s < question.work_s:
+    if planned.interval_s < question.usual_work_s:
         save = (
             f"after every {format_seconds(planned.interval_s)} of work; {format_seconds(planned.interruption.save_s)}"
             f" to save, {format_seconds(planned.interruption.restart_s)} to be running again"
@@ -53,7 +55,7 @@ def _head(answer: SpotAnswer) -> list[str]:
     )
     rows = {
         "plan": f"{question.plan}; {price}",
-        "work": f"{format_seconds(question.work_s)} without interruptions{limit}",
+        "work": f"{format_seconds(work['p50'])} without interruptions (80 %: {between}){limit}",
         "capacity": capacity,
         "save": save,
         "expected": expected,
@@ -114,12 +116,16 @@ def _belief_row(scenario: Scenario) -> tuple[str, ...]:
         scenario.name,
         scenario.interruption.source_class,
         format_seconds(scenario.run_s),
-        format_seconds(scenario.wait_s),
+        _wait(scenario),
         "" if scenario.policies[0].given_up_frac == 1 else format_usd(scenario.cost_usd),
         "never" if scenario.policies[0].given_up_frac == 1 else format_seconds(scenario.wall_s),
         _odds(scenario.policies[0].late_frac),
         scenario.best,
     )
+
+
+def _wait(scenario: Scenario) -> str:
+    return "none" if scenario.wait_s < 1 else format_seconds(scenario.wait_s)
 
 
 def _notes(answer: SpotAnswer) -> list[str]:
@@ -147,9 +153,8 @@ def _notes(answer: SpotAnswer) -> list[str]:
     elif answer.question.deadline_s is None:
         notes.append("without a deadline, waiting for spot is the cheapest; --deadline brings in the other policies")
     if answer.trace is not None:
-        notes.append(
-            f"the trace has {answer.trace.runs} runs with a median of {format_seconds(answer.trace.median_run_s or 0)}"
-        )
+        median = format_seconds(answer.trace.median_run_s or 0.0)
+        notes.append(f"runs in the trace: {answer.trace.runs}, with a median of {median}")
     else:
         notes.append("--trace FILE replays your own record of the capacity instead")
     return notes

@@ -21,6 +21,7 @@ _NEEDED = ("gpu", "cpu", "motherboard", "ram", "psu", "case", "storage")
 #: Rules that have something to say of a part that is not listed.
 _SPEAK_WITHOUT = {"supply-load": frozenset({"psu"}), "supply-connectors": frozenset({"psu"})}
 _SPEAK_WITHOUT |= {"pcie-lanes": frozenset({"motherboard"}), "circuit": frozenset({"psu"})}
+_SPEAK_WITHOUT |= {"card-slots": frozenset({"motherboard"})}
 _SPEAK_WITHOUT |= {"sold-whole": frozenset({"psu", "cpu", "gpu"})}
 
 

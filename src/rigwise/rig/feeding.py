@@ -58,7 +58,9 @@ def _cpu_feeds(rig: Rig, given: Given) -> Finding | None:
     if given.demand is None or given.demand.samples_per_s is None:
         return _cores(rig, cpu)
     measured = feed.decode_per_core_per_s is not None
-    judge = Judge("cpu-feeds-cards", ("the list's own measurement",) if measured else source("decode-jpeg", "decode-share"))
+    judge = Judge(
+        "cpu-feeds-cards", ("the list's own measurement",) if measured else source("decode-jpeg", "decode-share")
+    )
     wanted = given.demand.samples_per_s
     if not (measured or feed.decode):
         fix = 'give [input] in the parts list: decode = "jpeg", or decode_per_core_per_s as measured'

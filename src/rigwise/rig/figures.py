@@ -42,7 +42,7 @@ class Socket:
     card_lanes: int
     pcie_generation: int
     source: tuple[str, ...]
-    turbo_times_tdp: float | None = None  # most sustained power over TDP
+    turbo_frac: float | None = None  # most sustained power over TDP
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,20 +65,19 @@ class CaseForm:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DriveForm:
-    """What follows from the interface of a drive; ``read_gbs`` in GB/s, as drives are sold."""
+    """What follows from the interface of a drive."""
 
-    read_gbs: float
+    read_bytes_per_s: float
     source: tuple[str, ...]
-    random_reads: float | None = None
+    random_reads_per_s: float | None = None
     is_ceiling: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mains:
-    """One circuit of a home."""
+    """One circuit of a home: what its breaker lets through, and the share of that for hours."""
 
-    volts: float
-    amperes: float
+    breaker_w: float
     continuous_frac: float
     source: tuple[str, ...]
 
@@ -90,12 +89,12 @@ class Figures:
     figures: Mapping[str, Figure]
     connectors: Mapping[str, Connector]
     sockets: Mapping[str, Socket]
-    turbo: Mapping[str, float]
+    turbo_w: Mapping[str, float]
     boards: Mapping[str, BoardForm]
     cases: Mapping[str, CaseForm]
     drives: Mapping[str, DriveForm]
-    coolers: Mapping[str, float]
-    efficiency: Mapping[str, float]
+    coolers_w: Mapping[str, float]
+    efficiency_frac: Mapping[str, float]
     mains: Mapping[str, Mains]
     sources: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 

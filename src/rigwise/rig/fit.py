@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from rigwise.rig.figures import figures, source, value
 from rigwise.rig.judged import Given, Judge, Rule, in_full, joined, known_sum
 from rigwise.rig.types import Card, Finding, Rig
@@ -18,6 +20,11 @@ def lanes_each(lanes: int, cards: int) -> int:
     return 1 << (share.bit_length() - 1) if share else 0
 
 
+def least_lanes(cards: Iterable[Card]) -> int:
+    """Lanes that each of these cards should have: fewer only if it has no more."""
+    return min(int(value("least-lanes")), *(card.lanes or 16 for card in cards))
+
+
 def _lanes(rig: Rig, given: Given) -> Finding:
     """A processor's lanes for cards, split; a board can only take away from them."""
     cpu, cards = rig.cpu[0], rig.gpu
@@ -25,7 +32,7 @@ def _lanes(rig: Rig, given: Given) -> Finding:
     judge = Judge("pcie-lanes", (*source("least-lanes"), *in_full(socket.source if socket else [cpu.source])))
     if cpu.lanes is None:
         return judge.unknown(f"the lanes of {cpu.name} are not known", "give lanes of the cpu, from its data sheet")
-    least = min(int(value("least-lanes")), *(card.lanes or 16 for card in cards))
+    least = least_lanes(cards)
     each = lanes_each(cpu.lanes, len(cards))
     said = f"{len(cards)} card{'s' if len(cards) > 1 else ''} on {cpu.lanes} lanes: x{each} each"
     evidence: dict[str, float] = {"cards": len(cards), "cpu_lanes": cpu.lanes, "lanes_each": each}
@@ -48,30 +55,40 @@ def _lanes(rig: Rig, given: Given) -> Finding:
     return judge.ok(said, **evidence)
 
 
-def _slots(rig: Rig, given: Given) -> Finding:
-    """Width of the cards against the slots of board and case; room for fans between them."""
+def _slots(rig: Rig, given: Given) -> Finding | None:
+    """Width of the cards against the slots of case and board; room for fans between them.
+
+    The last card may reach beyond the board, but its connector cannot.
+    """
+    if all(card.form != "card" for card in rig.gpu):
+        return None
     judge = Judge("card-slots", source("free-slots"))
     width, case = known_sum(card.slots for card in rig.gpu), rig.case[0]
     if width is None:
         thick = joined(c.name for c in rig.gpu if c.slots is None)
         return judge.unknown(f"the width of {thick} is not known", "give slots of the gpu in the list")
     if case.slots is None:
-        return judge.unknown(
-            f"the cards take {width:g} slots; those of the case are not known", "give slots of the case", slots=width
-        )
+        found = f"the cards take {width:g} slots; those of the case are not known"
+        return judge.unknown(found, "give slots of the case", slots_needed=width)
     opened = [card for card in rig.gpu if not card.exhaust]
-    spaced = width + (len(rig.gpu) - 1) * (value("free-slots") if opened else 0)
-    evidence = {"slots_needed": width, "slots_spaced": spaced, "slots": case.slots}
+    gaps = (len(rig.gpu) - 1) * value("free-slots") if opened else 0.0
+    board = rig.motherboard[0].slots if rig.motherboard else None
+    before_last = width - (rig.gpu[-1].slots or 0)
+    evidence = {"slots_needed": width, "slots_spaced": width + gaps, "slots": case.slots, "board_slots": board or 0}
     said = f"the cards take {width:g} of {case.slots} slots"
-    if width > case.slots:
-        return judge.problem(said, "thinner or fewer cards, or a larger case and board", **evidence)
-    if spaced > case.slots:
-        fix = "blower or liquid-cooled cards, or a case with more slots"
-        return judge.warning(f"{said}; with one free between them {spaced:g}", fix, **evidence)
-    return judge.ok(f"{said}{', one free between them' if len(rig.gpu) > 1 and opened else ''}", **evidence)
+    many = len(rig.gpu) > 1
+    if width > case.slots or (many and board is not None and before_last + 1 > board):
+        short = said if width > case.slots else f"the last card needs slot {before_last + 1:g}, the board has {board}"
+        return judge.problem(short, "thinner or fewer cards, or a larger case and board", **evidence)
+    if width + gaps > case.slots or (many and board is not None and before_last + gaps + 1 > board):
+        fix = "blower or liquid-cooled cards, or a larger case and board"
+        return judge.warning(f"{said}, none free between them for air", fix, **evidence)
+    return judge.ok(f"{said}{', one free between them' if many and opened else ''}", **evidence)
 
 
-def _length(rig: Rig, given: Given) -> Finding:
+def _length(rig: Rig, given: Given) -> Finding | None:
+    if all(card.form != "card" for card in rig.gpu):
+        return None
     judge = Judge("card-length", in_full(filter(None, {card.source for card in rig.gpu})))
     longest = max((card.length_m or 0 for card in rig.gpu), default=0)
     unsure = [card for card in rig.gpu if card.length_m is None and card.form == "card"]
@@ -124,7 +141,12 @@ def _memory_fits(rig: Rig, given: Given) -> Finding:
         found = f"{have / GIB:.0f} GiB, the board takes {board.max_memory_bytes / GIB:.0f}"
         return judge.problem(found, "less memory, or another board", **evidence)
     if not kinds or not possible or modules is None or (modules > 2 and board.dimms is None):
-        return judge.unknown("kind, modules or slots of the memory are not known", "read them off the manual", **evidence)
+        return judge.unknown(
+            "kind, modules or slots of the memory are not known", "read them off the manual", **evidence
+        )
+    if modules % 2 and board.dimms != 1:
+        found = f"{modules:.0f} module{'s' if modules > 1 else ''}: boards read two together, one alone halves the rate"
+        return judge.warning(found, "take the same size in pairs", **evidence)
     if len(possible) > 1:
         kind = kinds.pop()
         fix = f"take the board in its {kind} version"
@@ -179,7 +201,9 @@ def _sold_whole(rig: Rig, given: Given) -> Finding | None:
         return judge.warning(found, "ask for the maker's own; cables and mounts are not standard")
     hot = [c for c in rig.cpu if limits.cpu_w and c.power_w and c.power_w > limits.cpu_w]
     if hot:
-        return judge.problem(f"{hot[0].name} holds {hot[0].power_w:.0f} W, the machine {limits.cpu_w:.0f}", "another CPU")
+        return judge.problem(
+            f"{hot[0].name} holds {hot[0].power_w:.0f} W, the machine {limits.cpu_w:.0f}", "another CPU"
+        )
     return judge.ok(f"within what the {limits.name} allows")
 
 
@@ -192,16 +216,18 @@ def _card_form(rig: Rig, given: Given) -> Finding | None:
     if rig.limits is not None:
         return None
     odd: list[Card] = [card for card in rig.gpu if card.form != "card"]
-    judge = Judge("card-form", in_full(filter(None, {card.source for card in odd})))
+    judge = Judge("card-form", in_full(["pcie-spec the card's edge", *filter(None, {card.source for card in odd})]))
     if odd:
-        return judge.problem(f"{odd[0].name} is {_form(odd[0].form)}, not a PCIe card", "its PCIe version, if there is one")
+        return judge.problem(
+            f"{odd[0].name} is {_form(odd[0].form)}, not a PCIe card", "its PCIe version, if there is one"
+        )
     return judge.ok("all cards are PCIe cards")
 
 
 RULES = (
     Rule(name="card-form", scope=frozenset({"gpu"}), judge=_card_form),
     Rule(name="pcie-lanes", scope=frozenset({"gpu", "cpu", "motherboard"}), judge=_lanes),
-    Rule(name="card-slots", scope=frozenset({"gpu", "case"}), judge=_slots),
+    Rule(name="card-slots", scope=frozenset({"gpu", "motherboard", "case"}), judge=_slots),
     Rule(name="card-length", scope=frozenset({"gpu", "case"}), judge=_length),
     Rule(name="memory-per-vram", scope=frozenset({"gpu", "ram"}), judge=_memory_size),
     Rule(name="memory-fits", scope=frozenset({"motherboard", "ram"}), judge=_memory_fits),

@@ -59,9 +59,7 @@ class Judge:
 
     def _finding(self, severity: str, found: str, fix: str, evidence: Evidence) -> Finding:
         rounded = {k: round(v, 3) if isinstance(v, float) else v for k, v in evidence.items()}
-        return Finding(
-            rule=self.rule, severity=severity, found=found, evidence=rounded, fix=fix, source=self.source
-        )
+        return Finding(rule=self.rule, severity=severity, found=found, evidence=rounded, fix=fix, source=self.source)
 
 
 def in_full(source: Iterable[str]) -> tuple[str, ...]:

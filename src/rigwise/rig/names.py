@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from difflib import get_close_matches
 from functools import cache
@@ -29,6 +30,7 @@ _BOARD_FORMS = {
     "micro atx": "Micro ATX", "microatx": "Micro ATX", "matx": "Micro ATX", "mini itx": "Mini ITX",
     "mini-itx": "Mini ITX", "eatx": "EATX", "e-atx": "EATX", "micro stx": "Micro STX", "atx": "ATX",
 }  # fmt: skip
+_LONGEST_NAME = 300
 _EFFICIENCIES = ("bronze", "silver", "gold", "platinum", "titanium", "white", "none")
 
 
@@ -41,6 +43,10 @@ def described(kind: str, text: str) -> Item:
     >>> described("psu", "ATX 850 W 80+ gold").rated_w
     850.0
     """
+    if len(text) > _LONGEST_NAME:
+        raise UnknownNameError(
+            f"a {kind} has a name of {len(text)} characters", hint=f"at most {_LONGEST_NAME} are read"
+        )
     return _READERS[kind](" ".join(text.split()))
 
 
@@ -191,10 +197,10 @@ def _processor(text: str) -> Processor:
     name = re.sub(r"\s+\S+-Core( Processor)?$|\s+Processor$", "", name, flags=re.IGNORECASE)
     plain = _plain(name)
     row = next((p for p in rows("cpu") if plain and _plain(p.name).endswith(plain)), None)
-    try:
+    known: Cpu | None = None
+    with suppress(RigwiseError):
         known = catalogue.cpu(name)
-    except RigwiseError:
-        known = _known_cpu(row) if row else None
+    known = known or (_known_cpu(row) if row else None)
     if row is None and known is None:
         raise _unknown("cpu", text)
     return _processor_of(name, row, known)
@@ -251,10 +257,10 @@ def _socket(name: str, architecture: str, known: Cpu | None) -> str:
 def _sustained_w(name: str, socket: str, tdp_w: float | None, known: Cpu | None) -> float | None:
     """The most that a CPU draws for long: its stated turbo power, or what its socket makes of its TDP."""
     plain = _plain(name)
-    for model, power_w in figures().turbo.items():
+    for model, power_w in figures().turbo_w.items():
         if plain.endswith(_plain(model)):
             return power_w
-    times = figures().sockets[socket].turbo_times_tdp if socket else None
+    times = figures().sockets[socket].turbo_frac if socket else None
     if tdp_w and times:
         return tdp_w * times
     return tdp_w if known and known.segment == "server" else None
@@ -300,9 +306,11 @@ def _supply(text: str) -> Supply:
 
 def _enclosure(text: str) -> Enclosure:
     plain = text.lower()
-    for form, row in figures().cases.items():
-        if form.lower() in plain:
-            return Enclosure(name=text, form=form, boards=row.boards, slots=row.slots)
+    forms = [form for form in figures().cases if form.lower() in plain]
+    if forms:
+        form = max(forms, key=len)  # "MicroATX Mid Tower" holds "ATX Mid Tower"
+        row = figures().cases[form]
+        return Enclosure(name=text, form=form, boards=row.boards, slots=row.slots)
     if re.search(r"\b(case|chassis|tower|desktop)\b", plain):
         return Enclosure(name=text)
     raise _unknown("case", text)
@@ -313,7 +321,7 @@ def _cooler(text: str) -> Cooler:
     size = re.search(r"\b(120|240|280|360|420) ?mm\b", plain)
     liquid = "liquid" in plain or "aio" in plain.split()
     form = ("liquid " + size.group(1) + " mm" if size else "liquid") if liquid else "air"
-    return Cooler(name=text, form=form, capacity_w=figures().coolers.get(form))
+    return Cooler(name=text, form=form, capacity_w=figures().coolers_w.get(form))
 
 
 def _drive(text: str) -> Drive:
@@ -335,8 +343,8 @@ def _drive(text: str) -> Drive:
         name=text,
         form=form,
         capacity_bytes=float(size.group(1)) * scale if size else None,
-        read_bytes_per_s=row.read_gbs * GB if row else None,
-        random_reads_per_s=row.random_reads if row else None,
+        read_bytes_per_s=row.read_bytes_per_s if row else None,
+        random_reads_per_s=row.random_reads_per_s if row else None,
         is_ceiling=row.is_ceiling if row else False,
     )
 

@@ -28,6 +28,7 @@ _OTHERS = (
     "speakers", "webcam", "sound card", "wired network adapter", "wireless network adapter", "optical drive",
     "external storage", "thermal compound", "ups system", "ups", "software", "custom", "optical",
 )  # fmt: skip
+_LONGEST_LINE = 1000
 _LINK = re.compile(r"\[([^\]]*)\]\([^)]*\)")
 _PRICE = re.compile(r"[$€£]\s*([\d,]+(?:\.\d+)?)")
 _TAIL = re.compile(r"\(([^()]*(?:[$€£][^()]*|Purchased[^()]*|-))\)\s*$")
@@ -53,7 +54,7 @@ def part_lines(text: str) -> list[Line]:
     """
     found: list[Line] = []
     for number, raw in enumerate(text.splitlines(), 1):
-        cells = _cells(raw)
+        cells = _cells(raw) if len(raw) <= _LONGEST_LINE else None
         if cells is None:
             continue
         label, name, price = cells
@@ -71,7 +72,8 @@ def _cells(raw: str) -> tuple[str, str, str] | None:
         cells = [cell.strip() for cell in text.strip("|").split("|")]
         if text.startswith("|") and len(cells) == 2:
             cells = ["", *cells]
-        if len(cells) < 2 or set(cells[0]) <= set(":-") and cells[0] or cells[1].startswith(("*", "Total", "Generated")):
+        is_rule = bool(cells[0]) and set(cells[0]) <= set(":-")
+        if is_rule or len(cells) < 2 or cells[1].startswith(("*", "Total", "Generated")):
             return None
         return cells[0], cells[1], cells[2] if len(cells) > 2 else ""
     label, colon, rest = text.partition(":")

@@ -20,7 +20,8 @@ def load_w(rig: Rig) -> float | None:
     Source: Intel, "ATX Version 3.0 Power Supply Design Guide", 3.1: cards + CPU + rest of platform.
     """
     parts = known_sum([*(card.tdp_w for card in rig.gpu), *(cpu.power_w for cpu in rig.cpu)])
-    return None if parts is None else parts + value("other-load")
+    other_w = rig.limits.other_w if rig.limits else None
+    return None if parts is None else parts + (value("other-load") if other_w is None else other_w)
 
 
 def _missing(rig: Rig) -> str:
@@ -50,8 +51,24 @@ def _supply_load(rig: Rig, given: Given) -> Finding:
     return judge.ok(f"{said}, {100 * load / rated_w:.0f} % of {rated_w:.0f} W", **figures_)
 
 
+def _grade(rig: Rig, given: Given) -> Finding:
+    judge = Judge("supply-grade", in_full(figures().sources["efficiency_frac"]))
+    level = rig.psu[0].efficiency
+    if not level:
+        return judge.unknown("whether the supply is certified is not known", "give efficiency, gold say")
+    if level == "none":
+        found = "the supply has no 80 PLUS certificate: nobody measured it at its rating"
+        return judge.warning(found, "take bronze or better")
+    return judge.ok(f"80 PLUS {level}", efficiency_frac=figures().efficiency_frac[level])
+
+
 def _transients(rig: Rig, given: Given) -> Finding | None:
-    """Milliseconds in which cards draw a multiple of their rating, all at once in the worst case."""
+    """Moments in which cards draw a multiple of their rating, all at once in the worst case.
+
+    A supply that its maker fixed to the machine is left to the maker.
+    """
+    if rig.limits and "psu" in rig.limits.fixed:
+        return None
     figure_names = ("excursion-atx3", "excursion-atx2", "ride-atx3", "ride-atx3-plain")
     judge = Judge("supply-transients", source(*figure_names))
     load, cards_w = load_w(rig), known_sum(card.tdp_w for card in rig.gpu)
@@ -66,7 +83,7 @@ def _transients(rig: Rig, given: Given) -> Finding | None:
     if old_w <= rated_w:
         return judge.ok(f"{rated_w:.0f} W carry excursions of the cards to {old_w:.0f} W", **evidence)
     atx = rig.psu[0].atx
-    spikes = f"the cards may draw {peak_w:.0f} W in all for 100 us"
+    spikes = f"with all cards at their peak {peak_w:.0f} W are drawn for 100 us"
     if atx.startswith("3") and peak_w <= ride_w:
         return judge.ok(f"{spikes}; an ATX {atx} supply rides {ride_w:.0f} W", **evidence)
     if atx or peak_w > ride_w:
@@ -74,7 +91,7 @@ def _transients(rig: Rig, given: Given) -> Finding | None:
         held = ride_w if atx.startswith("3") or not atx else rated_w
         fix = f"take an ATX 3.x supply of {wanted_w:.0f} W or more, or limit the cards' power"
         return judge.warning(f"{spikes}; {said} of {rated_w:.0f} W rides {held:.0f} W", fix, **evidence)
-    fix = "take one that says ATX 3.0 or 3.1, and write atx = \"3.1\" into the list"
+    fix = 'take one that says ATX 3.0 or 3.1, and write atx = "3.1" into the list'
     return judge.unknown(f"{spikes}; whether the supply rides that is not known", fix, **evidence)
 
 
@@ -132,16 +149,18 @@ def _adapted_eights(rig: Rig, count: int) -> int:
     return count * int(max(cables, 1))
 
 
-def _circuit(rig: Rig, given: Given) -> Finding | None:
+def _circuit(rig: Rig, given: Given) -> Finding:
     if not given.mains:
-        return None
+        judge = Judge("circuit", in_full(figures().mains["us-15"].source))
+        fix = f"--mains {', '.join(figures().mains)}"
+        return judge.unknown("which circuit it hangs on is not known", fix)
     row = mains(given.mains)
-    judge = Judge("circuit", (*in_full(row.source), *in_full(figures().sources["efficiency"])))
-    limit_w, load = row.volts * row.amperes * row.continuous_frac, load_w(rig)
+    judge = Judge("circuit", (*in_full(row.source), *in_full(figures().sources["efficiency_frac"])))
+    limit_w, load = row.breaker_w * row.continuous_frac, load_w(rig)
     if load is None:
         return judge.unknown(_missing(rig), _WATTS_NOT_KNOWN, limit_w=limit_w)
     level = rig.psu[0].efficiency if rig.psu else ""
-    least = figures().efficiency.get(level or "none", 0.7)
+    least = figures().efficiency_frac.get(level or "none", 0.7)
     wall_w = load / least
     evidence = {"load_w": load, "efficiency_frac": least, "wall_w": wall_w, "limit_w": limit_w}
     said = f"{wall_w:.0f} W at the wall; {given.mains} carries {limit_w:.0f} W for hours"
@@ -181,7 +200,7 @@ def _heat(rig: Rig, given: Given) -> Finding:
 
 
 def _cooler(rig: Rig, given: Given) -> Finding:
-    judge = Judge("cpu-cooler", in_full([*figures().sources["turbo"], *figures().sources["coolers"]]))
+    judge = Judge("cpu-cooler", in_full([*figures().sources["turbo_w"], *figures().sources["coolers_w"]]))
     cpu, cooler = rig.cpu[0], rig.cpu_cooler[0]
     if cpu.power_w is None or cooler.capacity_w is None:
         lacking = f"what the {cooler.name} carries away" if cpu.power_w is not None else f"the power of {cpu.name}"
@@ -195,6 +214,7 @@ def _cooler(rig: Rig, given: Given) -> Finding:
 
 RULES = (
     Rule(name="supply-load", scope=frozenset({"gpu", "cpu", "psu"}), judge=_supply_load),
+    Rule(name="supply-grade", scope=frozenset({"psu"}), judge=_grade),
     Rule(name="supply-transients", scope=frozenset({"gpu", "cpu", "psu"}), judge=_transients),
     Rule(name="supply-connectors", scope=frozenset({"gpu", "psu"}), judge=_connectors),
     Rule(name="circuit", scope=frozenset({"gpu", "cpu", "psu"}), judge=_circuit),

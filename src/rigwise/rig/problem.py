@@ -11,7 +11,7 @@ Source: Hart, Nilsson & Raphael, 1968, for admissible bounds.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import inf, prod
 from typing import Any
@@ -19,7 +19,7 @@ from typing import Any
 from rigwise.rig.check import RULES, judged
 from rigwise.rig.judged import Given, Rule
 from rigwise.rig.options import Option
-from rigwise.rig.types import KINDS, OK, PROBLEM, UNKNOWN, WARNING, Demand, Finding, Rig
+from rigwise.rig.types import KINDS, PROBLEM, UNKNOWN, WARNING, Demand, Finding, Rig
 from rigwise.search.astar import Child, Covered
 
 State = tuple[int, ...]
@@ -37,7 +37,7 @@ class Goal:
     Attributes:
         minimize: ``time`` or ``cost``.
         budget_usd: Most money; infinite for no limit.
-        most_s_per_sample: Slower cards are refused, for a deadline; infinite for no limit.
+        most_s_per_sample: Cards that are slower in one of ten outcomes are refused, for a deadline.
         below_s_per_sample: Cards must be faster than this; infinite for no limit.
         tolerated: Rules whose warnings the machine had before anything was changed.
         trusted_w: Load with which a supply that is not known is trusted; None where it is bought.
@@ -119,9 +119,7 @@ class BuildProblem:
         chosen: dict[str, Any] = {
             kind: self.question.options[kind][i].parts for kind, i in zip(KINDS, state, strict=False)
         }
-        return replace(self.question.base, **{kind: () for kind in KINDS}, **chosen) if not chosen else replace(
-            self.question.base, **{kind: chosen.get(kind, ()) for kind in KINDS}
-        )
+        return replace(self.question.base, **{kind: chosen.get(kind, ()) for kind in KINDS})
 
     def given(self, cards: int) -> Given:
         """What the rules know beside the parts."""
@@ -129,13 +127,20 @@ class BuildProblem:
 
     def refusal(self, state: State, kind: str, index: int) -> str:
         """The rule that refuses an option beside what is chosen of other kinds; empty if none does."""
-        chosen = dict(zip(KINDS, state, strict=False)) | {kind: index}
+        return self.refusal_of(dict(zip(KINDS, state, strict=False)), kind, index)
+
+    def refusal_of(self, others: Mapping[str, int], kind: str, index: int) -> str:
+        """The same beside any choice of other kinds."""
+        return next(self.refusals_of(others, kind, index), "")
+
+    def refusals_of(self, others: Mapping[str, int], kind: str, index: int) -> Iterator[str]:
+        """All rules that refuse it."""
+        chosen = {**others, kind: index}
         for rule, kinds in self._own[kind]:
             if all(k in chosen for k in kinds):
                 finding = self._finding(rule, tuple(chosen[k] for k in kinds), kinds)
                 if finding is not None and self._refuses(finding):
-                    return rule.name
-        return ""
+                    yield rule.name
 
     def _child(self, state: State) -> Child[State]:
         depth, cards = len(state), state[0]
@@ -151,8 +156,9 @@ class BuildProblem:
         return Child(state, self.value(state, cost_usd))
 
     def _too_slow(self, cards: int) -> str:
-        time_s = self.s_per_sample(cards)
-        if time_s > self._goal.most_s_per_sample:
+        demand, time_s = self.question.demands[cards], self.s_per_sample(cards)
+        slow_s = 1 / demand.slow_per_s if demand and demand.slow_per_s and time_s < inf else time_s
+        if slow_s > self._goal.most_s_per_sample:
             return DEADLINE
         return SLOWER if time_s >= self._goal.below_s_per_sample else ""
 
@@ -174,7 +180,8 @@ class BuildProblem:
         key = (rule.name, indices)
         if key not in self._findings:
             parts = {kind: self.question.options[kind][i].parts for kind, i in zip(kinds, indices, strict=True)}
-            rig = replace(self.question.base, **{kind: parts.get(kind, ()) for kind in KINDS})
+            changes: dict[str, Any] = {kind: parts.get(kind, ()) for kind in KINDS}
+            rig = replace(self.question.base, **changes)
             cards = dict(zip(kinds, indices, strict=True)).get("gpu")
             given = Given(mains=self.question.mains) if cards is None else self.given(cards)
             self._findings[key] = judged(rule, rig, given)
@@ -201,8 +208,3 @@ def refusals(question: Question, cover: Iterable[Covered[State]]) -> dict[str, i
     for part in cover:
         counts[part.verdict] = counts.get(part.verdict, 0) + question.below(len(part.state))
     return counts
-
-
-def severity_allows(finding: Finding) -> bool:
-    """Whether a finding leaves a build as it is."""
-    return finding.severity in (OK, UNKNOWN)

@@ -81,6 +81,7 @@ class _PrebuiltLimits:
     cards: int | None = None
     card_form: str = "card"
     cpu_w: float | None = None
+    other_w: float | None = None
     heat_w: float | None = None
 
 
@@ -94,7 +95,7 @@ class _PrebuiltPart:
     card_lanes: tuple[int, ...] | None = None
     slots: int | None = None
     fans: int | None = None
-    volume_l: float | None = None
+    volume_l: Quantity | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,13 +162,14 @@ def read_rig(text: str, where: str) -> Rig:
     lines = [] if where.lower().endswith(".toml") else part_lines(text)
     if lines:
         return _from_lines(lines, where)
-    if not where.lower().endswith(".toml") and not re.search(r"^\s*(\[|\w+\s*=)", text, re.MULTILINE):
+    if not where.lower().endswith(".toml") and not re.search(r"^[ \t]*(\[|\w+[ \t]*=)", text, re.MULTILINE):
         hint = "write [[part]] tables, or copy the text of a PCPartPicker list"
         raise InvalidInputError(f"{where}: no part is listed", hint=hint)
     return _from_toml(text, where)
 
 
 def _from_lines(lines: list[Line], where: str) -> Rig:
+    _refuse_crowd(len(lines), where)
     found: dict[str, list[Item]] = {kind: [] for kind in KINDS}
     ignored = []
     for line in lines:
@@ -182,6 +184,11 @@ def _from_lines(lines: list[Line], where: str) -> Rig:
     return Rig(name=where, ignored=tuple(ignored), **_tuples(found))
 
 
+def _refuse_crowd(parts: int, where: str) -> None:
+    if parts > _MOST_PARTS:
+        raise InvalidInputError(f"{where}: {parts} parts", hint=f"one computer has {_MOST_PARTS} at most")
+
+
 def _tuples(found: Mapping[str, list[Item]]) -> dict[str, Any]:
     return {kind: tuple(items) for kind, items in found.items()}
 
@@ -190,13 +197,13 @@ def _from_toml(text: str, where: str) -> Rig:
     file = parse(parse_toml(text, where), _RigFile, where)
     if not file.part:
         raise InvalidInputError(f"{where}: no part is listed", hint='write a [[part]] with kind = "gpu" and a name')
+    _refuse_crowd(len(file.part), where)
+    _refuse_crowd(sum(part.count for part in file.part if part.count > 0), where)
     found: dict[str, list[Item]] = {kind: [] for kind in KINDS}
     for number, part in enumerate(file.part, 1):
         place = f"{where}: part {number}"
         found[_kind(part.kind, place)] += [_item(part, place)] * part.count
     limits = _apply_prebuilt(file.prebuilt, found, where) if file.prebuilt else None
-    if sum(map(len, found.values())) > _MOST_PARTS:
-        raise InvalidInputError(f"{where}: more than {_MOST_PARTS} parts", hint="that is more than one computer")
     feed = _feed(file.input, where)
     return Rig(name=file.name or where, feed=feed, limits=limits, mains=file.mains, **_tuples(found))
 
@@ -302,6 +309,6 @@ def _own_part(kind: str, own: _PrebuiltPart, file: _PrebuiltFile) -> Item:
         lanes, slots = own.card_lanes, own.slots
         board = Board(socket=own.socket, form=own.form, memory=own.memory, dimms=own.dimms, **whose)
         return replace(board, max_memory_bytes=most, card_lanes=lanes, slots=slots)
-    volume = own.volume_l / 1000 if own.volume_l else None
+    volume = _cubic_metres(own.volume_l) if own.volume_l else None
     case = Enclosure(form=own.form, boards=(own.form, file.motherboard.form), slots=own.slots, **whose)
     return replace(case, fans=own.fans, volume_m3=volume, heat_w=file.limits.heat_w)

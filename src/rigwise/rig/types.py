@@ -146,6 +146,7 @@ class Limits:
         supply_options_w: Supplies that were sold for it; empty for any.
         cards: Cards that go in; ``card_form``: of which form.
         cpu_w: The most power of a CPU.
+        other_w: What everything but cards and CPU draws; None for the usual desktop.
     """
 
     name: str
@@ -154,6 +155,7 @@ class Limits:
     cards: int | None = None
     card_form: str = "card"
     cpu_w: float | None = None
+    other_w: float | None = None
     note: str = ""
     source: str = ""
 
@@ -208,11 +210,13 @@ class Demand:
     Attributes:
         model: Its name.
         samples_per_s: Predicted throughput of all cards together, if nothing else is slower.
+        slow_per_s: What it stays above in nine of ten outcomes; None: the same.
         fit_probability: Probability that the model fits in their memory.
     """
 
     model: str
     samples_per_s: float | None
+    slow_per_s: float | None = None
     fit_probability: float
 
 

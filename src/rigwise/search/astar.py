@@ -18,12 +18,13 @@ Cost Paths", IEEE Trans. SSC 4(2), 1968.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
 from itertools import count
 from typing import Generic, Protocol, TypeVar
 
+Stop = Callable[[float, float], bool]
 S = TypeVar("S", bound=Hashable)
 L = TypeVar("L")
 L_co = TypeVar("L_co", covariant=True)
@@ -63,6 +64,12 @@ class Covered(Generic[S]):
     number: float
 
 
+def go_on(best: float, bound: float) -> bool:
+    """Never ends a search early."""
+    del best, bound
+    return False
+
+
 class AStar(Generic[S, L]):
     """One search. Iterate for the leaves in order of their values.
 
@@ -70,6 +77,8 @@ class AStar(Generic[S, L]):
         problem: Expands states and estimates blocks.
         root: The empty choice.
         gap_frac: A leaf is as good as the best if it is at most this much worse.
+        stop: Asked before each step with the value of the best leaf found and the lowest open bound; if it says
+            yes, the leaves found so far come out in order, and what is open stays in ``cover``.
 
     >>> class Halves:
     ...     def expand(self, state):
@@ -80,8 +89,9 @@ class AStar(Generic[S, L]):
     (1.0, 'ab')
     """
 
-    def __init__(self, problem: Problem[S, L], root: S, *, gap_frac: float = 0.0) -> None:
-        self._problem = problem
+    def __init__(self, problem: Problem[S, L], root: S, *, gap_frac: float = 0.0, stop: Stop | None = None) -> None:
+        self._problem, self._stop = problem, stop or go_on
+        self.stopped = False
         self._ease = 1.0 / (1.0 + gap_frac)
         self._order = count()
         self._open: list[tuple[float, int, S]] = []
@@ -96,6 +106,10 @@ class AStar(Generic[S, L]):
     def __next__(self) -> tuple[float, L]:
         """The next best leaf; its value is at most ``1 + gap_frac`` times the best open one."""
         while self._open and (not self._leaves or self._open[0][0] < self._leaves[0][0] * self._ease):
+            best = self._leaves[0][0] if self._leaves else float("inf")
+            if self.stopped or self._stop(best, self._open[0][0]):
+                self.stopped = True
+                break
             bound, _, state = heappop(self._open)
             children = self._problem.expand(state)
             if children is None:

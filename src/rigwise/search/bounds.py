@@ -180,10 +180,9 @@ class SiteBounds:
 def judge(space: Space, floor: Least, goal: Goal, dtype: str) -> SiteBounds:
     """Hold the bounds of every site against the limits of a goal."""
     undisturbed_s, memory, tariff = floor.time_s[dtype], floor.memory_bytes[dtype], space.tariff
-    at_price_s = np.repeat(undisturbed_s, np.diff(space.first, append=len(space.grams_per_kwh)))
-    energy_j = np.repeat(floor.energy_j[dtype], np.diff(space.first, append=len(space.grams_per_kwh)))
+    at_price_s, energy_j = _at_prices(space, floor, dtype)
     times_s, dear = tariff.wall_s(at_price_s), tariff.outlay_usd(at_price_s)
-    values = goal.value(goal.money_usd(tariff, at_price_s), times_s, energy_j * tariff.time_factor, space.grams_per_kwh)
+    values = goal.value(goal.money_usd(tariff, at_price_s), times_s, energy_j, space.grams_per_kwh)
     values = np.where(np.isnan(values) | goal.unknown(energy_j, space.grams_per_kwh), np.inf, values)
     value, time_s, outlay = (np.minimum.reduceat(row, space.first) for row in (values, times_s, dear))
     limit_s = np.minimum(goal.deadline_s, [site.limit_s for site in space.sites])
@@ -193,6 +192,21 @@ def judge(space: Space, floor: Least, goal: Goal, dtype: str) -> SiteBounds:
         verdict=np.select(conditions, [0, 1, 2], -1),
         number=np.select(conditions, [memory, time_s, outlay], value),
     )
+
+
+def _at_prices(space: Space, floor: Least, dtype: str) -> tuple[Array, Array]:
+    """Least undisturbed time, and least energy with interruptions ``[prices]``."""
+    sizes = np.diff(space.first, append=len(space.grams_per_kwh))
+    energy_j = np.repeat(floor.energy_j[dtype], sizes) * space.tariff.time_factor
+    return np.repeat(floor.time_s[dtype], sizes), energy_j
+
+
+def site_minima(space: Space, floor: Least, dtype: str) -> tuple[Array, Array, Array]:
+    """Least cost, time and energy of each site, each at the price where it is least ``[sites]``."""
+    at_price_s, energy_j = _at_prices(space, floor, dtype)
+    rows = (space.tariff.cost_usd(at_price_s), space.tariff.wall_s(at_price_s), energy_j)
+    cost_usd, time_s, least_j = (np.minimum.reduceat(row, space.first) for row in rows)
+    return cost_usd, time_s, least_j
 
 
 def reasons(space: Space, goal: Goal, best: float) -> dict[str, str]:

@@ -13,15 +13,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from math import inf, isclose, isnan
+from math import inf, isclose
 
 import numpy as np
 
 from rigwise.search.question import Block, Place, Question
-from rigwise.search.types import KEEP, REASONS, RECOMPUTE, Certificate, CoverEntry, State
-from rigwise.workload.lower import Recipe
+from rigwise.search.types import KEEP, REASONS, RECOMPUTE, Certificate, CoverEntry, FleetEstimate, State
 
 _SLACK = 1e-9
+_MOST_AT_ONCE = 2_000_000
 
 
 def check(certificate: Certificate, question: Question, blocks: Mapping[State, Block]) -> Iterator[str]:
@@ -47,9 +47,9 @@ def check(certificate: Certificate, question: Question, blocks: Mapping[State, B
         elif entry.state[3:] == (RECOMPUTE,) and entry.verdict == "bound":
             if (entry.state[:3], KEEP) not in looked_at:
                 yield f"{words(entry.state)} is bounded by recipes that were not estimated"
-            yield from _too_low(question, entry, found[entry.state[:3], KEEP].relaxed, certificate.best)
+            yield from _too_low(certificate, entry, found[entry.state[:3], KEEP].relaxed)
         else:
-            yield from _wrongly_cut(question, entry, [blocks[s] for s, _ in below[entry.state]], certificate.best)
+            yield from _wrongly_cut(certificate, entry, [blocks[s] for s, _ in below[entry.state]])
     yield from _wrong_counts(question, blocks, below, certificate)
     yield from _wrong_totals(question, min((found[part].best for part in estimated), default=inf), certificate)
 
@@ -110,16 +110,17 @@ def _differs(entry: CoverEntry, expected: float) -> Iterator[str]:
         yield f"{words(entry.state)}: {entry.verdict} says {number:g}, it is {expected:g}"
 
 
-def _too_low(question: Question, entry: CoverEntry, bound: float, best: float) -> Iterator[str]:
-    if bound * (1 + question.job.gap_frac) < best * (1 - _SLACK):
-        yield f"{words(entry.state)}: its bound of {bound:g} does not exclude it, the best is {best:g}"
+def _too_low(certificate: Certificate, entry: CoverEntry, bound: float) -> Iterator[str]:
+    still_open = certificate.stopped and bound >= certificate.lower_bound * (1 - _SLACK)
+    if bound * (1 + certificate.gap_frac) < certificate.best * (1 - _SLACK) and not still_open:
+        yield f"{words(entry.state)}: its bound of {bound:g} does not exclude it, the best is {certificate.best:g}"
     yield from _differs(entry, bound)
 
 
-def _wrongly_cut(question: Question, entry: CoverEntry, inside: list[Block], best: float) -> Iterator[str]:
+def _wrongly_cut(certificate: Certificate, entry: CoverEntry, inside: list[Block]) -> Iterator[str]:
     """What is wrong with a part of the cover that was not looked at."""
     if entry.verdict == "bound":
-        yield from _too_low(question, entry, min((b.number for b in inside if not b.verdict), default=inf), best)
+        yield from _too_low(certificate, entry, min((b.number for b in inside if not b.verdict), default=inf))
     elif entry.verdict in REASONS and all(block.verdict == entry.verdict for block in inside):
         yield from _differs(entry, min(block.number for block in inside))
     else:
@@ -135,7 +136,7 @@ def _wrong_counts(
         for state, kind in below.get(entry.state, []):
             block = blocks[state]
             verdict = "estimated" if entry.verdict == "estimated" else block.verdict or "bound"
-            leaves = len(question.recipes(block.family, block.place.machine.count, kind))
+            leaves = len(question.recipes(block.family, block.place.machine, kind))
             counts[verdict] += leaves * len(block.place.prices)
     said = {"candidates": certificate.candidates, "estimated": certificate.estimated, **certificate.pruned}
     for name, number in {"candidates": counts.total(), **counts}.items():
@@ -155,6 +156,8 @@ def _wrong_totals(question: Question, best: float, certificate: Certificate) -> 
     ):
         if not same(value, expected):
             yield f"the {name} is said to be {value:g}, it is {expected:g}"
+    if gap > question.job.gap_frac + _SLACK and not certificate.stopped:
+        yield f"the gap is {gap:g}, the job allows {question.job.gap_frac:g}"
     if certificate.objective != question.job.minimize:
         yield f"the objective is {certificate.objective}, the job's is {question.job.minimize}"
 
@@ -165,42 +168,40 @@ def _wrong_totals(question: Question, best: float, certificate: Certificate) -> 
 def _estimates(question: Question, blocks: Mapping[State, Block], parts: list[_Part]) -> dict[_Part, _Found]:
     """What the estimator says of every recipe of these parts."""
     task, world = question.task, question.world
-    of_recipe: dict[Recipe, list[_Part]] = {}
+    alike: dict[tuple[object, ...], list[_Part]] = {}
     for part in parts:
-        block = blocks[part[0]]
-        for recipe in question.recipes(block.family, block.place.machine.count, part[1]):
-            of_recipe.setdefault(recipe, []).append(part)
-    found = {part: _Found(inf, inf, inf) for part in parts}
-    for recipe, members in of_recipe.items():
-        machines = [blocks[state].place.machine for state, _ in members]
-        fleet = world.physics.estimate_fleet(task.case, recipe, machines, world.model)
-        p50_s, p90_s = task.steps * np.asarray(fleet.step_p50_s), task.steps * np.asarray(fleet.step_p90_s)
-        late_s, energy_j = question.late(p50_s, p90_s), task.steps * task.machines * np.asarray(fleet.energy_p50_j)
-        fits = np.asarray(fleet.fit_probability) >= question.job.confidence
+        machine = blocks[part[0]].place.machine
+        alike.setdefault((blocks[part[0]].family, machine.count, machine.nodes, part[1]), []).append(part)
+    found = {}
+    for members in alike.values():
+        inside = [blocks[state] for state, _ in members]
+        recipes = question.recipes(inside[0].family, inside[0].place.machine, members[0][1])
+        machines = [block.place.machine for block in inside]
+        fleet = world.physics.estimate_recipes(task.case, recipes, machines, world.model)
         for i, part in enumerate(members):
-            if isnan(p50_s[i]):
-                continue
-            times = (float(p50_s[i]), float(late_s[i]), float(energy_j[i]))
-            value = _best_price(question, blocks[part[0]].place, times)
-            before = found[part]
-            found[part] = _Found(
-                best=min(before.best, value if fits[i] else inf),
-                relaxed=min(before.relaxed, inf if fits[i] else value),
-                quickest_s=min(before.quickest_s, times[0]),
-            )
+            found[part] = _best_of(question, inside[i].place, fleet, i)
     return found
 
 
-def _best_price(question: Question, place: Place, outcome: tuple[float, float, float]) -> float:
-    """The smallest allowed value of the objective over the prices of a place, if memory is no limit."""
-    p50_s, late_s, energy_j = outcome
-    tariff, grams = place.row(question.world)
-    allowed = (tariff.wall_s(late_s) <= min(question.deadline_s, place.limit_s)) & (
-        tariff.outlay_usd(late_s) <= question.budget_usd
+def _best_of(question: Question, place: Place, fleet: FleetEstimate, machine: int) -> _Found:
+    """The smallest allowed values over the recipes and prices of a place, whether memory is a limit or not."""
+    task, (tariff, grams) = question.task, place.row(question.world)
+    p50_s, p90_s = (task.steps * np.asarray(times)[:, machine] for times in (fleet.step_p50_s, fleet.step_p90_s))
+    late_s = question.late(p50_s, p90_s)
+    energy_j = task.steps * task.machines * np.asarray(fleet.energy_p50_j)[:, machine]
+    limit_s, best = min(question.deadline_s, place.limit_s), np.full(len(p50_s), inf)
+    for rows in np.array_split(np.arange(len(p50_s)), len(p50_s) * len(grams) // _MOST_AT_ONCE + 1):
+        shown_s, last_s, spent_j = (column[rows, None] for column in (p50_s, late_s, energy_j))
+        spent_j = spent_j * tariff.time_factor
+        allowed = (tariff.wall_s(last_s) <= limit_s) & (tariff.outlay_usd(last_s) <= question.budget_usd)
+        value = question.value(tariff.cost_usd(shown_s), tariff.wall_s(shown_s), spent_j, spent_j / 3.6e6 * grams)
+        best[rows] = np.where(allowed & ~np.isnan(value), value, inf).min(axis=1, initial=inf)
+    fits = np.asarray(fleet.fit_probability)[:, machine] >= question.job.confidence
+    return _Found(
+        best=float(best[fits].min(initial=inf)),
+        relaxed=float(best[~fits].min(initial=inf)),
+        quickest_s=float(p50_s[~np.isnan(p50_s)].min(initial=inf)),
     )
-    spent_j = energy_j * tariff.time_factor
-    value = question.value(tariff.cost_usd(p50_s), tariff.wall_s(p50_s), spent_j, spent_j / 3.6e6 * grams)
-    return float(np.min(np.where(allowed & ~np.isnan(value), value, inf)))
 
 
 def same(one: float, other: float) -> bool:

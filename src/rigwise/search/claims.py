@@ -60,8 +60,11 @@ def _one_plan_fault(question: Question, plan: Plan, block: Block, price: tuple[Q
     quote, tariff = price
     recipe = recipe_of(plan)
     machine, task, world = block.place.machine, question.task, question.world
-    if recipe not in question.recipes(block.family, machine.count):
+    if recipe not in question.recipes(block.family, machine):
         return "its recipe is no candidate"
+    accumulation = task.case.batch * recipe.members // (machine.count * recipe.micro_batch)
+    if plan.parallel != recipe.parallel(machine.count) or plan.accumulation != accumulation:
+        return "its micro-batches and replicas do not make up the batch"
     fleet = world.physics.estimate_fleet(task.case, recipe, [machine], world.model)
     times = [task.steps * float(t[0]) for t in (fleet.step_p10_s, fleet.step_p50_s, fleet.step_p90_s)]
     for name, said, expected in _figures(plan, tariff, times, task.steps * float(fleet.energy_p50_j[0])):
@@ -101,13 +104,20 @@ def _same_carbon(plan: Plan, grams_per_kwh: float) -> bool:
 
 def recipe_of(plan: Plan) -> Recipe:
     """The recipe that a plan names."""
+    parallel = plan.parallel
     return Recipe(
         dtype=plan.dtype,
         layout=plan.layout,
         mode=plan.mode,
         micro_batch=plan.micro_batch,
         recompute=plan.recompute,
-        zero=plan.parallel.zero,
+        zero=parallel.zero,
+        tensor=parallel.tensor,
+        pipeline=parallel.pipeline,
+        expert=parallel.expert,
+        context=parallel.context,
+        sequence=parallel.sequence,
+        virtual=parallel.virtual,
     )
 
 

@@ -1,12 +1,16 @@
 """Estimates of recipes on machines, each computed once.
 
-One call to the estimator serves one recipe on many machines, so a machine that is asked for
-brings along those that the search is likely to ask for next. Tables hold nan until then.
+Machines of one shape, as many devices in as many nodes, can use the same recipes: a range of
+rows. One call to the estimator serves all recipes that a block holds, on many machines, so a
+machine that is asked for brings along those that the search is likely to ask for next.
+Figures hold nan until then.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,10 +19,12 @@ from rigwise.machine.machine import Machine
 from rigwise.search.space import Space
 from rigwise.search.types import Array, Physics
 from rigwise.workload.choices import Family
-from rigwise.workload.lower import Recipe
+from rigwise.workload.recipes import Recipes
 
 #: Recompute is worth a look where a recipe fits with less than this probability without it.
 _TIGHT = 0.9
+#: Machines that come along with one that is asked for.
+_COMPANY = 40
 
 Indices = NDArray[np.int64]
 Mask = NDArray[np.bool_]
@@ -32,6 +38,41 @@ _COLUMNS = (
     "fit_probability",
     "energy_p50_j",
 )
+_KNOWN = len(_COLUMNS)
+#: Devices in all, and nodes.
+_Shape = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class _Figures:
+    """One figure of all recipes on all machines, of which only what was asked for takes any memory.
+
+    Attributes:
+        held: By machine, the figures of the recipes it can use ``[figures, recipes]``.
+        first: Row of the first of those ``[machines]``.
+        figure: Which of the figures.
+        absent: What stands for all others.
+    """
+
+    held: Mapping[int, Array]
+    first: Indices
+    figure: int
+    absent: float
+
+    def __getitem__(self, at: tuple[Any, Any]) -> Any:
+        """Of rows on a machine, or of a row on machines."""
+        rows, machines = at
+        if np.ndim(machines) == 0:
+            return self._on(rows, int(machines))
+        return np.array([self._on(rows, machine) for machine in machines.tolist()])
+
+    def _on(self, rows: Any, machine: int) -> Any:
+        here = rows - self.first[machine]
+        if machine not in self.held:
+            return np.full(np.shape(here), self.absent)
+        row = self.held[machine][self.figure]
+        inside = (here >= 0) & (here < len(row))
+        return np.where(inside, row[np.where(inside, here, 0)], self.absent)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,20 +80,20 @@ class Table:
     """All recipes of a family.
 
     Attributes:
-        recipes: One for each row.
+        recipes: One for each row; those of one shape stand together.
         plain: Row of the same recipe without recompute ``[recipes]``.
-        of_count: Rows that a number of devices can use: without recompute, and with it.
-        valid: Whether a machine's devices can share the work so ``[recipes, machines]``.
+        of_shape: Rows that machines of a shape can use: without recompute, and with it.
+        held: By machine, what was estimated of its rows ``[figures and whether they are known, recipes]``.
         known: What has been estimated ``[recipes, machines]``.
         columns: Estimates by the names of ``FleetEstimate`` ``[recipes, machines]``.
     """
 
-    recipes: tuple[Recipe, ...]
+    recipes: Recipes
     plain: Indices
-    of_count: dict[int, tuple[Indices, Indices]]
-    valid: Mask
-    known: Mask
-    columns: dict[str, Array]
+    of_shape: Mapping[_Shape, tuple[Indices, Indices]]
+    held: dict[int, Array]
+    known: _Figures
+    columns: Mapping[str, _Figures]
 
 
 class Estimates:
@@ -78,56 +119,99 @@ class Estimates:
 
     def rows(self, family: Family, site: int) -> tuple[Indices, Indices]:
         """Rows of ``table`` that a site's devices can use: without recompute, and with it."""
-        return self.table(family).of_count[self._space.sites[site].machine.count]
+        return self.table(family).of_shape[_shape(self._space.sites[site].machine)]
 
-    def ensure(self, family: Family, rows: Indices, site: int, company: Mask) -> None:
-        """Fill in some rows for a site, and for the machines in ``company`` along with it."""
-        table, machine = self.table(family), self.machine_of_site[site]
-        for row in rows[~table.known[rows, machine]]:
-            wanted = table.valid[row] & ~table.known[row] & company
-            if table.plain[row] != row:
-                wanted &= table.columns["fit_probability"][table.plain[row]] < _TIGHT
-            wanted[machine] = True
-            self._estimate(table, int(row), wanted)
+    def ensure(self, family: Family, rows: Indices, site: int, urgency: Array) -> None:
+        """Fill in some rows for a site, and the like rows of the next few machines by urgency along with it.
+
+        Args:
+            family: Of the rows.
+            rows: Of the site's machine.
+            site: What is asked for.
+            urgency: Smallest first; infinite for machines that will not be asked for ``[machines]``.
+        """
+        table, machine = self.table(family), int(self.machine_of_site[site])
+        again = bool(table.plain[rows[0]] != rows[0]) if len(rows) else False
+        wanted = {machine: rows[table.known[rows, machine] == 0]}
+        for other in np.argsort(urgency, kind="stable").tolist():
+            if urgency[other] == np.inf or len(wanted) > _COMPANY:
+                break
+            if other != machine and len(missing := self._worth_a_look(table, other, _TIGHT, again=again)):
+                wanted[other] = missing
+        self._estimate(table, wanted)
+
+    def ensure_many(self, family: Family, machines: Indices, confidence: float) -> None:
+        """Fill in what may be best on some machines: recompute only where memory is not enough without it."""
+        table, tight = self.table(family), max(confidence, _TIGHT)
+        for again in (False, True):
+            self._estimate(table, {i: self._worth_a_look(table, i, tight, again=again) for i in machines.tolist()})
+
+    def known_rows(self, family: Family, site: int) -> Indices:
+        """Rows of ``table`` that were filled in for a site."""
+        rows = np.concatenate(self.rows(family, site))
+        return np.asarray(rows[self.table(family).known[rows, self.machine_of_site[site]] == 1])
 
     def fill(self, family: Family) -> Table:
         """The whole table of a family."""
         table = self.table(family)
-        for row in range(len(table.recipes)):
-            self._estimate(table, row, table.valid[row] & ~table.known[row])
+        every = {i: np.concatenate(table.of_shape[_shape(machine)]) for i, machine in enumerate(self.machines)}
+        self._estimate(table, {i: rows[table.known[rows, i] == 0] for i, rows in every.items()})
         return table
 
-    def _estimate(self, table: Table, row: int, wanted: Mask) -> None:
-        where = np.flatnonzero(wanted)
-        if not where.size:
+    def _worth_a_look(self, table: Table, machine: int, tight: float, *, again: bool) -> Indices:
+        """Rows of a machine that are not known yet; with recompute only where it is tight without."""
+        rows = table.of_shape[_shape(self.machines[machine])][again]
+        wanted = table.known[rows, machine] == 0
+        if again:
+            wanted &= table.columns["fit_probability"][table.plain[rows], machine] < tight
+        return np.asarray(rows[wanted])
+
+    def _estimate(self, table: Table, wanted: Mapping[int, Indices]) -> None:
+        """Estimate some rows of each machine, the same recipe in one go wherever it stands."""
+        wanted = {machine: rows for machine, rows in wanted.items() if len(rows)}
+        if not wanted:
             return
-        task, machines = self._space.task, [self.machines[i] for i in where]
-        estimate = self._physics.estimate_fleet(task.case, table.recipes[row], machines, task.model)
-        for name, column in table.columns.items():
-            column[row, where] = getattr(estimate, name)
-        table.known[row, where] = True
+        rows = np.unique(np.concatenate(list(wanted.values())))
+        at = [np.searchsorted(rows, of_one) for of_one in wanted.values()]
+        mask = np.zeros((len(rows), len(wanted)), dtype=np.bool_)
+        for column, places in enumerate(at):
+            mask[places, column] = True
+        task, machines = self._space.task, [self.machines[i] for i in wanted]
+        found = self._physics.estimate_recipes(task.case, table.recipes.take(rows), machines, task.model, mask)
+        for column, (machine, of_one) in enumerate(wanted.items()):
+            if machine not in table.held:
+                length = sum(map(len, table.of_shape[_shape(self.machines[machine])]))
+                table.held[machine] = np.full((_KNOWN + 1, length), np.nan)
+                table.held[machine][_KNOWN] = 0.0
+            here = of_one - table.known.first[machine]
+            for figure, name in enumerate(_COLUMNS):
+                table.held[machine][figure, here] = getattr(found, name)[at[column], column]
+            table.held[machine][_KNOWN, here] = 1.0
 
     def _empty_table(self, family: Family) -> Table:
-        devices = np.array([machine.count for machine in self.machines])
-        counts = sorted(set(devices.tolist()))
-        usable = {count: self._space.recipes(family, count) for count in counts}
-        recipes = tuple(dict.fromkeys(recipe for count in counts for recipe in usable[count]))
-        row_of = {recipe: row for row, recipe in enumerate(recipes)}
-        plain = np.array([row_of[replace(recipe, recompute="none")] for recipe in recipes], dtype=np.int64)
-        shape = (len(recipes), len(self.machines))
-        of_count, valid = {}, np.zeros(shape, dtype=np.bool_)
-        for count in counts:
-            rows = np.array([row_of[recipe] for recipe in usable[count]], dtype=np.int64)
-            of_count[count] = rows[plain[rows] == rows], rows[plain[rows] != rows]
-            valid[np.ix_(rows, np.flatnonzero(devices == count))] = True
+        machine_of = {_shape(machine): machine for machine in self.machines}
+        usable = {shape: self._space.recipes(family, machine) for shape, machine in machine_of.items()}
+        ways = len(self._space.task.recomputes)
+        first, of_shape, length = {}, {}, 0
+        for shape, recipes in usable.items():
+            rows = np.arange(length, length + len(recipes))
+            first[shape], of_shape[shape] = length, (rows[::ways], rows[np.arange(len(rows)) % ways > 0])
+            length += len(recipes)
+        every = np.arange(length)  # recipes that differ in recompute alone stand together
+        held: dict[int, Array] = {}
+        starts = np.array([first[_shape(machine)] for machine in self.machines], dtype=np.int64)
         return Table(
-            recipes=recipes,
-            plain=plain,
-            of_count=of_count,
-            valid=valid,
-            known=np.zeros(shape, dtype=np.bool_),
-            columns={name: np.full(shape, np.nan) for name in _COLUMNS},
+            recipes=Recipes.joined(list(usable.values())),
+            plain=every - every % ways,
+            of_shape=of_shape,
+            held=held,
+            known=_Figures(held, starts, _KNOWN, 0.0),
+            columns={name: _Figures(held, starts, figure, np.nan) for figure, name in enumerate(_COLUMNS)},
         )
+
+
+def _shape(machine: Machine) -> _Shape:
+    return machine.count, machine.nodes
 
 
 def _identity(machine: Machine) -> tuple[object, ...]:

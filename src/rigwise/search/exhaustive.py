@@ -33,6 +33,7 @@ class Exhaustive:
     """Exhaustive search in the manner of ``AStar``: iterate for the leaves in order."""
 
     expanded = 0
+    stopped = False
     lower_bound = np.inf
 
     def __init__(self, space: Space, estimates: Estimates, goal: Goal) -> None:

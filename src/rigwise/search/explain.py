@@ -51,9 +51,9 @@ def plan_of(space: Space, estimates: Estimates, leaf: Leaf) -> Plan:
         layout=recipe.layout,
         mode=recipe.mode,
         micro_batch=recipe.micro_batch,
-        accumulation=space.task.case.batch // (machine.count * recipe.micro_batch),
+        accumulation=space.task.case.batch * recipe.members // (machine.count * recipe.micro_batch),
         recompute=recipe.recompute,
-        parallel=Parallel(data=machine.count, zero=recipe.zero, micro_batch=recipe.micro_batch),
+        parallel=recipe.parallel(machine.count),
         time_s=Quantiles(p10=time_s[0], p50=time_s[1], p90=time_s[2]),
         cost_usd=Quantiles(p10=cost_usd[0], p50=cost_usd[1], p90=cost_usd[2]),
         cost_terms=cost_terms(tariff, undisturbed_s[1], fixed="ownership" if quote.market == BOUGHT else "transfer"),
@@ -109,7 +109,7 @@ def _facts(plan: Plan, space: Space) -> list[str]:
         f"{plan.dtype}, {plan.mode}, micro-batch {plan.micro_batch}"
         + (f" x {plan.accumulation} accumulated" if plan.accumulation > 1 else "")
         + (f", {plan.recompute} recompute" if plan.recompute != "none" else "")
-        + (f", ZeRO {plan.parallel.zero}" if plan.parallel.zero else "")
+        + "".join(f", {words}" for words in layout_words(plan.parallel))
         + f": {format_bytes(plan.memory_bytes)} of {format_bytes(plan.memory_capacity_bytes)},"
         f" fits with probability {plan.fit_probability:.2f}",
     ]
@@ -120,6 +120,30 @@ def _facts(plan: Plan, space: Space) -> list[str]:
             f"{plan.idle} of {plan.idle + plan.count} devices stay idle: the batch does not divide further"
         )
     return sentences
+
+
+def layout_words(parallel: Parallel) -> list[str]:
+    """How the devices share a step, in words; none for plain replicas.
+
+    >>> layout_words(Parallel(data=2, tensor=8, sequence=True, pipeline=4, zero=1))
+    ['2 replicas', 'tensor parallel over 8 with the sequence', '4 pipeline stages', 'ZeRO 1']
+    """
+    words = []
+    if parallel.tensor * parallel.pipeline * parallel.context > 1:
+        words.append(f"{parallel.data} replica{'s' if parallel.data != 1 else ''}")
+    if parallel.tensor > 1:
+        sequence = " with the sequence" if parallel.sequence else ""
+        words.append(f"tensor parallel over {parallel.tensor}{sequence}")
+    if parallel.pipeline > 1:
+        pieces = f" of {parallel.virtual} interleaved pieces" if parallel.virtual > 1 else ""
+        words.append(f"{parallel.pipeline} pipeline stages{pieces}")
+    if parallel.context > 1:
+        words.append(f"sequences divided over {parallel.context}")
+    if parallel.expert > 1:
+        words.append(f"experts divided over {parallel.expert}")
+    if parallel.zero:
+        words.append(f"ZeRO {parallel.zero}")
+    return words
 
 
 def _against(other: Plan, plan: Plan) -> str:

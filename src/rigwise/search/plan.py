@@ -15,13 +15,14 @@ from rigwise.errors import InfeasibleError, InvalidInputError, MissingFactError,
 from rigwise.graph.graph import Model
 from rigwise.market.offers import Quote, Rules, Selection, owned_quote, refusal, select
 from rigwise.market.terms import Terms
-from rigwise.search.astar import AStar
+from rigwise.search.astar import AStar, Stop
 from rigwise.search.bounds import Goal, Least, least, reasons
 from rigwise.search.certificate import check
 from rigwise.search.claims import check_plans
 from rigwise.search.estimates import Estimates
 from rigwise.search.exhaustive import Exhaustive, is_quicker
 from rigwise.search.explain import advice, plan_of, with_reasons
+from rigwise.search.frontier import frontier
 from rigwise.search.problem import Leaf, PlanProblem
 from rigwise.search.question import Question, candidates
 from rigwise.search.relax import infeasible, nothing_to_rent
@@ -47,43 +48,53 @@ def plan(job: Job, world: World) -> PlanResult:
         RigwiseError: The job names something unknown, or means nothing for its model.
     """
     started_s = world.clock_s()
-    task = settle(job, world.model)
     selection = usable_offers(job, world)
     quotes = all_quotes(job, world, selection)
     if not quotes:
         raise nothing_to_rent(selection.excluded)
-    space = build_space(task, quotes, surroundings(job, world))
+    space = build_space(settle(job, world.model), quotes, surroundings(job, world))
     floor, goal = least(space, world.physics), Goal.of(job)
-    estimates = Estimates(space, world.physics)
-    problem = PlanProblem(space, floor, estimates, goal)
-    search: AStar[State, Leaf] | Exhaustive = AStar(problem, (), gap_frac=job.gap_frac)
-    if is_quicker(task, job.minimize):
-        search = Exhaustive(space, estimates, goal)
+    problem = PlanProblem(space, floor, Estimates(space, world.physics), goal)
+    search: AStar[State, Leaf] | Exhaustive = AStar(problem, (), gap_frac=job.gap_frac, stop=world.stop)
+    if is_quicker(space.task, job.minimize):
+        search = Exhaustive(space, problem.estimates, goal)
         problem.leaves = [leaf for _, leaf in search.leaves]
     ranked = _ranking(search, job.top)
+    if not ranked and search.stopped:
+        raise KeyboardInterrupt
     if not ranked:
-        raise infeasible(space, floor, estimates, goal)
+        raise infeasible(space, floor, problem.estimates, goal)
     certificate = _certificate(problem, search, ranked[0][0], world.clock_s() - started_s)
-    leaves = [leaf for _, leaf in ranked]
-    ends = {name: _end(name, problem, floor, leaves) for name in ("cost", "time")}
+    result = _answer(problem, floor, [leaf for _, leaf in ranked], certificate, world)
+    return replace(
+        result, excluded=selection.excluded, advice=advice(replace(result, excluded=selection.excluded), goal)
+    )
+
+
+def _answer(
+    problem: PlanProblem, floor: Least, ranked: Sequence[Leaf], certificate: Certificate, world: World
+) -> PlanResult:
+    """The ranked leaves as plans, with the ends and the frontier beside them."""
+    space, estimates, job = problem.space, problem.estimates, problem.space.task.job
+    ends = {name: _end(name, problem, floor, ranked, world.stop) for name in ("cost", "time")}
     cheapest, fastest = (plan_of(space, estimates, ends[name][0]) for name in ("cost", "time"))
-    front = _frontier([*problem.leaves, *(leaf for _, others in ends.values() for leaf in others)])
-    plans = [replace(plan_of(space, estimates, leaf), rank=rank) for rank, leaf in enumerate(leaves, 1)]
-    plans = list(with_reasons(with_odds(plans, goal), fastest, space, goal))
-    result = PlanResult(
+    found = [*problem.leaves, *(leaf for _, others in ends.values() for leaf in others)]
+    front = frontier(problem, floor, found, energy=job.frontier_energy, stop=world.stop)
+    plans = [replace(plan_of(space, estimates, leaf), rank=rank) for rank, leaf in enumerate(ranked, 1)]
+    plans = list(with_reasons(with_odds(plans, problem.goal), fastest, space, problem.goal))
+    return PlanResult(
         job=job,
         today=world.today.isoformat(),
-        assumed=(*task.assumed, *Terms.of(job, world.billing).assumed),
+        assumed=(*space.task.assumed, *Terms.of(job, world.billing).assumed),
         plans=tuple(plans),
         certificate=certificate,
         cheapest=cheapest,
         fastest=fastest,
         frontier=tuple(plan_of(space, estimates, leaf) for leaf in front),
-        excluded=selection.excluded,
+        excluded={},
         fallbacks=tuple(plans[1:4]),
         advice=(),
     )
-    return replace(result, advice=advice(result, goal))
 
 
 def usable_offers(job: Job, world: World) -> Selection:
@@ -222,26 +233,17 @@ def _ranking(search: Iterable[tuple[float, Leaf]], top: int) -> list[tuple[float
     return list(ranked.values())
 
 
-def _end(objective: str, problem: PlanProblem, floor: Least, ranked: Sequence[Leaf]) -> tuple[Leaf, list[Leaf]]:
-    """The cheapest or the fastest leaf, proven, and the leaves that were estimated on the way."""
+def _end(
+    objective: str, problem: PlanProblem, floor: Least, ranked: Sequence[Leaf], stop: Stop
+) -> tuple[Leaf, list[Leaf]]:
+    """The cheapest or the fastest leaf, proven but for a search that was stopped, and what was estimated on the way."""
     if objective == problem.goal.objective:
         return ranked[0], []
     goal = replace(problem.goal, objective=objective)
     other = PlanProblem(problem.space, floor, problem.estimates, goal)
-    _, leaf = next(AStar(other, ()))
-    return leaf, other.leaves
-
-
-def _frontier(leaves: Iterable[Leaf]) -> list[Leaf]:
-    """Leaves that no other beats in both time and cost, cheapest first.
-
-    The ends are proven; between them the leaves are those that were estimated on the way there.
-    """
-    front: list[Leaf] = []
-    for leaf in sorted(leaves, key=lambda x: (x.cost_usd, x.time_s)):
-        if not front or leaf.time_s < front[-1].time_s:
-            front.append(leaf)
-    return front
+    best = next(AStar(other, (), stop=stop), None)
+    found = [*other.leaves, *problem.leaves]
+    return best[1] if best else min(found, key=lambda leaf: (leaf.cost_usd, leaf.time_s)[objective == "time"]), found
 
 
 def _certificate(
@@ -261,6 +263,7 @@ def _certificate(
         pruned={reason: counts[reason] for reason in REASONS},
         wall_s=wall_s,
         method="astar" if isinstance(search, AStar) else "exhaustive",
+        stopped=search.stopped,
         reasons=reasons(problem.space, problem.goal, best),
         cover=tuple(
             CoverEntry(
@@ -285,7 +288,7 @@ def _counts(problem: PlanProblem, parts: Iterable[tuple[State, str]]) -> Counter
         family, below = problem.sites_below(state)
         for index in below:
             site = sites[index]
-            recipes = len(problem.space.recipes(family, site.machine.count))
+            recipes = len(problem.space.recipes(family, site.machine))
             if len(state) == 4:
                 kept = recipes // len(task.recomputes)
                 recipes = kept if state[3] == KEEP else recipes - kept

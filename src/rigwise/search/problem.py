@@ -10,9 +10,10 @@ and what the others would take if memory were no limit bounds what they take wit
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from heapq import nsmallest
+from math import nan
 from typing import NamedTuple
 
 import numpy as np
@@ -39,6 +40,7 @@ class Leaf(NamedTuple):
     quote: int
     time_s: float
     cost_usd: float
+    energy_j: float = nan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +52,7 @@ class Outcome:
         relaxed: The same if memory were no limit.
         fits: Whether memory is enough ``[recipes]``.
         time_s, cost_usd: At the goal's quantile.
+        energy_j: Of all devices, nan where nothing is known of it.
     """
 
     value: Array
@@ -57,6 +60,7 @@ class Outcome:
     fits: Mask
     time_s: Array
     cost_usd: Array
+    energy_j: Array
 
 
 class PlanProblem:
@@ -99,12 +103,32 @@ class PlanProblem:
         for price, row in enumerate(np.argmin(found.value, axis=0)):
             value = float(found.value[row, price])
             if value < np.inf:
-                quote = int(self.space.sites[site].quote[price])
-                time_s, cost_usd = float(found.time_s[row, price]), float(found.cost_usd[row, price])
-                leaves.append((value, Leaf(family, site, int(rows[row]), quote, time_s, cost_usd)))
-                self._values[site, quote] = min(value, self._values.get((site, quote), np.inf))
+                leaf = self._leaf(family, site, rows, found, (int(row), price))
+                leaves.append((value, leaf))
+                self._values[site, leaf.quote] = min(value, self._values.get((site, leaf.quote), np.inf))
         self.leaves += [leaf for _, leaf in leaves]
         return sorted(leaves, key=lambda pair: (pair[0], pair[1].cost_usd, pair[1].time_s))
+
+    def undominated(self, family: Family, site: int, *, energy: bool) -> Iterator[Leaf]:
+        """The allowed leaves of a site in a family that no other there matches in time and, if asked, energy.
+
+        At one price the quicker recipe is the cheaper one, so cost need not be looked at. Only of what
+        ``estimates`` knows.
+        """
+        rows = self.estimates.known_rows(family, site)
+        found = self._outcome(family, site, rows)
+        for price, quickest in enumerate(np.argmin(np.where(found.value < np.inf, found.time_s, np.inf), axis=0)):
+            least_j = np.inf
+            for row in np.argsort(found.time_s[:, price], kind="stable") if energy else [quickest]:
+                spent_j = float(found.energy_j[row, price])
+                if found.value[row, price] < np.inf and (not energy or spent_j < least_j):
+                    yield self._leaf(family, site, rows, found, (int(row), price))
+                    least_j = spent_j
+
+    def _leaf(self, family: Family, site: int, rows: Indices, found: Outcome, at: tuple[int, int]) -> Leaf:
+        row, price = at
+        figures = (float(column[row, price]) for column in (found.time_s, found.cost_usd, found.energy_j))
+        return Leaf(family, site, int(rows[row]), int(self.space.sites[site].quote[price]), *figures)
 
     # States
 
@@ -159,7 +183,7 @@ class PlanProblem:
         goal, here, steps = self.goal, self.space.sites[site], self.space.task.steps
         table, machine = self.estimates.table(family), self.estimates.machine_of_site[site]
         if not table.known[rows, machine].all():
-            self.estimates.ensure(family, rows, site, self._company(family))
+            self.estimates.ensure(family, rows, site, self._urgency(family))
         column = {name: table.columns[name][rows, machine] for name in _NEEDED}
         p50_s, p90_s = steps * column["step_p50_s"], steps * column["step_p90_s"]
         tariff, late_s = here.tariff, quantile_s(p50_s, p90_s, goal.z)[:, None]
@@ -174,13 +198,13 @@ class PlanProblem:
         relaxed = np.where(allowed, value, np.inf)
         fits = column["fit_probability"] >= goal.confidence
         value = np.where(fits[:, None], relaxed, np.inf)
-        return Outcome(value=value, relaxed=relaxed, fits=fits, time_s=time_s, cost_usd=cost)
+        return Outcome(value=value, relaxed=relaxed, fits=fits, time_s=time_s, cost_usd=cost, energy_j=energy_j)
 
-    def _company(self, family: Family) -> Mask:
-        """Machines that may still be better than the plans that were asked for, as far as they are known."""
-        top = self.space.task.job.top
+    def _urgency(self, family: Family) -> Array:
+        """Bounds of the machines that may still be better than the plans asked for, as far as they are known."""
+        top, bound = self.space.task.job.top, self._machine_bound[family.dtype]
         known = nsmallest(top, self._values.values())
-        return np.asarray(self._machine_bound[family.dtype] < (known[-1] if len(known) == top else np.inf))
+        return np.where(bound < (known[-1] if len(known) == top else np.inf), bound, np.inf)
 
     def _by_machine(self, sites: SiteBounds) -> Array:
         bound = np.full(len(self.estimates.machines), np.inf)

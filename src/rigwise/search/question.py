@@ -19,10 +19,10 @@ from rigwise.machine.machine import Machine
 from rigwise.market.offers import BOUGHT, OWNED, Quote
 from rigwise.market.tariff import Tariff, as_row
 from rigwise.market.terms import Terms, tariff_of
-from rigwise.search.types import KEEP, RECOMPUTE, Array, State, World, site_name
+from rigwise.search.types import KEEP, Array, State, World, site_name
 from rigwise.workload.choices import Family, Task, recipes, settle, usable_devices
 from rigwise.workload.job import Job
-from rigwise.workload.lower import Recipe
+from rigwise.workload.recipes import Recipes
 
 _NODES = (1, 2, 4, 8)
 
@@ -50,11 +50,11 @@ class Question:
         """The job's budget, infinite for none."""
         return inf if self.job.budget_usd is None else self.job.budget_usd
 
-    def recipes(self, family: Family, count: int, kind: str = "") -> tuple[Recipe, ...]:
+    def recipes(self, family: Family, machine: Machine, kind: str = "") -> Recipes:
         """All recipes, or those that keep activations, or those that compute them again."""
-        case = self.task.case
-        every = recipes(family, case.batch, count, case.task == "train", self.task.recomputes)
-        return tuple(recipe for recipe in every if kind in ("", KEEP if recipe.recompute == "none" else RECOMPUTE))
+        every = recipes(self.task, family, machine.count, machine.nodes)
+        keeps = every.columns["recompute"] == 0
+        return every.take(keeps if kind == KEEP else ~keeps) if kind else every
 
     def value(self, cost_usd: Any, time_s: Any, energy_j: Any, carbon_g: Any) -> Any:
         """The job's objective."""
@@ -113,7 +113,7 @@ def _places(question: Question, quotes: Sequence[Quote]) -> dict[tuple[str, str]
         limit_s = min(offer.session_cap_s or inf, offer.weekly_quota_s or inf)
         alone = offer.inter_node_bytes_per_s is None or limit_s < inf or quote.market == BOUGHT
         for nodes in nodes_of[offer.instance] if owned else (1,) if alone else _NODES:
-            each = usable_devices(question.task.case.batch, have, nodes)
+            each = usable_devices(question.task.sides, have, nodes)
             if not each or (nodes > 1 and each < have and not owned):
                 continue
             if not owned and not _may_hold(question.job, quote, nodes):

@@ -30,6 +30,7 @@ from rigwise.market.offers import OWNED, Quote
 from rigwise.market.terms import Terms
 from rigwise.search.bounds import Z90
 from rigwise.search.serving_explain import advice, infeasible, reasons_for
+from rigwise.search.serving_odds import Sized, odds_of
 from rigwise.search.serving_space import (
     Candidate,
     Price,
@@ -84,7 +85,7 @@ class Estimated:
 
     candidate: Candidate
     curves: Curves
-    fitting: float
+    fitting: int
     most: Capacity
 
 
@@ -96,13 +97,16 @@ class Search:
         request: The serving job.
         world: Model, clock and day.
         physics: The estimator.
-        deviations: Standard deviations of ln(time) above the median that the confidence asks for.
     """
 
     request: ServingJob
     world: World
     physics: ServingPhysics
-    deviations: float
+
+    @property
+    def deviations(self) -> float:
+        """Standard deviations of ln(time) above the median that the confidence asks for."""
+        return NormalDist().inv_cdf(self.request.job.confidence)
 
     def estimate(self, some: Iterable[Candidate]) -> list[Estimated]:
         """Estimate candidates, all of one format and size at once."""
@@ -119,20 +123,21 @@ class Search:
                 Estimated(
                     candidate=member,
                     curves=_row(curves, row),
-                    fitting=float(fitting[row]),
+                    fitting=int(fitting[row]),
                     most=Capacity(rate_per_s=most.rate_per_s[[row]], sequences=most.sequences[[row]]),
                 )
                 for row, member in enumerate(members)
             )
         return found
 
-    def leaves(self, known: Estimated) -> list[Leaf]:
-        """A candidate at each of its prices that is allowed."""
-        most, load, candidate = float(known.most.rate_per_s[0]), self.request.load, known.candidate
+    def leaves(self, known: Estimated, request: ServingJob | None = None) -> list[Leaf]:
+        """A candidate at each of its prices that the request, or another one of the same load, allows."""
+        asked = request or self.request
+        most, load, candidate = float(known.most.rate_per_s[0]), asked.load, known.candidate
         found = []
         for price in candidate.site.prices if most > 0 else ():
             instances = instances_needed(load, most, candidate.per_instance, price.up_frac)
-            if allowed(self.request, price, instances):
+            if allowed(asked, price, instances):
                 each = load.rate_per_s / (instances * candidate.per_instance * price.up_frac)
                 usd = price.cost_usd(instances)
                 found.append(
@@ -168,8 +173,7 @@ def plan_serving(
     """
     started_s = world.clock_s()
     physics.check_servable(world.model, request.load)
-    deviations = NormalDist().inv_cdf(request.job.confidence)
-    search = Search(request=request, world=world, physics=physics, deviations=deviations)
+    search = Search(request=request, world=world, physics=physics)
     usable, left_out = servable_quotes(quotes)
     sites = sites_of(request, usable, Terms.of(request.job, world.billing), world.device)
     every = list(candidates(request, sites, world.model, physics))
@@ -180,15 +184,30 @@ def plan_serving(
         raise infeasible(search, open_, [*known.values()], {**excluded, **left_out})
     certificate = _certificate(every, known, leaves, best[0].usd, world.clock_s() - started_s)
     plans = tuple(_plan(search, leaf, known[leaf.candidate.state], rank) for rank, leaf in enumerate(best, 1))
-    plans = tuple(replace(plan, why=reasons_for(plan, plans, request)) for plan in plans)
+    odds = odds_of([_sized(leaf, known[leaf.candidate.state]) for leaf in best], request.load)
+    plans = tuple(
+        replace(plan, why=reasons_for(plan, plans, request), p_best=o.p_best, expected_regret_usd=o.expected_regret_usd)
+        for plan, o in zip(plans, odds, strict=True)
+    )
     return ServingResult(
         job=request,
         today=world.today.isoformat(),
         assumed=(*ASSUMED, *_assumed(plans)),
         plans=plans,
         certificate=certificate,
+        fallbacks=plans[1:4],
         excluded={**excluded, **left_out},
         advice=advice(plans[0], request),
+    )
+
+
+def _sized(leaf: Leaf, known: Estimated) -> Sized:
+    return Sized(
+        device=leaf.candidate.site.machine.device.id,
+        curves=known.curves,
+        fitting=known.fitting,
+        per_instance=leaf.candidate.per_instance,
+        price=leaf.price,
     )
 
 
@@ -296,7 +315,8 @@ def _plan(search: Search, leaf: Leaf, known: Estimated, rank: int) -> ServingPla
         usd_per_h=leaf.usd / hours,
         dtype=candidate.dtype,
         parallel=Parallel(data=replicas, tensor=candidate.tensor),
-        cost_usd=Quantiles(p10=leaf.usd, p50=leaf.usd, p90=leaf.usd),
+        time_s=_quantiles([request.load.duration_s] * 3),
+        cost_usd=_quantiles([leaf.usd] * 3),
         memory_bytes=memory,
         memory_capacity_bytes=room,
         fit_probability=float(fit_probability(memory, room, float(known.curves.memory_spread[0]))),
@@ -327,7 +347,7 @@ def _figures(search: Search, leaf: Leaf, known: Estimated, replicas: int) -> Fig
         most_rate_per_s=float(known.most.rate_per_s[0]),
         load_frac=leaf.load_frac,
         sequences=sequences,
-        most_sequences=int(known.fitting),
+        most_sequences=known.fitting,
         ttft_s=_quantiles([d + p for d, p in pairs]),
         tpot_s=_quantiles(token) if load.decode_steps else None,
         decode_step_s=_quantiles(decode_s),

@@ -61,20 +61,20 @@ class _Steps:
     decode_s: list[float]
     prefill_s: float
 
-    def at(self, rate: float, load: Serving) -> tuple[float, float, float] | None:
-        """Sequences, decode step and time for each token at a rate; None if it falls behind."""
+    def at(self, rate: float, load: Serving) -> tuple[float, int, float] | None:
+        """Sequences, index of the size they are padded to and time for each token; None if it falls behind."""
         left = 1.0 - rate * self.prefill_s
         if left <= 0:
             return None
-        for size, decode_s in zip(self.sizes, self.decode_s, strict=True):
+        for index, (size, decode_s) in enumerate(zip(self.sizes, self.decode_s, strict=True)):
             each_s = decode_s / left if load.output_tokens > 1 else 0.0
             sequences = rate * (load.output_tokens - 1) * each_s
             if sequences <= size * (1 + _SLACK):
-                return sequences, decode_s, each_s
+                return sequences, index, each_s
         return None
 
 
-@dataclass(eq=False)
+@dataclass(frozen=True, eq=False)
 class _Block:
     """A state: replicas of one format and size in one kind of instance."""
 
@@ -137,10 +137,10 @@ class _Block:
         load, at = self.request.load, self.late.at(rate, self.request.load)
         if at is None or isnan(self.late.prefill_s) or self.fitting < 1:
             return False
-        sequences, decode_s, each_s = at
+        sequences, size, each_s = at
         if sequences > self.fitting * (1 + _SLACK):
             return False
-        first = load.ttft_s is None or decode_s + self.late.prefill_s <= load.ttft_s * (1 + _SLACK)
+        first = load.ttft_s is None or self.late.decode_s[size] + self.late.prefill_s <= load.ttft_s * (1 + _SLACK)
         return first and (load.tpot_s is None or each_s <= load.tpot_s * (1 + _SLACK))
 
     @property
@@ -362,8 +362,7 @@ def _plan_fault(plan: ServingPlan, block: _Block, quote: Quote) -> str:
     at = block.late.at(rate, load)
     if at is None or not block.keeps_up(rate):
         return "its replicas do not keep up within the limits"
-    sequences, decode_s, _ = at
-    size = block.late.decode_s.index(decode_s)
+    sequences, size, _ = at
     steps = {name: block.steps(z * NormalDist().inv_cdf(0.9)) for name, z in (("p10", -1), ("p50", 0), ("p90", 1))}
     expected = {
         "replicas": (work.replicas, replicas),

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Protocol
+from dataclasses import replace
+from typing import Any, Protocol
 
 from rigwise.errors import InfeasibleError
 from rigwise.estimate.serving_curve import Curves
 from rigwise.estimate.steady_state import times_at
-from rigwise.search.serving_space import Candidate
+from rigwise.search.serving_space import Candidate, Price
 from rigwise.search.serving_types import ServingPlan
-from rigwise.units import format_fraction, format_seconds, format_usd
+from rigwise.units import HOUR_S, format_fraction, format_seconds, format_usd
 from rigwise.workload.serving_load import ServingJob
 
 
@@ -26,8 +27,24 @@ class Known(Protocol):
         """Its curves, a row of one."""
 
     @property
-    def fitting(self) -> float:
+    def fitting(self) -> int:
         """Sequences that fit."""
+
+
+class Leaf(Protocol):
+    """A candidate at a price."""
+
+    @property
+    def price(self) -> Price:
+        """The price."""
+
+    @property
+    def instances(self) -> int:
+        """How many."""
+
+    @property
+    def usd(self) -> float:
+        """What they cost."""
 
 
 class Asked(Protocol):
@@ -44,18 +61,26 @@ class Asked(Protocol):
     def estimate(self, some: Iterable[Candidate]) -> Sequence[Known]:
         """Estimate candidates."""
 
+    def leaves(self, known: Any, request: ServingJob | None = None) -> Sequence[Leaf]:
+        """A candidate at each of its prices that the request, or another one, allows."""
+
 
 def reasons_for(plan: ServingPlan, plans: Sequence[ServingPlan], request: ServingJob) -> tuple[str, ...]:
     """Why this plan stands where it does."""
     work, load = plan.serving, request.load
     sentences = [
-        f"{work.replicas} replicas of {plan.parallel.tensor} x {plan.device}"
+        f"{work.replicas:,} replicas of {plan.parallel.tensor} x {plan.device}"
         f" take {work.rate_per_s:.3g} requests/s each, {format_fraction(work.load_frac)} of what one can:"
         f" {_limit(plan, request)}"
     ]
     wanted = load.rate_per_s / (work.most_rate_per_s * load.utilisation_frac * work.up_frac)
     if work.replicas - wanted >= 1:
         sentences.append(f"{wanted:.3g} replicas would do, but instances are rented whole")
+    if work.up_frac < 1:
+        sentences.append(
+            f"spot instances are up {format_fraction(work.up_frac)} of the time, so more are held:"
+            " those that are up take the whole rate on average"
+        )
     if plan.idle:
         sentences.append(f"{plan.idle} devices are left over: a replica has {plan.parallel.tensor} of an instance")
     best = plans[0]
@@ -122,13 +147,7 @@ def _too_tight(asked: Asked, holding: Sequence[Known]) -> InfeasibleError:
         i for i in first if first[i] <= (load.ttft_s or float("inf")) and token[i] <= (load.tpot_s or float("inf"))
     ]
     if in_time:
-        limits = ["budget"] * (job.budget_usd is not None) + ["hourly cap"] * (job.max_usd_per_h is not None)
-        limits += ["quotas"] * bool(job.quota) + ["most nodes"] * (job.max_nodes is not None)
-        limits += ["owned machines"] * bool(job.owned)
-        return InfeasibleError(
-            f"no fleet takes {load.rate_per_s:g} requests/s within {' and '.join(limits) or 'the limits'}",
-            hint=f"{len(in_time)} kinds of replica are quick enough, but not that many of them may be had",
-        )
+        return _not_to_be_had(asked, [holding[i] for i in in_time])
     asked_for = []
     hints = []
     if load.ttft_s is not None:
@@ -141,6 +160,28 @@ def _too_tight(asked: Asked, holding: Sequence[Known]) -> InfeasibleError:
         f"no replica gives {' and '.join(asked_for)} with {format_fraction(job.confidence)} confidence",
         hint="; ".join(hints),
     )
+
+
+def _not_to_be_had(asked: Asked, quick: Sequence[Known]) -> InfeasibleError:
+    """The error where replicas are quick enough, and money, quotas or owned machines allow too few of them."""
+    request, job = asked.request, asked.request.job
+    free = replace(request, job=replace(job, budget_usd=None, max_usd_per_h=None, max_nodes=None, quota=()))
+    named = {
+        "the budget": job.budget_usd is not None,
+        "the hourly cap": job.max_usd_per_h is not None,
+        "the most nodes": job.max_nodes is not None,
+        "the quotas": bool(job.quota),
+        "the owned machines": bool(job.owned),
+    }
+    limits = " and ".join(name for name, given in named.items() if given) or "the prices that may be used"
+    leaf = min((leaf for item in quick for leaf in asked.leaves(item, free)), key=lambda x: x.usd, default=None)
+    hint = f"{len(quick)} kinds of replica are quick enough, but too few of them may be had"
+    if leaf is not None:
+        offer = leaf.price.quote.offer
+        period = f"{request.load.duration_s / HOUR_S:,.6g} h"
+        hint = f"the cheapest costs {format_usd(leaf.usd)} for {period}: {leaf.instances:,} x {offer.provider}"
+        hint += f" {offer.instance}"
+    return InfeasibleError(f"no fleet takes {request.load.rate_per_s:,.6g} requests/s within {limits}", hint=hint)
 
 
 def _name(item: Known) -> str:

@@ -38,7 +38,7 @@ class Price:
         quote: Its offer.
         usd, outlay_usd: One instance for the load's duration, and what must be at hand for it; all of them if owned.
         up_frac: Part of the time that it serves, below 1 for spot capacity.
-        most: Instances that may be held, infinite for no limit.
+        most: Instances that may be held, None for no limit.
         regions: How many prices this one stands for.
     """
 
@@ -46,7 +46,7 @@ class Price:
     usd: float
     outlay_usd: float
     up_frac: float
-    most: float
+    most: int | None
     regions: int = 1
 
     def cost_usd(self, instances: int) -> float:
@@ -179,7 +179,7 @@ def _price(request: ServingJob, quote: Quote, terms: Terms, regions: int) -> Pri
         usd=float(tariff.cost_usd(paid_s)),
         outlay_usd=float(tariff.outlay_usd(paid_s)),
         up_frac=up_frac(quote),
-        most=float(owned) if quote.market == OWNED else math.inf,
+        most=owned if quote.market == OWNED else None,
         regions=regions,
     )
 
@@ -200,7 +200,7 @@ def allowed(request: ServingJob, price: Price, instances: int) -> bool:
     """Whether that many instances keep what the job says of money, quotas and what is owned."""
     budget = math.inf if request.job.budget_usd is None else request.job.budget_usd
     outlay = price.outlay_usd if price.quote.market == OWNED else price.outlay_usd * instances
-    if outlay > budget or instances > price.most:
+    if outlay > budget or (price.most is not None and instances > price.most):
         return False
     return price.quote.market == OWNED or not refusal(request.job, price.quote, instances)
 

@@ -94,9 +94,12 @@ class ServingPlan:
         count, nodes: Devices that work; instances.
         usd_per_h: Price of all instances together.
         dtype, parallel: Of each replica.
+        time_s: The load's duration, as it was asked for.
         cost_usd: Of the load's duration; the price is certain, so the quantiles are equal.
         memory_bytes, memory_capacity_bytes, fit_probability: Of a device at its fullest.
         serving: How the replicas work.
+        p_best: Chance of being the cheapest of the plans shown, each sized by how quick its device really is.
+        expected_regret_usd: How much cheaper the cheapest of them would be on average, so sized.
         why: Sentences.
     """
 
@@ -114,12 +117,15 @@ class ServingPlan:
     usd_per_h: float
     dtype: str
     parallel: Parallel
+    time_s: Quantiles
     cost_usd: Quantiles
     memory_bytes: float
     memory_capacity_bytes: float
     fit_probability: float
     price_date: str
     serving: Figures
+    p_best: float = 0.0
+    expected_regret_usd: float = 0.0
     why: tuple[str, ...] = ()
 
     @property
@@ -173,13 +179,14 @@ class ServingCertificate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServingResult:
-    """The answer to a serving job; ``plans[0]`` is the cheapest."""
+    """The answer to a serving job; ``plans[0]`` is the cheapest, ``fallbacks`` are the next three."""
 
     job: ServingJob
     today: str
     assumed: tuple[str, ...]
     plans: tuple[ServingPlan, ...]
     certificate: ServingCertificate
+    fallbacks: tuple[ServingPlan, ...]
     excluded: Mapping[str, int]
     advice: tuple[str, ...]
 
@@ -203,7 +210,7 @@ MEANING = {
 }
 
 ASSUMED = (
-    "a steady rate: no queues and none of the long waits that they make",
+    "the steady state at an even rate, without queues and the long waits that they make",
     "every request has the same prompt and output length",
     "no two prompts share a beginning",
     "prompts and decode steps run one after the other, so weights are read for each",

@@ -27,7 +27,7 @@ from rigwise.market.tariff import Tariff, as_row, side_by_side
 from rigwise.market.terms import Terms, tariff_of
 from rigwise.search.types import Array, site_name
 from rigwise.workload.choices import Family, Task, recipes, usable_devices
-from rigwise.workload.lower import Recipe
+from rigwise.workload.recipes import Recipes
 
 #: Instances that one job may span, where the row states the network between them.
 NODES = (1, 2, 4, 8)
@@ -78,10 +78,9 @@ class Space:
     tariff: Tariff
     grams_per_kwh: Array
 
-    def recipes(self, family: Family, count: int) -> tuple[Recipe, ...]:
-        """How ``count`` devices can compute a step in a family."""
-        task = self.task
-        return recipes(family, task.case.batch, count, task.case.task == "train", task.recomputes)
+    def recipes(self, family: Family, machine: Machine) -> Recipes:
+        """How the devices of a machine can compute a step in a family."""
+        return recipes(self.task, family, machine.count, machine.nodes)
 
     def site_of_price(self) -> NDArray[np.int64]:
         """Index of the site of each kept price ``[prices]``."""
@@ -179,7 +178,7 @@ def shapes(task: Task, quote: Quote) -> Iterator[_Shape]:
     for nodes in owned if owner else NODES if joinable else (1,):
         if not owner and refusal(job, quote, nodes):
             break
-        used = usable_devices(task.case.batch, have, nodes)
+        used = usable_devices(task.sides, have, nodes)
         if used and (nodes == 1 or used == have or owner):
             link = offer.link if used > 1 else ""
             network = offer.inter_node_bytes_per_s if nodes > 1 else None

@@ -14,17 +14,25 @@ from rigwise.market.trace import Trace
 from rigwise.search.plan import usable_offers
 from rigwise.search.types import Plan, PlanResult, World
 from rigwise.units import HOUR_S
+from rigwise.workload.job import Job
+
+
+def require_spot(job: Job) -> None:
+    """Refuse a job that does not allow spot capacity, before it is planned.
+
+    Raises:
+        InvalidInputError: It does not.
+    """
+    if not job.spot:
+        raise InvalidInputError("--explain spot explains plans on spot capacity", hint="add --spot")
 
 
 def best_spot_plan(result: PlanResult) -> Plan:
     """The best plan of an answer that uses spot capacity.
 
     Raises:
-        InvalidInputError: The job does not allow spot capacity.
-        InfeasibleError: It does, and no plan that was ranked uses it.
+        InfeasibleError: No plan that was ranked uses it.
     """
-    if not result.job.spot:
-        raise InvalidInputError("--explain spot explains plans on spot capacity", hint="add --spot")
     for plan in (*result.plans, result.cheapest, *result.frontier):
         if plan.market == SPOT:
             return plan
@@ -33,20 +41,17 @@ def best_spot_plan(result: PlanResult) -> Plan:
     )
 
 
-def spot_answer(
-    result: PlanResult, world: World, trace: Trace | None = None, given: InterruptionOverride | None = None
-) -> SpotAnswer:
+def spot_answer(result: PlanResult, world: World, trace: Trace | None = None) -> SpotAnswer:
     """Everything about the best spot plan of an answer; same errors as ``best_spot_plan``.
 
     Args:
         result: The answer.
         world: Where it comes from.
         trace: The user's own trace of the capacity.
-        given: What the user knows of the capacity.
     """
     plan = best_spot_plan(result)
     offer = offer_of(plan, world)
-    beliefs, in_force = beliefs_of(offer, given or InterruptionOverride())
+    beliefs, in_force = beliefs_of(offer, result.job.interruption or InterruptionOverride())
     return explain_spot(question_of(plan, offer, result, world), beliefs, in_force, trace)
 
 
@@ -60,14 +65,19 @@ def beliefs_of(offer: Offer, given: InterruptionOverride) -> tuple[Mapping[str, 
 
 
 def question_of(plan: Plan, offer: Offer, result: PlanResult, world: World) -> SpotQuestion:
-    """The plan as the market sees it; the work alone is what its compute costs, over its price."""
+    """The plan as the market sees it; the work alone is what its compute costs, over its price.
+
+    Its quantiles stand to each other as those of the plan's time do, the startup aside.
+    """
     per_usd_s = HOUR_S / plan.usd_per_h
+    work_s, startup_s = (plan.cost_terms.get(term, 0.0) * per_usd_s for term in ("compute", "startup"))
+    alone_s = plan.time_s.p50 - startup_s
     dearer, place = _on_demand(offer, result, world)
     return SpotQuestion(
         plan=f"{plan.count} x {plan.device} at {plan.place}",
-        instances=plan.nodes * plan.machines,
-        work_s=plan.cost_terms["compute"] * per_usd_s,
-        startup_s=plan.cost_terms.get("startup", 0.0) * per_usd_s,
+        instances=plan.nodes,
+        work_s={q: work_s * (getattr(plan.time_s, q) - startup_s) / alone_s for q in ("p10", "p50", "p90")},
+        startup_s=startup_s,
         deadline_s=result.job.deadline_s,
         confidence=result.job.confidence,
         spot_usd_per_h=plan.usd_per_h,

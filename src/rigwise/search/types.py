@@ -24,6 +24,7 @@ from rigwise.market.offers import Quote
 from rigwise.workload.case import Case, Parallel
 from rigwise.workload.job import Job
 from rigwise.workload.lower import Recipe
+from rigwise.workload.recipes import Recipes
 
 Array = NDArray[np.float64]
 
@@ -76,6 +77,16 @@ class Physics(Protocol):
     ) -> FleetEstimate:
         """One recipe on many machines."""
 
+    def estimate_recipes(
+        self,
+        case: Case,
+        recipes: Recipes,
+        machines: Sequence[Machine],
+        model: Model | None = None,
+        wanted: NDArray[np.bool_] | None = None,
+    ) -> FleetEstimate:
+        """Several recipes on many machines ``[recipes, machines]``; of pairs that are not wanted nan will do."""
+
     def least_work(self, case: Case, dtype: str, model: Model | None = None) -> Any:
         """What one step cannot do without in a number format."""
 
@@ -102,6 +113,7 @@ class World:
         billing: How providers bill, where it is known.
         grams_per_kwh: Carbon intensity of the electricity of a quote, nan where it is not known.
         to_buy: What can be bought for a job.
+        stop: Asked often, with the best value found and the bound of what is open: whether to end the search there.
         clock_s: A clock, for the time the search took.
     """
 
@@ -113,6 +125,7 @@ class World:
     billing: Mapping[str, Billing] = field(default_factory=dict)
     grams_per_kwh: Callable[[Quote], float] = field(default=lambda _: np.nan)
     to_buy: Callable[[Job], Sequence[Quote]] = field(default=lambda _: ())
+    stop: Callable[[float, float], bool] = field(default=lambda best, bound: False)
     clock_s: Callable[[], float] = time.perf_counter
 
 
@@ -220,6 +233,7 @@ class Certificate:
         expanded: States that were expanded.
         wall_s: Time of the search.
         method: ``astar`` or ``exhaustive``.
+        stopped: Whether the search was ended before it had closed the gap that was asked for.
         reasons: What each verdict means here, with the figures it rests on.
         cover: Every candidate once.
     """
@@ -234,6 +248,7 @@ class Certificate:
     pruned: Mapping[str, int]
     wall_s: float
     method: str
+    stopped: bool = False
     reasons: Mapping[str, str] = field(default_factory=dict)
     cover: tuple[CoverEntry, ...] = ()
 

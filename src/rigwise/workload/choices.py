@@ -1,25 +1,27 @@
 """What a plan may choose without changing the result of the work.
 
 Global batch, sequence, optimizer and method are the job's. Number format, memory layout,
-compilation, micro-batch, recompute and ZeRO stage are the planner's: each changes how a step
-is computed, none what it computes (but for rounding).
+compilation, micro-batch, recompute and how devices share the work are the planner's: each
+changes how a step is computed, none what it computes (but for rounding).
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
+import numpy as np
+
 from rigwise.errors import InvalidInputError
 from rigwise.graph.graph import Model
-from rigwise.workload.case import Case
+from rigwise.workload.case import RECOMPUTE, Case
 from rigwise.workload.job import Job
-from rigwise.workload.lower import Recipe
+from rigwise.workload.layouts import Sides, groups, layouts, sides_of
+from rigwise.workload.recipes import NAMES, Column, Recipes
 from rigwise.workload.resolve import LARGE_MODEL_PARAMETERS, resolve
 
-#: Stages that differ in what they shard; stage 1 saves less than 2 for the same traffic.
-ZERO_STAGES = (0, 2, 3)
 _QUANTISED = ("fp8", "int8", "int4")
 
 
@@ -45,6 +47,7 @@ class Task:
         case: The step, with batch and sizes filled in.
         steps: How many of them one machine does, one run of a sweep after the other.
         families, recomputes: What a plan may choose from.
+        sides: Along what devices can divide the step.
         assumed: What was filled in, in words.
     """
 
@@ -54,6 +57,7 @@ class Task:
     steps: int
     families: tuple[Family, ...]
     recomputes: tuple[str, ...]
+    sides: Sides
     assumed: tuple[str, ...]
 
     @property
@@ -88,7 +92,8 @@ def settle(job: Job, model: Model) -> Task:
         steps=_steps(job, resolved.case, has_sequence="s" in symbols) * math.ceil(job.runs / job.parallel_runs),
         families=tuple(family for dtype in dtypes for family in _families(dtype, is_image="p" in symbols)),
         recomputes=("none", "selective", "full") if job.task == "train" else ("none",),
-        assumed=(*assumed, *resolved.assumed),
+        sides=sides_of(model, resolved.case),
+        assumed=(*job.assumed, *assumed, *resolved.assumed),
     )
 
 
@@ -130,40 +135,50 @@ def _steps(job: Job, case: Case, *, has_sequence: bool) -> int:
     return math.ceil(job.amount / (case.batch * case.seq))
 
 
+def recipes(task: Task, family: Family, count: int, nodes: int = 1) -> Recipes:
+    """All recipes of a family on ``count`` devices in ``nodes`` equal nodes: ``layouts`` says what is among them.
+
+    The micro-batch is what each replica gets of the batch, halved as often as that goes, or a
+    power of two that divides it. Recipes that differ in recompute alone stand together, the one
+    without it first.
+    """
+    return Recipes(family, _columns(task.sides, count, nodes, task.recomputes))
+
+
 @lru_cache(maxsize=1024)
-def recipes(family: Family, batch: int, count: int, training: bool, recomputes: tuple[str, ...]) -> tuple[Recipe, ...]:
-    """All recipes of a family on ``count`` data-parallel devices.
+def _columns(sides: Sides, count: int, nodes: int, recomputes: tuple[str, ...]) -> Mapping[str, Column]:
+    """The same for any task that can be divided so, and any family.
 
-    The micro-batch is what each of them gets of the batch, halved as often as that goes, or a
-    power of two that divides it.
-
-    >>> family = Family(dtype="fp32", layout="nchw", mode="eager")
-    >>> [r.micro_batch for r in recipes(family, 24, 2, False, ("none",))]
+    >>> _columns(Sides(batch=24, is_training=False), 2, 1, ("none",))["micro_batch"].tolist()
     [12, 6, 4, 3, 2, 1]
     """
-    share = batch // count
+    ways = [
+        (size, way.zero, way.tensor, way.pipeline, way.expert, way.context, way.sequence, way.virtual)
+        for group in groups(sides, count, nodes)
+        for size in _micro_batches(sides.batch // group.data)
+        for way in layouts(sides, group, size)
+    ]
+    again = [RECOMPUTE.index(recompute) for recompute in recomputes]
+    table = np.repeat(np.array(ways, dtype=np.int64).reshape(-1, len(NAMES) - 1), len(again), axis=0)
+    return dict(zip(NAMES, (*table.T.copy(), np.tile(np.array(again, dtype=np.int64), len(ways))), strict=True))
+
+
+def _micro_batches(share: int) -> list[int]:
     powers = [2**k for k in range(share.bit_length()) if share % 2**k == 0]
-    sizes = sorted({*powers, *(share // power for power in powers)}, reverse=True)
-    stages = ZERO_STAGES if training and count > 1 else (0,)
-    return tuple(
-        Recipe(
-            dtype=family.dtype,
-            layout=family.layout,
-            mode=family.mode,
-            micro_batch=size,
-            recompute=recompute,
-            zero=zero,
-        )
-        for zero in stages
-        for size in sizes
-        for recompute in recomputes
-    )
+    return sorted({*powers, *(share // power for power in powers)}, reverse=True)
 
 
-def usable_devices(batch: int, available: int, nodes: int = 1) -> int:
-    """Most devices of each of ``nodes`` equal nodes that a batch divides over; 0 for none.
+def usable_devices(sides: Sides, available: int, nodes: int = 1) -> int:
+    """Most devices of each of ``nodes`` equal nodes that can share a step; 0 for none.
 
-    >>> usable_devices(64, 8), usable_devices(6, 4), usable_devices(1, 1, nodes=2)
-    (8, 3, 0)
+    >>> image = Sides(batch=6, is_training=True)
+    >>> stack = Sides(batch=6, is_training=True, heads=32, layers=32)
+    >>> usable_devices(image, 4), usable_devices(stack, 4), usable_devices(image, 4, nodes=4)
+    (3, 4, 0)
     """
-    return next((used for used in range(available, 0, -1) if batch % (used * nodes) == 0), 0)
+    shared = (
+        used
+        for used in range(available, 0, -1)
+        if any(next(layouts(sides, group, 1), None) for group in groups(sides, used * nodes, nodes))
+    )
+    return next(shared, 0)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rigwise.errors import InvalidInputError, RigwiseError, UnsupportedError
+from rigwise.facts.interruption import InterruptionOverride
 from rigwise.units import DAY_S
 from rigwise.workload.case import Case, check
 
@@ -127,6 +128,7 @@ class Job:
         allow_quantised: Whether 8- and 4-bit weights may be planned for inference.
         providers, regions, devices: Only these; empty for any.
         spot: Whether capacity may be used that can be taken away.
+        interruption: What the user knows of spot capacity, None for what the facts say.
         max_price_age_s: Older prices do not count.
         owned: Machines that cost only their running.
         minimize: ``cost``, ``time``, ``energy``, ``carbon`` or ``weights``.
@@ -144,6 +146,7 @@ class Job:
         value_of_time_usd_per_h: What an hour of waiting costs the person who waits.
         weights: What makes up the objective, where ``minimize`` is ``weights``.
         frontier_energy: Whether the frontier is of cost, time and energy, not of cost and time only.
+        assumed: What was filled in while the job was read, in words.
     """
 
     model: str
@@ -166,6 +169,7 @@ class Job:
     regions: tuple[str, ...] = ()
     devices: tuple[str, ...] = ()
     spot: bool = False
+    interruption: InterruptionOverride | None = None
     max_price_age_s: float = 365 * DAY_S
     owned: tuple[OwnedMachine, ...] = ()
     minimize: str = "cost"
@@ -186,6 +190,7 @@ class Job:
     value_of_time_usd_per_h: float = 0.0
     weights: Weights | None = None
     frontier_energy: bool = False
+    assumed: tuple[str, ...] = ()
 
     def case(self) -> Case:
         """The step of this job as a case without a device."""
@@ -226,7 +231,6 @@ class StagedJob:
         stages: In order.
         deadline_s, budget_usd: Limits of all stages together, None for none.
         minimize, confidence: Of the whole, as in ``Job``.
-        top: How many combinations to show.
     """
 
     stages: tuple[Stage, ...]
@@ -234,7 +238,6 @@ class StagedJob:
     budget_usd: float | None = None
     minimize: str = "cost"
     confidence: float = 0.9
-    top: int = 5
 
 
 #: Keys of a job file whose flag is not spelled like the last part of the key.
@@ -247,6 +250,7 @@ _FLAGS = {
     "market.regions": "region",
     "market.devices": "device",
     "market.rates": "exchange",
+    "workload.until.loss": "until-loss",
     "objective.weights": "weight",
 }
 
@@ -285,7 +289,7 @@ def check_job(job: Job, where: str) -> Job:
 def _not_planned_yet(job: Job, where: str) -> None:
     """What can be said and is not planned with yet."""
     if job.task == "serve":
-        raise UnsupportedError(f"{where}: serving is not planned yet", hint="plan --task prefill and --task decode")
+        raise UnsupportedError(f"{where}: serving goes on and on, so it is no stage of a job", hint="plan it by itself")
 
 
 def _check_ranges(job: Job, where: str) -> None:
@@ -294,8 +298,8 @@ def _check_ranges(job: Job, where: str) -> None:
         ("workload.dataset_size", job.dataset_size, 1, MAX_AMOUNT),
         ("workload.runs", job.runs, 1, 1e9),
         ("workload.parallel_runs", job.parallel_runs, 1, 1e9),
-        ("data.size", data and data.size_bytes, 0, 1e21),
-        ("data.download", data and data.download_bytes_per_s, 1, 1e15),
+        ("data.size", data.size_bytes if data else None, 0, 1e21),
+        ("data.download", data.download_bytes_per_s if data else None, 1, 1e15),
         ("data.checkpoint", job.checkpoint_bytes, 0, 1e21),
         ("constraints.deadline", job.deadline_s, 1e-3, 1e11),
         ("constraints.budget", job.budget_usd, 0, MAX_AMOUNT),
@@ -303,15 +307,15 @@ def _check_ranges(job: Job, where: str) -> None:
         ("constraints.confidence", job.confidence, 0.5, 0.999),
         ("constraints.max_nodes", job.max_nodes, 1, 1e6),
         ("market.max_price_age", job.max_price_age_s, 0, 1e11),
-        ("market.horizon", horizon and horizon.months, 0.1, 1200),
-        ("market.hours_per_week", horizon and horizon.hours_per_week, 0.1, 168),
+        ("market.horizon", horizon.months if horizon else None, 0.1, 1200),
+        ("market.hours_per_week", horizon.hours_per_week if horizon else None, 0.1, 168),
         ("market.tax", job.tax_frac, 0, 1),
         ("market.setup", job.setup_s, 0, 1e9),
         ("objective.value_of_time", job.value_of_time_usd_per_h, 0, 1e9),
-        ("objective.weights.cost", weights and weights.cost, 0, 1e9),
-        ("objective.weights.time", weights and weights.time_usd_per_h, 0, 1e9),
-        ("objective.weights.energy", weights and weights.energy_usd_per_kwh, 0, 1e9),
-        ("objective.weights.carbon", weights and weights.carbon_usd_per_t, 0, 1e9),
+        ("objective.weights.cost", weights.cost if weights else None, 0, 1e9),
+        ("objective.weights.time", weights.time_usd_per_h if weights else None, 0, 1e9),
+        ("objective.weights.energy", weights.energy_usd_per_kwh if weights else None, 0, 1e9),
+        ("objective.weights.carbon", weights.carbon_usd_per_t if weights else None, 0, 1e9),
         ("objective.gap", job.gap_frac, 0, 10),
         ("objective.top", job.top, 1, _MAX_TOP),
     ):

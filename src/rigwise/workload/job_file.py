@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from rigwise.edge import parse, parse_toml
 from rigwise.errors import InvalidInputError
+from rigwise.facts.interruption import InterruptionOverride
 from rigwise.units import (
     parse_bytes,
     parse_bytes_per_s,
@@ -44,13 +45,18 @@ from rigwise.workload.job_tables import (
     Quantity,
     QuotaFile,
     QuotaTable,
+    SpotTable,
+    UntilTable,
     WorkloadTable,
 )
+from rigwise.workload.loss_curve import amount_needed, read_curve
 
 T = TypeVar("T")
-Money = Callable[[Quantity, Mapping[str, float]], float]
+#: Dollars, and in words the rate at which they were changed; empty if they were not.
+Money = Callable[[Quantity, Mapping[str, float]], tuple[float, str]]
 
 AMOUNTS = ("samples", "tokens", "steps", "epochs")
+_SPOT = ("mean_run", "mean_wait", "restart", "save")
 _SERVING = ("rate", "prompt", "output_tokens", "ttft", "tpot", "utilisation", "duration")
 
 
@@ -58,8 +64,8 @@ def _no_file(path: str) -> str:
     raise InvalidInputError(f"the file {path} cannot be read from here", hint="write its content into the job")
 
 
-def _dollars(value: Quantity, rates: Mapping[str, float]) -> float:
-    return parse_usd(value)
+def _dollars(value: Quantity, rates: Mapping[str, float]) -> tuple[float, str]:
+    return parse_usd(value), ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +112,7 @@ def job_from_file(file: JobFile, where: str, outside: Outside = _ALONE) -> Job:
         **_objective(file.objective, read),
         **_data(file.data, read),
     }
-    return check_job(Job(amount=amount, unit=unit, **parts), where)
+    return check_job(Job(amount=amount, unit=unit, assumed=tuple(read.notes), **parts), where)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,18 +123,22 @@ class Reader:
         where: The file, or the command line.
         outside: Other files, and money.
         rates: Dollars for one unit of other currencies, as the job gives them.
+        notes: What was filled in on the way, in words; grows.
     """
 
     where: str
     outside: Outside = _ALONE
     rates: Mapping[str, float] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
     def given(self, key: str, value: Quantity, parser: Callable[[Quantity], T]) -> T:
         """The value of a key that has one."""
         try:
             return parser(value)
         except InvalidInputError as error:
-            raise InvalidInputError(f"{self.where}: {label(key, self.where)}: {error.message}", hint=error.hint) from None
+            raise InvalidInputError(
+                f"{self.where}: {label(key, self.where)}: {error.message}", hint=error.hint
+            ) from None
 
     def __call__(self, key: str, value: Quantity | None, parser: Callable[[Quantity], T]) -> T | None:
         """The value of a key, None if it has none."""
@@ -145,7 +155,13 @@ class Reader:
         """Dollars, or dollars for one of something: "$30/h"."""
         if per and isinstance(value, str):
             value = value.strip().removesuffix(f"/{per}")
-        return self(key, value, lambda given: self.outside.money(given, self.rates))
+        return self(key, value, self._usd)
+
+    def _usd(self, value: Quantity) -> float:
+        usd, note = self.outside.money(value, self.rates)
+        if note and note not in self.notes:
+            self.notes.append(note)
+        return usd
 
     def fault(self, key: str, fault: str, hint: str = "") -> InvalidInputError:
         """What is wrong with a key."""
@@ -153,13 +169,16 @@ class Reader:
 
 
 def _amount(work: WorkloadTable, read: Reader) -> tuple[str, float]:
-    given = [name for name in AMOUNTS if getattr(work, name) is not None]
+    given = [name for name in (*AMOUNTS, "until") if getattr(work, name) is not None]
     labels = ", ".join(label(f"workload.{name}", read.where) for name in (given or AMOUNTS))
     if len(given) != 1:
         fault = f"several amounts of work: {labels}" if given else "no amount of work"
         raise InvalidInputError(f"{read.where}: {fault}", hint=f"give one of: {labels}")
     (unit,) = given
-    amount = read.given(f"workload.{unit}", getattr(work, unit), parse_count)
+    if work.until is not None:
+        unit, amount = _until(work.until, read)
+    else:
+        amount = read.given(f"workload.{unit}", getattr(work, unit), parse_count)
     if not 0 < amount <= MAX_AMOUNT:
         raise InvalidInputError(
             f"{read.where}: {labels} is {amount:g}", hint=f"give a number above 0, up to {MAX_AMOUNT:g}"
@@ -168,6 +187,14 @@ def _amount(work: WorkloadTable, read: Reader) -> tuple[str, float]:
         size = label("workload.dataset_size", read.where)
         raise InvalidInputError(f"{read.where}: epochs and {size} go together", hint="give both, or samples instead")
     return unit, amount
+
+
+def _until(until: UntilTable, read: Reader) -> tuple[str, float]:
+    """The amount at which a measured curve reaches a loss."""
+    loss = read.given("workload.until.loss", until.loss, parse_count)
+    needed = amount_needed(read_curve(read.outside.text_of(until.curve), until.curve), loss, until.curve)
+    read.notes.append(needed.words)
+    return needed.unit, needed.amount
 
 
 def _workload(work: WorkloadTable, read: Reader) -> dict[str, Any]:
@@ -212,7 +239,7 @@ def _market(market: MarketTable, read: Reader) -> dict[str, Any]:
         "providers": tuple(p.lower() for p in market.providers),
         "regions": tuple(r.lower() for r in market.regions),
         "devices": market.devices,
-        "spot": market.spot,
+        **_spot(market.spot, read),
         "max_price_age_s": read.given("market.max_price_age", market.max_price_age, parse_seconds),
         "owned": _owned(market.owned, read),
         "buy": market.buy,
@@ -220,6 +247,18 @@ def _market(market: MarketTable, read: Reader) -> dict[str, Any]:
         "tax_frac": read.given("market.tax", market.tax, parse_fraction),
         "setup_s": read("market.setup", market.setup, parse_seconds),
     }
+
+
+def _spot(spot: bool | SpotTable, read: Reader) -> dict[str, Any]:
+    if isinstance(spot, bool):
+        return {"spot": spot}
+    given = {name: read(f"market.spot.{name}", getattr(spot, name), parse_seconds) for name in _SPOT}
+    least = {"mean_run": 1.0}
+    for name, value in given.items():
+        if value is not None and not least.get(name, 0.0) <= value <= 1e10:
+            raise read.fault(f"market.spot.{name}", f"is {value:g}", "give a time of a second or more")
+    known = InterruptionOverride(**{f"{name}_s": value for name, value in given.items()})
+    return {"spot": spot.use, "interruption": known}
 
 
 def _objective(goal: ObjectiveTable, read: Reader) -> dict[str, Any]:

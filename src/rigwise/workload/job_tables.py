@@ -183,6 +183,25 @@ class OwnedTable:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SpotTable:
+    """What is known of capacity that can be taken away; of what is left out the facts speak.
+
+    Attributes:
+        use: Whether it may be used.
+        mean_run: Mean time that one instance lasts, "6h".
+        mean_wait: Mean time until there is capacity for it again.
+        restart: From capacity being there to the job running again.
+        save: Time to write one checkpoint.
+    """
+
+    use: bool = True
+    mean_run: Quantity | None = None
+    mean_wait: Quantity | None = None
+    restart: Quantity | None = None
+    save: Quantity | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MarketTable:
     """What may be rented, used or bought.
 
@@ -190,7 +209,7 @@ class MarketTable:
         providers: Only these; any if left out.
         regions: Only these; any if left out.
         devices: Only these; any if left out.
-        spot: Whether capacity may be used that can be taken away.
+        spot: Whether capacity may be used that can be taken away; or what is known of it.
         max_price_age: Older prices do not count.
         owned: Machines that already stand there.
         buy: Whether machines may be bought.
@@ -204,7 +223,7 @@ class MarketTable:
     providers: tuple[str, ...] = ()
     regions: tuple[str, ...] = ()
     devices: tuple[str, ...] = ()
-    spot: bool = False
+    spot: bool | SpotTable = False
     max_price_age: Quantity = "365d"
     owned: tuple[OwnedTable, ...] = ()
     buy: bool = False

@@ -14,7 +14,7 @@ from rigwise.errors import InvalidInputError, UnsupportedError
 from rigwise.units import parse_fraction, parse_rate, parse_seconds
 from rigwise.workload.job import Job, label
 from rigwise.workload.job_file import Outside, Reader, job_from_file
-from rigwise.workload.job_tables import JobFile, WorkloadTable
+from rigwise.workload.job_tables import JobFile, Quantity, WorkloadTable
 from rigwise.workload.serving_load import Serving, ServingJob, check_load
 
 _NEEDED = ("rate", "prompt", "output_tokens")
@@ -59,12 +59,19 @@ def _load(work: WorkloadTable, read: Reader) -> Serving:
         rate_per_s=read.given("workload.rate", work.rate or "", parse_rate),
         prompt_tokens=read.whole("workload.prompt", work.prompt) or 0,
         output_tokens=read.whole("workload.output_tokens", work.output_tokens) or 0,
-        ttft_s=read("workload.ttft", work.ttft, parse_seconds),
-        tpot_s=read("workload.tpot", work.tpot, parse_seconds),
+        ttft_s=read("workload.ttft", work.ttft, _with_unit),
+        tpot_s=read("workload.tpot", work.tpot, _with_unit),
         utilisation_frac=usual_load.utilisation_frac if share is None else share,
         duration_s=usual_load.duration_s if duration_s is None else duration_s,
     )
     return check_load(load, read.where)
+
+
+def _with_unit(text: Quantity) -> float:
+    """Seconds; a bare number would be taken for seconds, and is mostly meant to be milliseconds."""
+    if isinstance(text, int | float) or text.strip()[-1:].isdigit():
+        raise InvalidInputError(f"duration {text!r} has no unit", hint="write 500ms or 0.5s")
+    return parse_seconds(text)
 
 
 def _check_job(job: Job, where: str) -> None:

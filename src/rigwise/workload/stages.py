@@ -47,7 +47,6 @@ def staged_from_tables(tables: Mapping[str, Any], where: str, outside: Outside =
         budget_usd=whole.budget_usd,
         minimize=whole.minimize,
         confidence=whole.confidence,
-        top=whole.top,
     )
 
 

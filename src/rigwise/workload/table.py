@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rigwise.facts.device import RATES_OF_FORMAT
-from rigwise.graph.count import attention_shape, causal_frac, gemm_shape, tensor_bytes, work
+from rigwise.graph.count import BYTES_OF_DTYPE, attention_shape, causal_frac, gemm_shape, tensor_bytes, work
 from rigwise.graph.dim import Sizes, size_at
 from rigwise.graph.op import Kind, Op, Phase, Role, Tensor
 
@@ -47,6 +47,7 @@ class OpTable:
             dilations; 1 for any other operator ``[operators]``.
         gradient: Of a convolution: index into ``GRADIENTS`` ``[operators]``.
         pixels: Of one image of a convolution's result (its gradient, in the backward pass).
+        row_bytes: Of a normalisation or softmax: what it reads along the last axis; 1 for any other operator.
     """
 
     ops: tuple[Op, ...]
@@ -71,6 +72,7 @@ class OpTable:
     dilation: Array
     gradient: NDArray[np.int64]
     pixels: Array
+    row_bytes: Array
 
     def of_kind(self, *kinds: Kind) -> NDArray[np.bool_]:
         """Which rows are of these kinds ``[operators]``."""
@@ -210,7 +212,7 @@ def _latest(op: Op, row: int) -> int:
     return max((t.producer for t in op.inputs if t.producer is not None and t.producer < row), default=-1)
 
 
-_SIZED = ("macs", "flops", "read_bytes", "write_bytes", "weight_bytes", "batch", "m", "n", "k", "pixels")
+_SIZED = ("macs", "flops", "read_bytes", "write_bytes", "weight_bytes", "batch", "m", "n", "k", "pixels", "row_bytes")
 
 
 def _sized(op: Op, sizes: Sizes) -> dict[str, Any]:
@@ -226,6 +228,9 @@ def _sized(op: Op, sizes: Sizes) -> dict[str, Any]:
     }
     if op.kind is Kind.CONV:
         columns["pixels"] = _image_pixels(op, sizes)
+    if op.kind in (Kind.NORM, Kind.SOFTMAX) and op.inputs and op.inputs[0].shape:
+        first = op.inputs[0]
+        columns["row_bytes"] = size_at(first.shape[-1], sizes) * BYTES_OF_DTYPE[first.dtype]
     return columns
 
 

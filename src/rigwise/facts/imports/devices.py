@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from rigwise.facts.catalogue import bundled_offers, device, device_names
+from rigwise.units import GIB
 
 #: A memory that a catalogue states differs from the device's by what drivers keep, or by more where it was rounded.
 _MEMORY_TOLERANCES_FRAC = (0.08, 0.16)
@@ -38,19 +39,26 @@ class Sold:
 
     Attributes:
         device: Ids joined by ``|``, empty where unknown.
-        count: Accelerators, None where unknown.
+        accel_count: None where unknown.
         link: ``nvlink``, ``pcie`` or empty, as the catalogue in the package knows the instance.
         inter_node_bytes_per_s: Its network, where known.
     """
 
     device: str
-    count: float | None
+    accel_count: float | None
     link: str = ""
     inter_node_bytes_per_s: float | None = None
 
 
-def sold(provider: str, instance: str, accelerator: str, count: float | None, memory_bytes: float | None) -> Sold:
-    """The devices of an instance, and what is known of its links.
+def sold(
+    provider: str,
+    instance: str,
+    accelerator: str,
+    count: float | None,
+    memory_bytes: float | None,
+    also_called: str = "",
+) -> Sold:
+    """The devices of an instance, and what is known of its links; ``also_called`` may say which variant it is.
 
     >>> sold("aws", "p5.48xlarge", "H100", 8, None).device, sold("x", "y", "A100", 1, 80 * 2.0**30).device
     ('h100-sxm5-80gb', 'a100-pcie-80gb|a100-sxm4-80gb')
@@ -59,16 +67,18 @@ def sold(provider: str, instance: str, accelerator: str, count: float | None, me
     if tpu:
         generation, units = tpu.groups()
         chips = int(units) / _CORES_OF_A_CHIP.get(generation, 1)
-        return Sold(device="|".join(candidates(f"tpu {generation}", None)), count=_whole((count or 1) * chips))
-    found = _of_form(instance, candidates(accelerator, memory_bytes))
+        return Sold(device="|".join(candidates(f"tpu {generation}", None)), accel_count=_whole((count or 1) * chips))
+    # Less than a GiB is a number of GiB under the heading MiB: lint names it, and the device is known all the same.
+    plausible_bytes = memory_bytes * 1024 if memory_bytes and memory_bytes < GIB else memory_bytes
+    found = _of_form(f"{instance} {also_called}", candidates(accelerator, plausible_bytes))
     known = _known_instances().get((provider, instance))
     if known is None or (found and not set(found) & set(known.device.split("|"))):
-        return Sold(device="|".join(found), count=count)
+        return Sold(device="|".join(found), accel_count=count)
     narrowed = [identifier for identifier in known.device.split("|") if not found or identifier in found]
-    same = known.count == count
+    same = known.accel_count == count
     return Sold(
         device="|".join(narrowed),
-        count=count,
+        accel_count=count,
         link=known.link if same else "",
         inter_node_bytes_per_s=known.inter_node_bytes_per_s if same else None,
     )
@@ -84,14 +94,14 @@ def _known_instances() -> Mapping[tuple[str, str], Sold]:
     for offer in bundled_offers():
         if offer.device and offer.instance:
             rate = offer.inter_node_bytes_per_s
-            row = Sold(device=offer.device, count=offer.accel_count, link=offer.link, inter_node_bytes_per_s=rate)
+            row = Sold(device=offer.device, accel_count=offer.accel_count, link=offer.link, inter_node_bytes_per_s=rate)
             known.setdefault((offer.provider, offer.instance), row)
     return known
 
 
-def _of_form(instance: str, found: tuple[str, ...]) -> tuple[str, ...]:
-    """Of several variants, those whose form stands in the instance's name."""
-    forms = {form.lower() for form in _FORMS.findall(re.sub(r"\d", " ", instance))}
+def _of_form(words: str, found: tuple[str, ...]) -> tuple[str, ...]:
+    """Of several variants, those whose form stands in the words."""
+    forms = {form.lower() for form in _FORMS.findall(re.sub(r"\d", " ", words))}
     narrowed = tuple(i for i in found if any(form in i for form in forms))
     return narrowed or found
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from rigwise.edge import TEXT_LIMIT_BYTES, read_bytes
 from rigwise.errors import InvalidInputError
 from rigwise.facts.imports.devices import sold
-from rigwise.facts.imports.reading import NO_ACCELERATOR, Reading, blank_offer, number, size, table
+from rigwise.facts.imports.reading import NO_ACCELERATOR, Reading, blank_offer, counted, number, size, table
 from rigwise.facts.imports.zones import one_for_equal_zones
 from rigwise.facts.offer import Offer
 from rigwise.units import GIB
@@ -98,22 +98,19 @@ def read(path: Path, provider: str, as_of: str) -> Reading:
         InvalidInputError: It is no such table, or was cut off.
     """
     content = read_bytes(path)
-    try:
-        text = _unpacked(path, content).decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise InvalidInputError(f"{path} is not text in UTF-8") from None
-    rows = list(table(text, str(path), REQUIRED, whole=True))
+    tally: Counter[str] = Counter()
+    rows = counted(table(_unpacked(path, content), str(path), REQUIRED, whole=True), tally)
     ours = PROVIDERS.get(provider.lower(), provider.lower())
     excluded: Counter[str] = Counter()
     blank = replace(blank_offer(ours), as_of=as_of, source=f"imported {KIND} {provider}.csv")
-    offers = one_for_equal_zones(_both_prices(_offers((row for _, row in rows), excluded, blank), excluded), excluded)
+    offers = tuple(one_for_equal_zones(_both_prices(_offers(rows, excluded, blank), excluded), excluded))
     return Reading(
         name=f"{KIND}.{ours}",
         kind=KIND,
         origin=str(path),
         content=content,
-        offers=tuple(offers),
-        read=len(rows),
+        offers=offers,
+        read=tally["read"],
         excluded=excluded,
     )
 
@@ -140,7 +137,7 @@ def _offers(rows: Iterable[Mapping[str, str]], excluded: Counter[str], blank: Of
             zone=place if zoned else "",
             device=held.device,
             accelerator=accelerator,
-            accel_count=held.count,
+            accel_count=held.accel_count,
             accel_memory_bytes=memory_bytes,
             vcpus=size(row.get("cpu", "")),
             memory_bytes=size(row.get("memory", ""), GIB),

@@ -43,11 +43,7 @@ def read(path: Path, name: str, as_of: str) -> Reading:
             or no device; the message names the line.
     """
     content = read_bytes(path)
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise InvalidInputError(f"{path} is not text in UTF-8") from None
-    rows = list(table(text, str(path), REQUIRED))
+    rows = list(table(content, str(path), REQUIRED))
     if rows:
         _check_columns(rows[0][1], str(path))
     blank = replace(blank_offer(""), as_of=as_of, source=f"imported {KIND} {path.name}")
@@ -88,7 +84,7 @@ def _offer(row: Mapping[str, str], blank: Offer, where: str) -> Offer:
     return replace(
         offer,
         device=held.device,
-        accel_count=held.count,
+        accel_count=held.accel_count,
         link=offer.link or held.link,
         inter_node_bytes_per_s=held.inter_node_bytes_per_s if rate is None else rate,
     )

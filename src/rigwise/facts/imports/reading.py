@@ -11,7 +11,7 @@ import io
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from rigwise.errors import InvalidInputError, near_matches
@@ -47,24 +47,24 @@ class Reading:
 
 
 def table(
-    text: str, where: str, required: Sequence[str], *, whole: bool = False
+    content: bytes, where: str, required: Sequence[str], *, whole: bool = False
 ) -> Iterator[tuple[int, dict[str, str]]]:
-    """Rows of a CSV with their line numbers, by column.
+    """Rows of a CSV in UTF-8 with their line numbers, by column.
 
     Args:
-        text: The file.
+        content: The file.
         where: Its name, for messages.
         required: Columns that it must have.
         whole: Whether a last line without an end is a sign that the file was cut off, as it is where programs write it.
 
     Raises:
-        InvalidInputError: A column is missing or stands twice, a row has too few or too many cells, or the file
-            ends in the middle of one.
+        InvalidInputError: It is no text, a column is missing or stands twice, a row has too few or too many cells, or
+            the file ends in the middle of one.
     """
-    if "\0" in text:
+    if b"\0" in content:
         raise InvalidInputError(f"{where} is no table: it holds zero bytes")
     cut = f"{where} seems to have been cut off"
-    reader = csv.reader(io.StringIO(text), strict=True)
+    reader = csv.reader(io.TextIOWrapper(io.BytesIO(content), "utf-8-sig", newline=""), strict=True)
     try:
         head = [name.strip() for name in next(reader, [])]
         _check_head(head, where, required)
@@ -72,16 +72,26 @@ def table(
             if not cells:
                 continue
             if len(cells) != len(head):
+                line = reader.line_num
                 last = next(reader, None) is None
-                found = f"line {reader.line_num} has {len(cells)} cells, not {len(head)}"
+                found = f"line {line} has {len(cells)} cells, not {len(head)}"
                 raise InvalidInputError(f"{cut}: its last {found}" if last else f"{where}: {found}")
             yield reader.line_num, dict(zip(head, cells, strict=True))
+    except UnicodeDecodeError:
+        raise InvalidInputError(f"{where} is not text in UTF-8") from None
     except csv.Error as error:
         if "end of data" in str(error):
             raise InvalidInputError(f"{cut} in line {reader.line_num}") from None
         raise InvalidInputError(f"{where} is no table: line {reader.line_num}: {error}") from None
-    if whole and not text.endswith(("\n", "\r")):
+    if whole and not content.endswith((b"\n", b"\r")):
         raise InvalidInputError(f"{cut}: its last line has no end", hint="download it again")
+
+
+def counted(rows: Iterable[tuple[int, dict[str, str]]], tally: Counter[str]) -> Iterator[dict[str, str]]:
+    """Rows as they pass, counted under ``read``, so that a large table need not be held."""
+    for _, row in rows:
+        tally["read"] += 1
+        yield row
 
 
 def _check_head(head: Sequence[str], where: str, required: Sequence[str]) -> None:

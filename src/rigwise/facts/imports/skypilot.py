@@ -20,7 +20,7 @@ from rigwise.edge import read_bytes
 from rigwise.errors import InvalidInputError
 from rigwise.facts.imports import gcp
 from rigwise.facts.imports.devices import sold
-from rigwise.facts.imports.reading import NO_ACCELERATOR, Reading, blank_offer, number, size, table
+from rigwise.facts.imports.reading import NO_ACCELERATOR, Reading, blank_offer, counted, number, size, table
 from rigwise.facts.imports.zones import one_for_equal_zones
 from rigwise.facts.offer import Offer
 from rigwise.units import GIB, MIB
@@ -32,6 +32,8 @@ PROVIDERS: Mapping[str, str] = {"do": "digitalocean", "vastai": "vast", "lambdal
 REQUIRED = ("InstanceType", "AcceleratorName", "AcceleratorCount", "Price", "Region")
 #: Memory of one device in the column that describes them, whatever its quotes.
 _DEVICE_MEMORY = re.compile(r"SizeInMiB\W{1,4}(\d+(?:\.\d+)?)")
+#: The maker's name of the device in the same column, which may say the variant that the accelerator's name leaves open.
+_DEVICE_NAME = re.compile(r"""['"]Name['"]\s*:\s*['"]([^'"]+)['"]""")
 _VERSION = re.compile(r"v(\d+)")
 
 
@@ -72,25 +74,25 @@ def read(path: Path, cloud: str, as_of: str) -> Reading:
         InvalidInputError: It is no such table, or was cut off.
     """
     content = read_bytes(path)
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise InvalidInputError(f"{path} is not text in UTF-8") from None
-    rows = list(table(text, str(path), REQUIRED, whole=True))
+    tally: Counter[str] = Counter()
     provider = PROVIDERS.get(cloud.lower(), cloud.lower())
     excluded: Counter[str] = Counter()
     source = f"imported {KIND} {cloud}/{path.name}"
-    plain: Iterable[Mapping[str, str]] = (row for _, row in rows)
+    plain: Iterable[Mapping[str, str]] = counted(table(content, str(path), REQUIRED, whole=True), tally)
     if provider == "gcp":
         plain = gcp.joined(plain, excluded)
-    offers = list(_offers(plain, excluded, replace(blank_offer(provider), as_of=as_of, source=source)))
+    offers = tuple(
+        one_for_equal_zones(
+            _offers(plain, excluded, replace(blank_offer(provider), as_of=as_of, source=source)), excluded
+        )
+    )
     return Reading(
         name=f"{KIND}.{provider}",
         kind=KIND,
         origin=str(path),
         content=content,
-        offers=tuple(one_for_equal_zones(offers, excluded)),
-        read=len(rows),
+        offers=offers,
+        read=tally["read"],
         excluded=excluded,
     )
 
@@ -102,10 +104,13 @@ def _offers(rows: Iterable[Mapping[str, str]], excluded: Counter[str], blank: Of
         if not accelerator or count == 0:
             excluded[NO_ACCELERATOR] += 1
             continue
-        described = _DEVICE_MEMORY.search(row.get("GpuInfo", ""))
+        info = row.get("GpuInfo", "")
+        described = _DEVICE_MEMORY.search(info)
         memory_bytes = size(described.group(1), MIB) if described else None
         count = None if count is None or math.isnan(count) or count < 0 else count
-        held = sold(blank.provider, row["InstanceType"], accelerator, count, memory_bytes)
+        called = _DEVICE_NAME.search(info)
+        named = called.group(1) if called else ""
+        held = sold(blank.provider, row["InstanceType"], accelerator, count, memory_bytes, also_called=named)
         yield replace(
             blank,
             instance=row["InstanceType"].strip() or (accelerator if accelerator.startswith("tpu") else ""),
@@ -113,7 +118,7 @@ def _offers(rows: Iterable[Mapping[str, str]], excluded: Counter[str], blank: Of
             zone=row.get("AvailabilityZone", "").strip(),
             device=held.device,
             accelerator=accelerator,
-            accel_count=held.count,
+            accel_count=held.accel_count,
             accel_memory_bytes=memory_bytes,
             vcpus=size(row.get("vCPUs", "")),
             memory_bytes=size(row.get("MemoryGiB", ""), GIB),

@@ -54,11 +54,26 @@ def day_of(path: Path, given: str, today: date) -> Day:
                 f"this machine's clock says {today}, before the newest price in the package ({newest})",
                 hint="set the clock, or say of which day the prices are with --as-of",
             )
-        found = Day(as_of=datetime.fromtimestamp(path.stat().st_mtime, UTC).date().isoformat(), by=FILE)
+        found = Day(as_of=changed_on(path), by=FILE)
     if found.as_of > (today + timedelta(days=1)).isoformat() and today.isoformat() >= newest:
         what = f"--as-of {given}" if given else f"{path} was changed on {found.as_of}, which"
-        raise InvalidInputError(f"{what} is after today ({today}): a clock is wrong", hint="give the day with --as-of")
+        hint = "" if given else "give the day with --as-of"
+        raise InvalidInputError(f"{what} is after today ({today}): a clock is wrong", hint=hint)
     return found
+
+
+def changed_on(path: Path) -> str:
+    """The day on which a file was last changed.
+
+    Raises:
+        InvalidInputError: There is no such file.
+    """
+    try:
+        return datetime.fromtimestamp(path.stat().st_mtime, UTC).date().isoformat()
+    except FileNotFoundError:
+        raise InvalidInputError(f"there is no file {path}") from None
+    except (OSError, OverflowError, ValueError) as error:
+        raise InvalidInputError(f"the day of {path} cannot be read: {error}") from None
 
 
 def kind_of(path: Path) -> str:

@@ -1,0 +1,66 @@
+"""The best machine to buy for a job against the best to rent for it, and when it has paid for itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from rigwise.errors import InfeasibleError
+from rigwise.facts.part import Part
+from rigwise.market.break_even import BuyOrRent, rent_of
+from rigwise.market.shelf import PurchaseQuote, Purchases
+from rigwise.market.to_buy import against_rent, purchases_for
+from rigwise.search.plan import plan
+from rigwise.search.types import Plan, World
+from rigwise.workload.job import Job
+
+
+def what_to_buy(job: Job, world: World, parts: Sequence[Part]) -> Purchases:
+    """Everything that can be bought for a job; errors of ``market.to_buy.purchases_for``."""
+    return purchases_for(job, parts, lambda name: world.device(name).id, world.today)
+
+
+def best_to_rent(job: Job, world: World) -> Plan:
+    """The best plan for a job on what can be rented.
+
+    Raises:
+        InfeasibleError: None keeps the limits.
+    """
+    return plan(replace(job, buy=False, owned=()), world).plans[0]
+
+
+def best_to_buy(job: Job, world: World, purchases: Purchases) -> tuple[Plan, PurchaseQuote]:
+    """The best plan for a job on what can be bought, and the machine.
+
+    Raises:
+        InfeasibleError: Nothing can be bought, or none of it keeps the limits.
+    """
+    if not purchases.quotes:
+        reasons = "; ".join(f"{count} {reason}" for reason, count in purchases.excluded.items())
+        old = any("older than" in reason for reason in purchases.excluded)
+        raise InfeasibleError(
+            f"nothing can be bought: {reasons or 'no parts'}",
+            hint="--max-price-age lets older prices in" if old else "",
+        )
+    shop = replace(world, offers=(), to_buy=lambda _: [found.quote for found in purchases.quotes])
+    alone = replace(job, buy=True, owned=(), providers=(), regions=(), countries=())
+    best = plan(alone, shop).plans[0]
+    machine = next(found for found in purchases.quotes if found.quote.offer.instance == best.instance)
+    return best, machine
+
+
+def buying_answer(job: Job, world: World, parts: Sequence[Part]) -> tuple[BuyOrRent, PurchaseQuote]:
+    """The best machine to buy against the best to rent, over the job's horizon, and the machine.
+
+    Power is what the estimate predicts for the job. Both keep the job's limits; the whole price counts against
+    its budget.
+
+    Raises:
+        InfeasibleError: Nothing to buy, or nothing to rent, keeps the limits.
+    """
+    bought, machine = best_to_buy(job, world, what_to_buy(job, world, parts))
+    rented = best_to_rent(job, world)
+    name = f"{rented.count} x {rented.device} at {rented.provider}, {rented.market}"
+    rent = rent_of(name, rented.cost_usd.p50, rented.time_s.p50, bought.time_s.p50)
+    load_w = None if bought.energy_j is None else bought.energy_j / bought.time_s.p50
+    return against_rent(machine, rent, job.horizon, load_w=load_w), machine

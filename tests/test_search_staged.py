@@ -1,0 +1,109 @@
+"""A job of several stages as people plan it: text, JSON, stages that stay, and what cannot be kept together."""
+
+import json
+
+import pytest
+
+from rigwise.cli.main import main
+
+STAGES = """
+[[stage]]
+name = "prototype"
+model = "resnet18"
+samples = "1M"
+[[stage]]
+name = "scale"
+model = "resnet50"
+samples = "100M"
+[constraints]
+deadline = "{deadline}"
+[market]
+devices = ["l4", "a10", "l40s"]
+max_price_age = "20000d"
+"""
+
+
+@pytest.fixture
+def plan(capfd, tmp_path):
+    """Plan a job file in this process: exit code, stdout, stderr."""
+
+    def run(text, *arguments):
+        file = tmp_path / "job.toml"
+        file.write_text(text)
+        with pytest.raises(SystemExit) as stop:
+            main(["plan", str(file), *arguments])
+        out, err = capfd.readouterr()
+        return stop.value.code, out, err
+
+    return run
+
+
+def test_the_answer_fits_80_columns(plan) -> None:
+    code, out, err = plan(STAGES.format(deadline="12h"))
+    assert (code, err) == (0, "")
+    assert max(map(len, out.splitlines())) <= 80
+    for words in ("2 stages, within 12.0 h", "prototype: resnet18", "scale: resnet50", "gap 0 %"):
+        assert words in out
+
+
+def test_the_sum_of_the_stages_is_the_whole(plan) -> None:
+    answer = json.loads(plan(STAGES.format(deadline="12h"), "--json")[1])
+    assert answer["schema"] == "rigwise.plan.staged/1"
+    for key in ("time_s", "cost_usd"):
+        for quantile in ("p10", "p50", "p90"):
+            assert answer[key][quantile] == pytest.approx(sum(s["plan"][key][quantile] for s in answer["stages"]))
+    assert answer["time_s"]["p90"] <= 12 * 3600
+    assert answer["certificate"]["best"] == answer["cost_usd"]["p50"]
+    assert answer["certificate"]["gap_frac"] == 0
+
+
+def test_a_looser_deadline_never_costs_more(plan) -> None:
+    costs = []
+    for deadline in ("6h", "12h", "48h"):
+        answer = json.loads(plan(STAGES.format(deadline=deadline), "--json")[1])
+        costs.append(answer["cost_usd"]["p50"])
+    assert costs == sorted(costs, reverse=True)
+
+
+def test_a_stage_that_stays_is_on_the_machines_of_the_one_before(plan) -> None:
+    text = STAGES.format(deadline="12h").replace('name = "scale"', 'name = "scale"\nstay = true')
+    free, staying = (json.loads(plan(job, "--json")[1]) for job in (STAGES.format(deadline="12h"), text))
+    first, second = (stage["plan"] for stage in staying["stages"])
+    for key in ("provider", "instance", "region", "market", "nodes"):
+        assert first[key] == second[key]
+    assert second["cost_terms"].get("startup", 0.0) == 0.0
+    assert free["certificate"]["best"] <= staying["certificate"]["best"] + second["usd_per_h"] * 300 / 3600
+    assert "stays" in plan(text)[1]
+
+
+def test_a_checkpoint_takes_its_time_to_move(plan) -> None:
+    text = STAGES.format(deadline="12h").replace(
+        'samples = "1M"', 'samples = "1M"\n[stage.data]\ncheckpoint = "12.5GB"'
+    )
+    answer = json.loads(plan(text, "--json")[1])
+    assert [stage["move_s"] for stage in answer["stages"]] == [0.0, 100.0]
+    assert answer["time_s"]["p50"] == pytest.approx(100.0 + sum(s["plan"]["time_s"]["p50"] for s in answer["stages"]))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ('"12h"', '"1h"', "the deadline is 1.00 h, and the stages take"),
+        ('"12h"', '"1s"', "stage 'prototype': no plan under 1.00 s"),
+        ('deadline = "12h"', 'budget = "$1"', "budget"),
+        ('"resnet18"', '"resnet81"', "resnet18"),
+    ],
+)
+def test_what_cannot_be_kept_is_one_line(old, new, words, plan) -> None:
+    code, out, err = plan(STAGES.format(deadline="12h").replace(old, new, 1))
+    assert code in (1, 2)
+    assert out == ""
+    assert words in err
+    assert err.count("\n") == 1
+
+
+def test_no_plan_as_json(plan) -> None:
+    code, out, _ = plan(STAGES.format(deadline="1h"), "--json")
+    answer = json.loads(out)
+    assert (code, answer["stages"], answer["schema"]) == (1, [], "rigwise.plan.staged/1")
+    assert "deadline" in answer["infeasible"]["message"]
