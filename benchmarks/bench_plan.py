@@ -21,7 +21,7 @@ from rigwise.facts.offer import Offer
 from rigwise.search.bounds import Goal, least
 from rigwise.search.estimates import Estimates
 from rigwise.search.exhaustive import exhaustive
-from rigwise.search.plan import catalogue_world, plan, usable_offers
+from rigwise.search.plan import all_quotes, catalogue_world, plan, surroundings
 from rigwise.search.space import build_space
 from rigwise.search.types import World
 from rigwise.workload.choices import settle
@@ -66,7 +66,7 @@ def show(name: str, times: Sequence[float], against: Sequence[float] | None = No
 
 def look_at_everything(job: Job, world: World) -> float:
     """What ``plan`` does up to the best value, without bounds."""
-    space = build_space(settle(job, world.model), usable_offers(job, world).quotes, world.device)
+    space = build_space(settle(job, world.model), all_quotes(job, world).quotes, surroundings(job, world))
     least(space, world.physics)
     return exhaustive(space, Estimates(space, world.physics), Goal.of(job))[0][0]
 

@@ -5,10 +5,9 @@ import pytest
 from rigwise.errors import InvalidInputError, UnsupportedError
 from rigwise.graph.graph import Card, Graph, Model, Parameter
 from rigwise.units import DAY_S, HOUR_S
-from rigwise.workload.choices import recipes, settle, usable_devices
+from rigwise.workload.choices import settle
 from rigwise.workload.job import COMMAND_LINE, Job, OwnedMachine
 from rigwise.workload.job_file import job_from_tables, job_from_toml, owned_from_toml, with_owned
-from rigwise.workload.layouts import Sides
 
 FULL = """
 [workload]
@@ -212,23 +211,3 @@ def test_number_formats_that_leave_the_result_alone(model, fields, dtypes) -> No
 def test_layouts_only_for_images() -> None:
     assert {f.layout for f in a_task(a_model()).families} == {"nchw"}
     assert {f.layout for f in a_task(a_model(symbols=("b", "p"))).families} == {"nchw", "nhwc"}
-
-
-def test_recipes_divide_the_batch() -> None:
-    task = a_task(a_model(), batch=48)
-    for count in (1, 2, 3, 4, 6, 8, 16):
-        share = 48 // count
-        found = list(recipes(task, task.families[0], count))
-        assert found
-        for recipe in found:
-            assert share % recipe.micro_batch == 0
-            assert recipe.zero == 0 or count > 1
-        plain = {recipe.micro_batch for recipe in found if recipe.zero == 0 and recipe.recompute == "none"}
-        assert plain == {m for k in range(6) for m in (2**k, share // 2**k) if m and share % 2**k == 0}
-
-
-def test_devices_that_can_share_a_batch() -> None:
-    for batch in range(1, 20):
-        for available in range(1, 9):
-            used = usable_devices(Sides(batch=batch, is_training=True), available)
-            assert used == max(n for n in range(1, available + 1) if batch % n == 0)

@@ -244,7 +244,7 @@ def test_a_refresh_is_an_import_dated_today(server, store):
     assert (about.name, about.dated_by, about.as_of) == ("skypilot.aws", "download", TODAY.isoformat())
     assert about.sha256 == hashlib.sha256(AWS).hexdigest()
     assert len(imported_offers()) == 6
-    assert sorted(path.name for path in store.rglob("*") if path.is_file()) == ["skypilot.aws.offers.json"]
+    assert sorted(path.name for path in store.rglob("*") if path.is_file()) == ["skypilot.aws.offers"]
 
 
 @pytest.mark.parametrize(

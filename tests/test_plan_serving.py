@@ -81,6 +81,16 @@ def test_floors_are_below_estimates(tensor) -> None:
     assert (floors.memory_bytes[able] <= curves.memory_bytes[able, 0]).all()
 
 
+@pytest.mark.parametrize("name", ["h200-sxm-141gb", "rtx-4090"])
+def test_narrow_weights_over_eight_devices_have_a_time_at_every_size(name) -> None:
+    """A rank reads a part of the weights that an operator before has widened, and no more than that from the cache."""
+    replica = Replica(model=LLAMA, load=LOAD, dtype="int4", tensor=8)
+    curves = replica_curves(replica, [Machine(device=resolve_device(name), count=8)])
+    assert np.isfinite(curves.decode_s).all()
+    assert (curves.decode_floor_s <= curves.decode_s).all()
+    assert curves.prefill_s[0] > curves.prefill_floor_s[0] > 0
+
+
 def test_groups_divide_the_heads() -> None:
     """71 query heads of Falcon divide over nothing, 32 and 8 of the Llama over up to 8."""
     assert tensor_sizes(LLAMA) == (1, 2, 4, 8)

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from datetime import date
 from functools import cache
 from itertools import product
 from math import inf
@@ -235,6 +236,23 @@ def test_a_supply_that_is_not_known_carries_no_more_than_now():
     assert next(c.action for c in hungrier.chosen if c.kind == "psu") == "buy"
 
 
+def test_a_computer_without_a_card_gets_one():
+    bare = replace(r12(), gpu=())
+    answer = build(asked(owned=bare, budget_usd=inf, minimize="cost"), by_tdp)
+    assert (answer.chosen[0].action, len(answer.rig.gpu)) == ("buy", 1)
+    assert answer.now_per_s is None
+
+
+def test_whatever_is_cheaper_is_refused_by_a_rule_or_a_limit():
+    """Were it not, the build would not be the best: all cheaper parts are accounted for by name."""
+    for changes in ({"budget_usd": 1500.0}, {"minimize": "cost", "budget_usd": inf, "deadline_s": 1e6 / 300}):
+        answer = build(asked(**changes), by_tdp)
+        for part in answer.chosen:
+            cheaper = sum(option.price_usd < part.price_usd for option in all_options()[part.kind])
+            named = sum(map(int, re.findall(r"\((\d+)\)", part.why)))
+            assert named == cheaper or (part.kind == "gpu" and answer.ask.minimize == "time"), part
+
+
 def test_an_upgrade_without_money_changes_nothing():
     options = upgrade_options(r12(), Wish())
     assert all(options[kind][0].action == "keep" for kind in KINDS)
@@ -254,7 +272,8 @@ def test_the_estimator_answers_for_cards_and_lanes():
 
 
 def test_a_document_is_plain():
-    plain = document(build(asked(mains="eu"), by_tdp))
+    plain = document(build(asked(mains="eu", today=date(2026, 7, 23)), by_tdp))
+    assert plain["prices"] == {"as_of": "2025-07-23", "age_days": 365}
     assert plain["schema"] == "rigwise.rig.build/1"
     assert plain["asked"]["budget_usd"] == 2000.0
     assert len(plain["chosen"]) == len(KINDS)

@@ -149,6 +149,22 @@ def test_excursions_follow_the_stated_factors():
     assert found.evidence["allowed_atx2_w"] == pytest.approx(load + 1.17 * 320, abs=1e-3)
 
 
+@pytest.mark.parametrize(
+    ("cables", "expected"),
+    [({"16-pin": 2}, OK), ({"16-pin": 1, "8-pin": 3}, OK), ({"16-pin": 1, "8-pin": 2}, PROBLEM), ({"8-pin": 6}, OK)],
+)
+def test_a_16_pin_socket_takes_its_cable_or_as_many_8_pin_as_its_watts_need(cables, expected):
+    """An RTX 4090 takes 450 W: 75 from the slot, 375 from three 8-pin cables behind the adapter."""
+    rig = rig_of(gpu=("RTX 4090",) * 2, psu=of("psu", "ATX 3.1 1600 W 80+ gold", connectors=cables))
+    assert severity(rig, "supply-connectors") == expected
+
+
+def test_a_supply_without_the_16_pin_cable_rides_less():
+    with_cable = rig_of(gpu="RTX 3090", psu=of("psu", "ATX 3.1 700 W 80+ gold", connectors={"8-pin": 4, "16-pin": 1}))
+    without = replace(with_cable, psu=(replace(with_cable.psu[0], connectors={"8-pin": 4}),))
+    assert (severity(with_cable, "supply-transients"), severity(without, "supply-transients")) == (OK, WARNING)
+
+
 def test_the_american_circuit_carries_1440_watts_for_hours():
     (found,) = [f for f in check(rig_of(), Given(mains="us-15")) if f.rule == "circuit"]
     assert found.evidence["limit_w"] == 1440
@@ -235,7 +251,8 @@ def test_every_figure_cites_a_source_that_we_list():
     known = read_sources(DATA)
     text = (DATA / "rig_rules.toml").read_text(encoding="utf-8")
     for file in ("rig_rules.toml", *(f"builds/{name}.toml" for name in prebuilt_names())):
-        for row in re.findall(r"^(?:source|turbo_w|coolers_w|efficiency_frac) = \[(.*)\]$", (DATA / file).read_text(), re.M):
+        listed = r"^(?:source|turbo_w|coolers_w|efficiency_frac) = \[(.*)\]$"
+        for row in re.findall(listed, (DATA / file).read_text(encoding="utf-8"), re.MULTILINE):
             for citation in re.findall(r'"([^"]*)"', row):
                 assert citation.partition(" ")[0] in known, citation
                 assert len(cited(citation)) == 1

@@ -21,12 +21,15 @@ from rigwise.facts.billing import Billing
 from rigwise.facts.device import Device
 from rigwise.facts.offer import Offer
 from rigwise.graph.graph import Card, Graph, Model, Parameter
+from rigwise.market.break_even import Machine
 from rigwise.market.offers import BOUGHT, Quote
+from rigwise.market.ownership import Conditions, Purchase
+from rigwise.market.shelf import PurchaseQuote, Purchases
 from rigwise.market.tariff import Tariff
 from rigwise.search.bounds import Goal, least
 from rigwise.search.estimates import Estimates
 from rigwise.search.exhaustive import exhaustive
-from rigwise.search.plan import Claim, all_quotes, plan, surroundings, usable_offers, verify
+from rigwise.search.plan import Claim, all_quotes, plan, surroundings, verify
 from rigwise.search.problem import PlanProblem
 from rigwise.search.space import build_space
 from rigwise.search.types import KEEP, RECOMPUTE, CoverEntry, World
@@ -179,7 +182,7 @@ def a_market(seed):
         physics=PHYSICS,
         billing={"alpha": Billing(increment_s=3600.0, egress_usd_per_gb=0.1), "beta": Billing(minimum_s=900.0)},
         grams_per_kwh=lambda quote: {"east": 100.0, "west": 400.0}.get(quote.offer.region, float("nan")),
-        to_buy=lambda job: to_buy(job, sorted(devices)),
+        to_buy=lambda _: to_buy(sorted(devices)),
     )
     minimize = dice.choice(["cost", "cost", "time", "energy", "carbon", "weights"])
     own = OwnedMachine(name="box", device="d0", count=dice.choice([1, 2]), usd_per_h=dice.choice([0.0, 0.2]))
@@ -219,7 +222,7 @@ def a_life(dice):
     }
 
 
-def to_buy(job, devices):
+def to_buy(devices):
     """One machine of each device, for its loss of value and its electricity."""
     tariff = Tariff(usd_per_h=0.05, fixed_usd=3.0, capital_usd=20.0)
     row = Offer(
@@ -241,11 +244,16 @@ def to_buy(job, devices):
         source="toy",
     )
     rows = (replace(row, instance=f"box with {device}", device=device) for device in devices)
-    return tuple(Quote(offer=row, market=BOUGHT, usd_per_h=0.05, tariff=tariff) for row in rows)
+    quotes = (Quote(offer=row, market=BOUGHT, usd_per_h=0.05, tariff=tariff) for row in rows)
+    box = Purchase(price_usd=23.0, host_w=50.0, psu_efficiency_frac=1.0)
+    machine = Machine(name="box", purchase=box, conditions=Conditions(usd_per_kwh=0.1), load_w=100.0)
+    return Purchases(
+        quotes=tuple(PurchaseQuote(quote=quote, parts=(), machine=machine) for quote in quotes), excluded={}
+    )
 
 
 def quotes_of(job, world):
-    return all_quotes(job, world, usable_offers(job, world))
+    return all_quotes(job, world).quotes
 
 
 def faults(certificate, plans, job, world):

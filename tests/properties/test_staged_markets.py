@@ -17,7 +17,7 @@ from rigwise.market.offers import BOUGHT, OWNED
 from rigwise.search.bounds import Goal
 from rigwise.search.chain import Limits, Move, Step, best_chain
 from rigwise.search.estimates import Estimates
-from rigwise.search.plan import all_quotes, surroundings, usable_offers
+from rigwise.search.plan import all_quotes, surroundings
 from rigwise.search.problem import quantile_s
 from rigwise.search.space import build_space
 from rigwise.search.staged import plan_staged, staged_document
@@ -56,7 +56,7 @@ def a_staged_job(seed):
 def every_way(stage, world):
     """All leaves of a stage: objective, late time, late outlay, provider, machine."""
     job = replace(stage.job, top=10**6, **({"setup_s": 0.0} if stage.stay else {}))
-    goal, quotes = Goal.of(job), all_quotes(job, world, usable_offers(job, world))
+    goal, quotes = Goal.of(job), all_quotes(job, world).quotes
     if not quotes:
         return []
     space = build_space(settle(job, world.model), quotes, surroundings(job, world))

@@ -23,10 +23,13 @@ from rigwise.cli.plan_serving import (
     verify_serving_document,
 )
 from rigwise.cli.plan_spot import check_flags, explain_spot_plan
-from rigwise.errors import InfeasibleError, InvalidInputError
+from rigwise.errors import InfeasibleError, InvalidInputError, UnsupportedError
 
 #: What an explanation says of the job.
 _IMPLIED: dict[str, dict[str, Any]] = {"spot": {}, "buying": {"buy": True}}
+
+#: Documents that ``verify`` names and does not know.
+_UNPROVEN = {"rigwise.plan.staged/1": "a plan of several stages", "rigwise.plans/1": "the plans of several jobs"}
 
 EXAMPLES = """\b
 Examples:
@@ -92,7 +95,8 @@ def command(
     other = _other_kind(targets[0], given, {**written, "as_json": as_json, "quiet": quiet})
     if other is not None:
         return other
-    answer = _answer(job_at(targets[0], given, own), as_json=as_json)
+    job = job_at(targets[0], given, own)
+    answer = _answer(job, as_json=as_json, paged=report is not None)
     page = _page(answer[0]) if report else ""
     if output:
         write_output(output, _json_text(answer[0]), quiet=quiet)
@@ -129,7 +133,7 @@ def _other_kind(target: str, given: dict[str, Any], how: dict[str, Any]) -> int 
     return plan_serving_job(serving, how) if serving else None
 
 
-def _answer(job: Any, *, as_json: bool) -> tuple[dict[str, Any], Callable[..., str]]:
+def _answer(job: Any, *, as_json: bool, paged: bool) -> tuple[dict[str, Any], Callable[..., str]]:
     """The document that answers a job, and what writes it as text.
 
     Raises:
@@ -140,6 +144,8 @@ def _answer(job: Any, *, as_json: bool) -> tuple[dict[str, Any], Callable[..., s
 
     try:
         if isinstance(job, StagedJob):
+            if paged:
+                raise InvalidInputError("--report cannot show a job of several stages yet", hint="use --json")
             from rigwise.report.staged_text import staged_text
             from rigwise.search.staged import plan_staged, staged_document
 
@@ -182,9 +188,12 @@ def _verify(paths: tuple[str, ...], flags: list[str], *, as_json: bool) -> int:
     from rigwise.search.plan import read_document, verify
 
     answer = parse_json(read_text(paths[0]), paths[0])
-    if isinstance(answer, dict) and answer.get("schema") == APPLICATION_SCHEMA:
+    schema = answer.get("schema") if isinstance(answer, dict) else None
+    if isinstance(schema, str) and schema in _UNPROVEN:
+        raise UnsupportedError(f"{paths[0]} holds {_UNPROVEN[schema]}, which cannot be proven again yet")
+    if schema == APPLICATION_SCHEMA:
         return verify_application(answer, paths[0], as_json=as_json)
-    if isinstance(answer, dict) and answer.get("schema") == SERVING_SCHEMA:
+    if schema == SERVING_SCHEMA:
         return verify_serving_document(answer, paths[0], as_json=as_json)
     claim = read_document(answer, paths[0])
     faults = verify(claim, _world(claim.job.model, claim.today))

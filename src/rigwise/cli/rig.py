@@ -57,7 +57,7 @@ def job_options(function: F) -> F:
     return function
 
 
-@click.group("rig", epilog=EXAMPLES)
+@click.group("rig", epilog=EXAMPLES, no_args_is_help=False)
 def command() -> None:
     """Check a parts list, or propose the parts for a budget.
 
@@ -133,6 +133,8 @@ def build_command(*, as_json: bool, quiet: bool, output: str | None, **flags: An
 
 def _ask(flags: dict[str, Any]) -> Any:
     """What the flags of ``rig build`` ask for."""
+    from datetime import date
+
     from rigwise.facts import catalogue
     from rigwise.rig.build import Ask
     from rigwise.rig.figures import mains
@@ -168,6 +170,7 @@ def _ask(flags: dict[str, Any]) -> Any:
         wish=wish,
         owned=owned,
         feed=_feed(given_feed, task),
+        today=date.today(),
     )
 
 

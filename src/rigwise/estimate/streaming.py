@@ -11,6 +11,8 @@ Source: passes counted on operator traces of PyTorch and fitted on step times (s
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 
 from rigwise.estimate.calibration import Calibration, Constants
@@ -18,7 +20,7 @@ from rigwise.estimate.columns import DeviceColumns
 from rigwise.estimate.roofline import memory_s
 from rigwise.estimate.setting import Setting
 from rigwise.graph.op import Kind, Op, Phase
-from rigwise.workload.table import KINDS, Array, OpTable
+from rigwise.workload.table import KINDS, Array, OpTable, SameOps
 
 
 def streaming(table: OpTable, device: DeviceColumns, calibration: Calibration, setting: Setting) -> tuple[Array, Array]:
@@ -39,8 +41,14 @@ def streaming(table: OpTable, device: DeviceColumns, calibration: Calibration, s
 
 def _passes(table: OpTable, calibration: Calibration, setting: Setting) -> Array:
     """Arrays that real kernels move for each array counted ``[operators]``."""
-    known, layout = calibration.memory.passes, setting.layout
-    return np.array([next((known[name] for name in pass_names(op, layout) if name in known), 1.0) for op in table.ops])
+    known, names = calibration.memory.passes, _names(SameOps(table.ops), setting.layout)
+    return np.array([next((known[name] for name in of_op if name in known), 1.0) for of_op in names])
+
+
+@lru_cache(maxsize=64)
+def _names(held: SameOps, layout: str) -> tuple[tuple[str, ...], ...]:
+    """``pass_names`` of every operator."""
+    return tuple(pass_names(op, layout) for op in held.ops)
 
 
 def _read_again_bytes(table: OpTable, device: DeviceColumns, constants: Constants) -> Array | float:
@@ -49,12 +57,12 @@ def _read_again_bytes(table: OpTable, device: DeviceColumns, constants: Constant
     Source: PyTorch's kernels, which hold a short softmax row in one warp; constants fitted on operator times (see the
     calibration file).
     """
-    names = [pass_names(op)[0] if op.phase is Phase.FORWARD else "" for op in table.ops]
-    key = [name if name in constants.read_again else "" for name in names]
-    rows = np.flatnonzero(key)
+    known, forward = constants.read_again, table.of_phase(Phase.FORWARD)
+    key = [names[0] if names[0] in known else "" for names in _names(SameOps(table.ops), "nchw")]
+    rows = np.flatnonzero(np.array([name != "" for name in key], dtype=bool) & forward)
     if not rows.size:
         return 0.0
-    again, at_work = (np.array([of[key[row]] for row in rows]) for of in (constants.read_again, constants.rows_at_work))
+    again, at_work = (np.array([of[key[row]] for row in rows]) for of in (known, constants.rows_at_work))
     row_bytes = table.row_bytes[rows]
     at_work_bytes = device.units * at_work[:, None] * row_bytes
     crowding = at_work_bytes / np.maximum(device.l2_bytes, 1.0)

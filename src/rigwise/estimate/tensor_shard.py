@@ -11,16 +11,20 @@ Source: Shoeybi et al., "Megatron-LM", 2019, section 3; Korthikanti et al., 2022
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rigwise.graph.count import gemm_shape
+from rigwise.graph.dim import Sizes
 from rigwise.graph.op import Kind, Phase
 from rigwise.workload.case import Parallel
 from rigwise.workload.table import OpTable
 
+#: Sizes that no width of a model is a product of: a side is told by what it is, not by how long it happens to be.
+_UNLIKE = {"b": 1_000_003.0, "s": 1_000_033.0, "c": 1_000_037.0, "p": 1_000_039.0}
 _BETWEEN = (Kind.ATTENTION, Kind.SOFTMAX, Kind.ELEMENTWISE, Kind.COPY)
 _WITH_SEQUENCE = (*_BETWEEN, Kind.NORM, Kind.REDUCE)
 
@@ -72,9 +76,16 @@ def _divided(table: OpTable, parallel: Parallel, products: Mapping[str, list[_Pr
     stacked = table.of_kind(*(_WITH_SEQUENCE if parallel.sequence else _BETWEEN)) & (table.repeat > 1)
     if not parallel.sequence:
         parents = {module.rpartition(".")[0] for module in products}
-        beside = [any(op.module == p or op.module.startswith(p + ".") for p in parents) for op in table.ops]
-        stacked &= np.array(beside, dtype=bool) | table.of_kind(Kind.ATTENTION)
+        beside = {module: not parents.isdisjoint(_with_parents(module)) for module in {op.module for op in table.ops}}
+        stacked &= np.array([beside[op.module] for op in table.ops], dtype=bool) | table.of_kind(Kind.ATTENTION)
     return np.asarray(gemms | stacked)
+
+
+def _with_parents(module: str) -> Iterator[str]:
+    """A module and those that it is part of."""
+    while module:
+        yield module
+        module = module.rpartition(".")[0]
 
 
 def _products(table: OpTable) -> dict[str, list[_Product]]:
@@ -97,12 +108,13 @@ def _products(table: OpTable) -> dict[str, list[_Product]]:
 
 def _divided_side(table: OpTable, row: int, products: Mapping[str, list[_Product]]) -> str:
     """Which side of a product a member has a part of: a batch of heads, or a side of the weights."""
-    m, n, k = (float(side[row, 0]) for side in (table.m, table.n, table.k))
     op = table.ops[row]
+    shape = gemm_shape(op, Sizes(_UNLIKE))
+    batch, m, n, k = (shape.batch, shape.m, shape.n, shape.k) if shape else (1.0, 1.0, 1.0, 1.0)
     of_module = products.get(op.module, [])
     own = next((p for p in of_module if {p.n, p.k} <= {m, n, k}), None)
     if own is None:
-        return "batch" if float(table.batch[row, 0]) > 1 else "n"
+        return "batch" if batch > 1 else "n"
     if op.phase is Phase.FORWARD or op.attrs.get("recomputed"):
         return "k" if own.by_rows else "n"
     if table.weight_bytes[row, 0] > 0:  # gradient of the input

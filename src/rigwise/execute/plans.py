@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import lru_cache
@@ -91,7 +91,6 @@ def _error(error: RigwiseError) -> dict[str, Any]:
 
 def _answer(question: _Question) -> dict[str, Any]:
     """The document that answers a question, in whatever process."""
-    job = question.job
 
     def world_of(model: str) -> World:
         given = question.models.get(model)
@@ -99,17 +98,25 @@ def _answer(question: _Question) -> dict[str, Any]:
 
     with calibrated_with(question.learned):
         try:
-            if isinstance(job, StagedJob):
-                return staged_document(plan_staged(job, world_of))
-            if isinstance(job, ServingJob):
-                return serving_plan_document(answer_serving(job, world_of(job.job.model)))
-            return document(plan(job, world_of(job.model)))
-        except InfeasibleError as error:
-            if isinstance(job, ServingJob):
-                return infeasible_serving_document(job, error)
-            return staged_infeasible(job, error) if isinstance(job, StagedJob) else infeasible_document(job, error)
+            return _document(question.job, world_of)
         except RigwiseError as error:
             return _error(error)
+
+
+def _document(job: Job | StagedJob | ServingJob, world_of: Callable[[str], World]) -> dict[str, Any]:
+    """The plan of a job, or why there is none, as it is printed of the job alone."""
+    try:
+        if isinstance(job, StagedJob):
+            return staged_document(plan_staged(job, world_of))
+        if isinstance(job, ServingJob):
+            return serving_plan_document(answer_serving(job, world_of(job.job.model)))
+        return document(plan(job, world_of(job.model)))
+    except InfeasibleError as error:
+        if isinstance(job, StagedJob):
+            return staged_infeasible(job, error)
+        if isinstance(job, ServingJob):
+            return infeasible_serving_document(job, error)
+        return infeasible_document(job, error)
 
 
 @lru_cache(maxsize=8)

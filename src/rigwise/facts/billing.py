@@ -19,6 +19,7 @@ class Billing:
         minimum_s: Least time that is billed.
         egress_usd_per_gb: For data that leaves the provider, None for not known.
         disk_usd_per_gb_month: For disks that hold data while the job runs, None for not known.
+        idle_disk_usd_per_gb_month: For the disk of a stopped machine, None for not known.
         as_of, source: Date of the figures, and where they were read.
     """
 
@@ -26,6 +27,7 @@ class Billing:
     minimum_s: float = 0.0
     egress_usd_per_gb: float | None = None
     disk_usd_per_gb_month: float | None = None
+    idle_disk_usd_per_gb_month: float | None = None
     as_of: str = ""
     source: str = ""
 

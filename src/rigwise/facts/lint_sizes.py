@@ -116,7 +116,7 @@ def accelerator_alone(offer: Offer, known: Known) -> str:
 def host_apart(offer: Offer, known: Known) -> str:
     """Too little memory for the accelerators: it is priced apart, and this price is with the least of it."""
     sizes = [d.memory_bytes for name in offer.devices if (d := known.devices.get(name)) and d.memory_bytes]
-    if not sizes or not offer.accel_count or not offer.memory_bytes:
+    if not sizes or not offer.accel_count or not offer.memory_bytes or bucketed(offer, known):
         return ""
     all_bytes = min(sizes) * offer.accel_count
     if offer.memory_bytes >= HOST_MEMORY_FRAC * all_bytes:

@@ -3,6 +3,7 @@
 A file holds a table by columns. A column is the list of its distinct values, each once, and for
 every row the index of its value, as packed little-endian integers: prices, regions and sizes repeat
 so often that a hundred thousand rows are a few megabytes and are read in a fraction of a second.
+The first line is the schema and the SHA-256 of what follows, which is JSON.
 
 Files are written whole or not at all, so that an import that fails leaves the one before it.
 """
@@ -10,6 +11,7 @@ Files are written whole or not at all, so that an import that fails leaves the o
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import os
 import re
@@ -29,7 +31,7 @@ from rigwise.facts.offer import Offer
 SCHEMA = "rigwise.offers.store/1"
 VARIABLE = "RIGWISE_OFFERS"
 NONE = "none"
-SUFFIX = ".offers.json"
+SUFFIX = ".offers"
 #: A catalogue of a million offers is a tenth of this.
 LIMIT_BYTES = 512 * 2**20
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,80}")
@@ -191,15 +193,20 @@ def _read_at(path: str, stamp: int) -> tuple[Import, tuple[Offer, ...]]:
         raise InvalidInputError(f"{file} is damaged", hint=again) from None
 
 
-def dump(about: Import, offers: Sequence[Offer]) -> str:
-    """The text of a file.
+def dump(about: Import, offers: Sequence[Offer]) -> bytes:
+    """The content of a file.
 
     Raises:
         ValueError: A number is not finite; such rows are excluded before.
     """
     columns = {name: _packed([getattr(offer, name) for offer in offers]) for name in _COLUMNS}
-    document = {"schema": SCHEMA, "about": as_plain(about), "rows": len(offers), "columns": columns}
-    return json.dumps(document, ensure_ascii=False, separators=(",", ":"), allow_nan=False) + "\n"
+    document = {"about": as_plain(about), "rows": len(offers), "columns": columns}
+    body = json.dumps(document, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode("utf-8")
+    return _head_of(body) + body
+
+
+def _head_of(body: bytes) -> bytes:
+    return f"{SCHEMA} {hashlib.sha256(body).hexdigest()}\n".encode("ascii")
 
 
 def _packed(cells: Sequence[Any]) -> dict[str, Any]:
@@ -225,9 +232,10 @@ def load(content: bytes) -> tuple[Import, tuple[Offer, ...]]:
     Raises:
         ValueError, TypeError, KeyError, IndexError, AttributeError: It is no such file.
     """
-    document = json.loads(content)
-    if document["schema"] != SCHEMA:
-        raise ValueError(document["schema"])
+    head, _, body = content.partition(b"\n")
+    if head + b"\n" != _head_of(body):
+        raise ValueError(head[:80])
+    document = json.loads(body)
     rows = int(document["rows"])
     columns = {name: _unpacked(document["columns"].get(name), rows, name) for name in _COLUMNS}
     offers = [object.__new__(Offer) for _ in range(rows)]

@@ -20,6 +20,7 @@ from rigwise.units import DAY_S, format_seconds, format_usd
 from rigwise.workload.job import Job, OwnedMachine, Quota
 
 ON_DEMAND, SPOT, RESERVED, OWNED, BOUGHT = "on-demand", "spot", "reserved", "owned", "bought"
+SUBSCRIPTION = "subscription"
 
 #: Faults of ``facts.lint`` after which nothing else in a row can be trusted.
 _NONSENSE = ("impossible-count", "placeholder-price")
@@ -31,9 +32,9 @@ class Quote:
 
     Attributes:
         offer: The row.
-        market: ``on-demand``, ``spot``, ``reserved``; ``owned`` or ``bought``.
+        market: ``on-demand``, ``spot``, ``reserved``, ``subscription``; ``owned`` or ``bought``.
         usd_per_h: Price of the whole instance.
-        tariff: What an owned or bought machine costs, where that is more than an hourly price.
+        tariff: What a subscription or an owned or bought machine costs, where that is more than an hourly price.
     """
 
     offer: Offer
@@ -98,7 +99,7 @@ def select(offers: Iterable[Offer], rules: Rules, today: date, unfit: Callable[[
             excluded[fault] += 1
             continue
         for quote in _quotes(row, rules, excluded):
-            key = (row.provider, row.instance, row.region, quote.market, row.device, row.accel_count)
+            key = (row.provider, row.instance, row.region, quote.market, row.device, row.accel_count, row.term_s)
             other = newest.get(key)
             if other is not None:
                 excluded["an older or dearer row of the same offer"] += 1
@@ -165,13 +166,20 @@ def _quotes(row: Offer, rules: Rules, excluded: Counter[str]) -> list[Quote]:
     return quotes
 
 
-def owned_quote(machine: OwnedMachine, device: str) -> Quote:
-    """A machine that already stands there, as a quote for all its nodes together."""
+def owned_quote(machine: OwnedMachine, device: str, tariff: Tariff | None = None, region: str = "") -> Quote:
+    """A machine that already stands there, as a quote for all its nodes together.
+
+    Args:
+        machine: The machine.
+        device: Catalogue id of its devices.
+        tariff: What it costs to run, None for its hourly price.
+        region: Country or grid where it stands, empty for not said.
+    """
     gbps = machine.inter_node_gbps
     offer = Offer(
         provider="owned",
         instance=machine.name,
-        region="",
+        region=region,
         device=device,
         accelerator=machine.device,
         accel_count=machine.count // machine.nodes,
@@ -186,17 +194,20 @@ def owned_quote(machine: OwnedMachine, device: str) -> Quote:
         as_of="",
         source="its owner",
     )
-    return Quote(offer=offer, market=OWNED, usd_per_h=machine.usd_per_h)
+    usd_per_h = machine.usd_per_h if tariff is None else tariff.usd_per_h
+    return Quote(offer=offer, market=OWNED, usd_per_h=usd_per_h, tariff=tariff)
 
 
 def refusal(job: Job, quote: Quote, nodes: int = 1) -> str:
     """Why a job may not hold that many machines of a quote; empty if it may."""
-    machines = nodes * min(job.runs, job.parallel_runs)
+    machines, tax_frac = nodes * min(job.runs, job.parallel_runs), 0.0 if quote.market == BOUGHT else job.tax_frac
     if job.max_nodes is not None and nodes > job.max_nodes:
         return f"more than {job.max_nodes} nodes"
-    if job.max_usd_per_h is not None and quote.usd_per_h * machines * (1 + job.tax_frac) > job.max_usd_per_h:
+    if job.max_usd_per_h is not None and quote.usd_per_h * machines * (1 + tax_frac) > job.max_usd_per_h:
         return f"more than {format_usd(job.max_usd_per_h)} an hour"
     offer = quote.offer
+    if machines > 1 and (offer.session_cap_s or offer.weekly_quota_s or quote.market == SUBSCRIPTION):
+        return "one session at a time, and several machines at once are asked for"
     asked = machines * (offer.accel_count or 0)
     beyond = any(asked > quota.max_count for quota in job.quota if _of_quota(offer, quota))
     return "more devices than the quota" if beyond else ""

@@ -323,13 +323,19 @@ def ownership_tariff(
         cost = total_cost(purchase, conditions, load_w, horizon)
         kept_usd = cost.fixed_usd + cost.idle_usd + conditions.ops_usd_per_month * horizon.months
         share = kept_usd / hours_of(horizon)
-        return Tariff(usd_per_h=running + share, capital_usd=price_usd + tax_usd, wait_factor=waiting)
+        return Tariff(
+            usd_per_h=running + share,
+            noncash_usd_per_h=share,
+            capital_usd=price_usd + tax_usd,
+            wait_factor=waiting,
+        )
     left_usd = price_usd * float(conditions.depreciation.value_frac(0.0))
     after_year_usd = price_usd * float(conditions.depreciation.value_frac(12.0))
     interest = conditions.loan.rate_frac * (price_usd + tax_usd) / YEAR_H if conditions.loan else 0.0
     monthly = conditions.ops_usd_per_month / MONTH_H
     return Tariff(
         usd_per_h=running + (left_usd - after_year_usd) / YEAR_H + interest + monthly,
+        noncash_usd_per_h=(left_usd - after_year_usd) / YEAR_H,
         fixed_usd=tax_usd + price_usd - left_usd,
         capital_usd=left_usd,
         wait_factor=waiting,

@@ -6,7 +6,10 @@ costs its loss of value whether it works or not. All of that is a few numbers:
 
     paid time  = startup + undisturbed time x interruptions, rounded up to what is billed
     time       = startup + undisturbed time x interruptions x waiting
-    cost       = fixed + hourly price x paid time
+    cost       = fixed + hourly price x paid time + idle price x (time - time that is held)
+
+Where the length of a session or the use of a week is limited, the held time is spread over sessions
+and weeks (``market.sessions``). Fees and minima of a subscription come again with each period.
 
 Each grows with the undisturbed time, so a bound of the time bounds the cost as well.
 
@@ -23,6 +26,7 @@ from typing import Any
 import numpy as np
 
 from rigwise.market.money import rental_usd
+from rigwise.market.sessions import SLACK, Stretch, sessions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,14 +35,20 @@ class Tariff:
 
     Attributes:
         usd_per_h: While the machine is held: compute, disks, electricity.
-        fixed_usd: Once, whatever the job takes: egress, the loss of value of what is bought.
+        fixed_usd: Once in each period, whatever the job takes: egress, a fee, the loss of value of what is bought.
         capital_usd: Money that must be at hand beside the cost: what a purchase will be sold for again,
             the unused rest of a term. It counts against a budget, not as a cost.
+        noncash_usd_per_h: What of the hourly price is no outlay: the loss of value of what was paid for at once.
+        idle_usd_per_h: While the machine is not held and the job not done: the disk of a stopped machine.
         startup_s: From asking for the machine to the first step: boot, image, data. Paid and waited for.
         time_factor: Paid time over undisturbed time: work done again after interruptions.
         wait_factor: Time over paid time: waiting for capacity that is not there, 1 for none.
         increment_s: Step in which time is billed, 0 for none.
-        minimum_s: Least time that is billed.
+        minimum_s: Least time that is billed in each period.
+        period_s: After which fees and minima come again, infinite for never.
+        session_s, quota_s: Longest session, most use in a week; infinite for no limit. The job goes on from a
+            checkpoint.
+        restart_s: What a further session begins with, in which nothing is computed.
 
     >>> hourly = Tariff(usd_per_h=2.0, increment_s=3600.0, startup_s=600.0)
     >>> float(hourly.cost_usd(3600.0)), float(hourly.wall_s(3600.0))
@@ -48,30 +58,79 @@ class Tariff:
     usd_per_h: Any
     fixed_usd: Any = 0.0
     capital_usd: Any = 0.0
+    noncash_usd_per_h: Any = 0.0
+    idle_usd_per_h: Any = 0.0
     startup_s: Any = 0.0
     time_factor: Any = 1.0
     wait_factor: Any = 1.0
     increment_s: Any = 0.0
     minimum_s: Any = 0.0
+    period_s: Any = np.inf
+    session_s: Any = np.inf
+    quota_s: Any = np.inf
+    restart_s: Any = 0.0
 
     def wall_s(self, undisturbed_s: Any) -> Any:
-        """Time from asking for the machine to the end of the job."""
-        return self.startup_s + undisturbed_s * (self.time_factor * self.wait_factor)
+        """Time from asking for the machine to the end of the job; infinite where no session gets on with it."""
+        return self._wall_and_held_s(undisturbed_s)[0]
 
     def paid_s(self, undisturbed_s: Any) -> Any:
         """Time that is billed."""
-        held_s = np.maximum(self.startup_s + undisturbed_s * self.time_factor, self.minimum_s)
-        step_s = np.where(np.asarray(self.increment_s) > 0, self.increment_s, 1.0)
-        # A job that ends on the step, but for rounding, is not billed the next one.
-        return np.where(np.asarray(self.increment_s) > 0, np.ceil(held_s / step_s - 1e-9) * step_s, held_s)
+        return self._billed_s(*self._wall_and_held_s(undisturbed_s))
 
     def cost_usd(self, undisturbed_s: Any) -> Any:
-        """What the job costs."""
-        return self.fixed_usd + rental_usd(self.usd_per_h, self.paid_s(undisturbed_s))
+        """What the job costs; infinite where it never ends."""
+        wall_s, held_s = self._wall_and_held_s(undisturbed_s)
+        with np.errstate(invalid="ignore"):
+            cost = self.fixed_usd * self._periods(wall_s) + rental_usd(self.usd_per_h, self._billed_s(wall_s, held_s))
+            if np.any(self.idle_usd_per_h):
+                cost = cost + rental_usd(self.idle_usd_per_h, wall_s - held_s)
+        return np.where(wall_s < np.inf, cost, np.inf) if self._divided else cost
+
+    def sessions(self, undisturbed_s: Any) -> Any:
+        """How many sessions the job is spread over."""
+        content_s = self.startup_s + undisturbed_s * self.time_factor
+        return np.where(self._in_one(content_s), 1.0, self._stretch(content_s).sessions)
+
+    @property
+    def _divided(self) -> bool:
+        """Whether any of the prices has a limit that divides a job."""
+        return bool(np.any(np.isfinite(self.session_s) | np.isfinite(self.quota_s)))
+
+    def _in_one(self, content_s: Any) -> Any:
+        return content_s <= np.minimum(self.session_s, self.quota_s)
+
+    def _stretch(self, content_s: Any) -> Stretch:
+        """The first session begins with the startup, which is in the content, each further one with a restart."""
+        rest_s = np.maximum(content_s - self.restart_s, 0.0)
+        return sessions(rest_s, self.session_s, self.quota_s, self.restart_s)
+
+    def _wall_and_held_s(self, undisturbed_s: Any) -> tuple[Any, Any]:
+        wall_s = self.startup_s + undisturbed_s * (self.time_factor * self.wait_factor)
+        held_s = self.startup_s + undisturbed_s * self.time_factor
+        if not self._divided:
+            return wall_s, held_s
+        one, spread = self._in_one(held_s), self._stretch(held_s)
+        with np.errstate(invalid="ignore"):
+            later_s = np.where(one, 0.0, spread.wall_s - held_s)
+        return wall_s + later_s, np.where(one, held_s, spread.held_s)
+
+    def _periods(self, wall_s: Any) -> Any:
+        """Fees that fall due: one at the start, and one whenever a period is over."""
+        if not np.any(np.isfinite(self.period_s)):
+            return 1.0
+        return np.maximum(np.ceil(wall_s / self.period_s - SLACK), 1.0)
+
+    def _billed_s(self, wall_s: Any, held_s: Any) -> Any:
+        least_s = np.maximum(held_s, self.minimum_s * self._periods(wall_s))
+        step_s = np.where(np.asarray(self.increment_s) > 0, self.increment_s, 1.0)
+        # A job that ends on the step, but for rounding, is not billed the next one.
+        return np.where(np.asarray(self.increment_s) > 0, np.ceil(least_s / step_s - SLACK) * step_s, least_s)
 
     def outlay_usd(self, undisturbed_s: Any) -> Any:
         """What must be at hand for it."""
-        return self.capital_usd + self.cost_usd(undisturbed_s)
+        lost_usd = rental_usd(self.noncash_usd_per_h, self.paid_s(undisturbed_s))
+        return self.capital_usd + self.cost_usd(undisturbed_s) - lost_usd
 
     def pick(self, index: Any) -> Tariff:
         """Some prices of a row, by index or mask."""

@@ -5,15 +5,17 @@ Source: the definition of each term; rates in ``facts/data/billing.toml`` with t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from rigwise.facts.billing import Billing
 from rigwise.facts.interruption import InterruptionOverride
+from rigwise.facts.offer import Offer
 from rigwise.market.offers import BOUGHT, OWNED, SPOT, Quote
-from rigwise.market.spot import interruption_of, overridden, spot_tariff
+from rigwise.market.spot import ASSUMED, Interruption, in_words, interruption_of, overridden, spot_tariff
 from rigwise.market.tariff import Tariff
-from rigwise.units import DAY_S, GB, HOUR_S, MINUTE_S
+from rigwise.units import DAY_S, GB, HOUR_S, MINUTE_S, format_bytes, format_seconds
 from rigwise.workload.job import Job
 
 #: Assumed, not measured: from asking for a rented machine to an environment in which the job starts.
@@ -35,6 +37,7 @@ class Terms:
         tax_frac: On every price.
         machines: Equal machines at once, for the runs of a sweep.
         interruption: What the user knows of spot capacity, None for what the catalogue knows.
+        checkpoints: Whether the job can go on in another session from what it saved.
         billing: The ways of billing that are known, by provider.
     """
 
@@ -46,6 +49,7 @@ class Terms:
     tax_frac: float = 0.0
     machines: int = 1
     interruption: InterruptionOverride | None = None
+    checkpoints: bool = False
     billing: Mapping[str, Billing] = field(default_factory=dict)
 
     @staticmethod
@@ -62,8 +66,24 @@ class Terms:
             tax_frac=job.tax_frac,
             machines=min(job.runs, job.parallel_runs),
             interruption=job.interruption,
+            checkpoints=saves_checkpoints(job),
             billing=billing,
         )
+
+    def interruption_of(self, offer: Offer) -> Interruption:
+        """What to plan with on spot capacity: the user's word first."""
+        return overridden(interruption_of(offer), self.interruption or InterruptionOverride())
+
+    @property
+    def startup_s(self) -> float:
+        """From asking for a rented machine to the first step."""
+        return self.setup_s + self.download_s
+
+    @property
+    def restart_s(self) -> float:
+        """What a further session begins with: all of the startup again, and a checkpoint written and read."""
+        given = None if self.interruption is None else self.interruption.save_s
+        return self.startup_s + 2.0 * (ASSUMED.save_s if given is None else given)
 
     @property
     def assumed(self) -> tuple[str, ...]:
@@ -73,24 +93,34 @@ class Terms:
         return (f"{ASSUMED_SETUP_S / MINUTE_S:.0f} min to start a rented machine and install what is needed",)
 
 
+def saves_checkpoints(job: Job) -> bool:
+    """Whether a job can be divided over sessions: training can. Assumed, and a plan that is divided says so."""
+    return job.task == "train"
+
+
 def tariff_of(quote: Quote, terms: Terms, nodes: int = 1) -> Tariff:
     """The tariff of ``nodes`` machines of a quote; an owned machine is quoted with all of its nodes."""
     if quote.market in (OWNED, BOUGHT):
         held = quote.tariff or Tariff(usd_per_h=quote.usd_per_h)
         return _times(held, 1.0, terms.machines)
-    billing = terms.billing.get(quote.offer.provider, Billing())
-    base = Tariff(usd_per_h=quote.usd_per_h)
+    offer = quote.offer
+    billing = terms.billing.get(offer.provider, Billing())
+    base = quote.tariff or Tariff(usd_per_h=quote.usd_per_h)
     if quote.market == SPOT:
-        known = overridden(interruption_of(quote.offer), terms.interruption or InterruptionOverride())
-        base = spot_tariff(quote.usd_per_h, known, nodes)
-    disk_usd_per_h = (billing.disk_usd_per_gb_month or 0.0) * terms.held_bytes / GB / _MONTH_H
-    term_s = quote.offer.term_s or 0.0
+        base = spot_tariff(quote.usd_per_h, terms.interruption_of(offer), nodes)
+    held_gb_months_per_h = terms.held_bytes / GB / _MONTH_H
+    limits = (offer.session_cap_s, offer.weekly_quota_s) if terms.checkpoints else (None, None)
+    session_s, quota_s = (math.inf if limit is None else limit for limit in limits)
     tariff = replace(
         base,
-        usd_per_h=base.usd_per_h + disk_usd_per_h,
-        startup_s=terms.setup_s + terms.download_s,
+        usd_per_h=base.usd_per_h + (billing.disk_usd_per_gb_month or 0.0) * held_gb_months_per_h,
+        idle_usd_per_h=(billing.idle_disk_usd_per_gb_month or 0.0) * held_gb_months_per_h,
+        startup_s=terms.startup_s,
         increment_s=billing.increment_s,
-        minimum_s=max(billing.minimum_s, term_s),
+        minimum_s=max(base.minimum_s, billing.minimum_s, offer.term_s or 0.0),
+        session_s=session_s,
+        quota_s=quota_s,
+        restart_s=terms.restart_s if session_s < math.inf or quota_s < math.inf else 0.0,
     )
     tariff = _times(tariff, 1.0 + terms.tax_frac, nodes * terms.machines)
     return replace(tariff, fixed_usd=tariff.fixed_usd + terms.machines * _egress_usd(quote, terms))
@@ -103,6 +133,8 @@ def _times(tariff: Tariff, rate: float, machines: int) -> Tariff:
         usd_per_h=tariff.usd_per_h * factor,
         fixed_usd=tariff.fixed_usd * factor,
         capital_usd=tariff.capital_usd * factor,
+        noncash_usd_per_h=tariff.noncash_usd_per_h * factor,
+        idle_usd_per_h=tariff.idle_usd_per_h * factor,
     )
 
 
@@ -113,3 +145,48 @@ def _egress_usd(quote: Quote, terms: Terms) -> float:
         return 0.0
     rate = terms.billing.get(home, Billing()).egress_usd_per_gb
     return (1.0 + terms.tax_frac) * (rate or 0.0) * terms.data_bytes / GB
+
+
+def to_know(quote: Quote, terms: Terms, nodes: int, undisturbed_s: float) -> tuple[str, ...]:
+    """What somebody who takes that many machines of a quote must know beside the price, in words."""
+    if quote.market in (OWNED, BOUGHT):
+        return _transfer(quote, terms)
+    told = [in_words(terms.interruption_of(quote.offer), nodes)] if quote.market == SPOT else []
+    if quote.offer.term_s:
+        told.append(f"reserved: {format_seconds(quote.offer.term_s)} are paid for, used or not")
+    sessions = in_sessions(tariff_of(quote, terms, nodes), undisturbed_s)
+    return (*told, *([sessions] if sessions else []), *_disk(quote, terms), *_transfer(quote, terms))
+
+
+def in_sessions(tariff: Tariff, undisturbed_s: float) -> str:
+    """What a plan that is divided over sessions must know, in one sentence; empty if one session is enough.
+
+    >>> free = Tariff(usd_per_h=0.0, session_s=12 * 3600.0, quota_s=30 * 3600.0)
+    >>> in_sessions(free, 40 * 3600.0)
+    '4 sessions, at most 12 h each and 30 h in a week: save a checkpoint before each ends, and start the next by hand'
+    """
+    number = float(tariff.sessions(undisturbed_s))
+    if number <= 1:
+        return ""
+    limits = [f"{format_seconds(float(tariff.session_s))} each"] if tariff.session_s < math.inf else []
+    limits += [f"{format_seconds(float(tariff.quota_s))} in a week"] if tariff.quota_s < math.inf else []
+    return (
+        f"{number:,.0f} sessions, at most {' and '.join(limits)}: save a checkpoint before each ends, and start the"
+        " next by hand"
+    )
+
+
+def _disk(quote: Quote, terms: Terms) -> tuple[str, ...]:
+    provider = quote.offer.provider
+    known = terms.billing.get(provider, Billing()).disk_usd_per_gb_month is not None
+    if known or not terms.held_bytes:
+        return ()
+    return (f"what {provider} asks for a disk of {format_bytes(terms.held_bytes)} is not known, and not counted",)
+
+
+def _transfer(quote: Quote, terms: Terms) -> tuple[str, ...]:
+    home = terms.data_at.partition("/")[0]
+    known = terms.billing.get(home, Billing()).egress_usd_per_gb is not None
+    if known or not terms.data_bytes or home in ("", "local", quote.offer.provider):
+        return ()
+    return (f"what {home} asks for letting {format_bytes(terms.data_bytes)} go is not known, and not counted",)

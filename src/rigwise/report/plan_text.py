@@ -35,7 +35,8 @@ def _question(result: PlanResult) -> str:
     limits = [f"within {format_seconds(job.deadline_s)}" if job.deadline_s is not None else ""]
     limits += [f"for at most {format_usd(job.budget_usd)}" if job.budget_usd is not None else ""]
     method = f" with {job.method}" if job.task == "train" and job.method != "full" else ""
-    parts = [f"{job.model}: {job.task} {format_count(job.amount)} {job.unit}{method}", *limits]
+    runs = f"{job.runs} runs, {job.parallel_runs} at once" if job.runs > 1 else ""
+    parts = [f"{job.model}: {job.task} {format_count(job.amount)} {job.unit}{method}", runs, *limits]
     return ", ".join(part for part in parts if part)
 
 

@@ -7,7 +7,8 @@ from math import inf
 from textwrap import wrap
 
 from rigwise.facts.catalogue import device
-from rigwise.rig.build import Build, Chosen, Step, to_check, unmended
+from rigwise.rig.build import Build, to_check, unmended
+from rigwise.rig.reasons import Chosen, Step
 from rigwise.rig.types import KINDS, OK, PROBLEM, SEVERITIES, WARNING, Finding, Rig
 from rigwise.units import format_count, format_seconds, format_usd
 
@@ -98,9 +99,9 @@ def _answer(answer: Build) -> list[str]:
 
 
 def _prices(answer: Build) -> str:
-    days = sorted({c.as_of for c in answer.chosen if c.as_of})
     end = "low end" if answer.ask.wish.price == "low" else "median"
-    return f" at the {end} of prices asked on {days[0]}" if days else ""
+    age = f", {answer.age_days} days ago" if answer.age_days else ""
+    return f" at the {end} of prices asked on {answer.prices_of}{age}" if answer.prices_of else ""
 
 
 def _parts(chosen: Sequence[Chosen]) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from textwrap import wrap
 
-from rigwise.search.staged import StagedCertificate, StagedResult
+from rigwise.search.staged_types import StagedCertificate, StagedResult
 from rigwise.search.types import Plan, Quantiles
 from rigwise.units import format_count, format_seconds, format_usd
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import date
 from math import inf
 from typing import Any
 
@@ -16,16 +17,15 @@ from rigwise.rig.judged import Given, joined
 from rigwise.rig.options import Option, Wish, left_out, new_options, setups_of, upgrade_options
 from rigwise.rig.power import load_w
 from rigwise.rig.problem import BOUND, ESTIMATED, BuildProblem, Goal, Question, State, refusals
+from rigwise.rig.reasons import Chosen, Further, Step, chosen, further, steps
 from rigwise.rig.speed import Setup, Speed, speeds
 from rigwise.rig.types import KINDS, PROBLEM, UNKNOWN, WARNING, Demand, Feed, Finding, Rig
 from rigwise.search.astar import AStar
-from rigwise.units import format_count, format_usd
+from rigwise.units import format_usd
 from rigwise.workload.choices import Task
 
 SCHEMA = "rigwise.rig.build/1"
 OBJECTIVES = ("time", "cost")
-#: Single changes of one kind that are listed.
-_MOST_STEPS = 6
 #: Cards dearer than this many budgets are not looked at, not even for what more money would buy.
 _FAR_BEYOND = 3.0
 
@@ -44,6 +44,7 @@ class Ask:
         wish: What the choice is narrowed to.
         owned: The computer that is to be upgraded; None to buy one whole.
         feed: How samples reach the cards.
+        today: Day on which prices are as old as they are; None where it does not matter.
         clock_s: A clock, for the time that the search took.
     """
 
@@ -55,26 +56,8 @@ class Ask:
     wish: Wish = field(default_factory=Wish)
     owned: Rig | None = None
     feed: Feed = field(default_factory=Feed)
+    today: date | None = None
     clock_s: Callable[[], float] = time.perf_counter
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Chosen:
-    """One part of the answer.
-
-    Attributes:
-        kind, name, action: What it is, and whether it is bought, kept, added or replaced.
-        price_usd: What is paid for it.
-        as_of: Day of the price.
-        why: Which rules refuse the cheaper ones, in words.
-    """
-
-    kind: str
-    name: str
-    action: str
-    price_usd: float
-    as_of: str
-    why: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,28 +84,6 @@ class Proof:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Further:
-    """What more money would buy: the cheapest build that is faster."""
-
-    total_usd: float
-    more_usd: float
-    cards: str
-    samples_per_s: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
-    """One change alone to a computer that stands already. ``refused`` names the rules that forbid it."""
-
-    kind: str
-    name: str
-    action: str
-    price_usd: float
-    gain: str
-    refused: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Build:
     """The answer."""
 
@@ -138,6 +99,18 @@ class Build:
     further: Further | None
     steps: tuple[Step, ...]
     left_out: Mapping[str, int]
+
+    @property
+    def prices_of(self) -> str:
+        """Day of the oldest price of the table among the parts, empty if there is none."""
+        return min((part.as_of for part in self.chosen if part.as_of), default="")
+
+    @property
+    def age_days(self) -> int | None:
+        """How old that price is."""
+        if not self.prices_of or self.ask.today is None:
+            return None
+        return (self.ask.today - date.fromisoformat(self.prices_of)).days
 
 
 def build(ask: Ask, estimator: Estimator = speeds) -> Build:
@@ -162,15 +135,15 @@ def build(ask: Ask, estimator: Estimator = speeds) -> Build:
     return Build(
         ask=ask,
         rig=rig,
-        chosen=tuple(_chosen(problem, state)),
+        chosen=tuple(chosen(problem, state)),
         total_usd=problem.spent_usd(state),
         speed=speed,
         now_per_s=_now(question, found),
         time_s=per_sample_s * ask.task.samples if per_sample_s < inf else None,
         findings=check(rig, problem.given(state[0])),
         proof=proof,
-        further=_further(question, problem, state),
-        steps=tuple(_steps(problem, found)) if ask.owned else (),
+        further=further(problem, state),
+        steps=tuple(steps(problem, found)) if ask.owned else (),
         left_out=omitted,
     )
 
@@ -248,90 +221,6 @@ def _proof(question: Question, search: AStar[State, State], value: float, wall_s
     )
 
 
-def _chosen(problem: BuildProblem, state: State) -> Iterator[Chosen]:
-    """The parts with the rules that refuse what is cheaper, all else as chosen."""
-    options = problem.question.options
-    for depth, kind in enumerate(KINDS):
-        option = options[kind][state[depth]]
-        rest = dict(zip(KINDS, state, strict=True)) | {kind: -1}
-        cheaper = [i for i in range(state[depth]) if options[kind][i].price_usd < option.price_usd]
-        reasons = [problem.refusal_of(rest, kind, i) for i in cheaper]
-        as_of = max((part.as_of for part in option.parts), default="")
-        why = _why(kind, reasons, problem.question.goal)
-        yield Chosen(
-            kind=kind, name=option.name, action=option.action, price_usd=option.price_usd, as_of=as_of, why=why
-        )
-
-
-def _why(kind: str, reasons: Sequence[str], goal: Goal) -> str:
-    """Which rules refuse the cheaper options of a kind."""
-    if kind == "gpu" and goal.minimize == "time":
-        return "the fastest for the job that keeps the rules and the budget"
-    counts = {name: reasons.count(name) for name in dict.fromkeys(filter(None, reasons))}
-    if not reasons:
-        return "nothing is cheaper"
-    ranked = sorted(counts.items(), key=lambda pair: -pair[1])
-    words = joined(f"{name} ({n})" for name, n in ranked)
-    other = len(reasons) - sum(counts.values())
-    lost = f"{other} would make another part dearer" if other else ""
-    return "; ".join(filter(None, [f"cheaper ones refused by {words}" if words else "", lost]))
-
-
-def _further(question: Question, problem: BuildProblem, state: State) -> Further | None:
-    """The cheapest build that is faster, without the budget; None if there is none."""
-    spent_usd, best_s = problem.spent_usd(state), problem.s_per_sample(state[0])
-    goal = replace(question.goal, minimize="cost", budget_usd=inf, below_s_per_sample=best_s * (1 - 1e-6))
-    other = BuildProblem(replace(question, goal=goal))
-    cost_usd, faster = next(AStar(other, ()), (inf, None))
-    if faster is None:
-        return None
-    return Further(
-        total_usd=cost_usd,
-        more_usd=cost_usd - spent_usd,
-        cards=question.options["gpu"][faster[0]].name,
-        samples_per_s=1 / other.s_per_sample(faster[0]),
-    )
-
-
-def _steps(problem: BuildProblem, found: Mapping[Setup, Speed]) -> Iterator[Step]:
-    """Single changes that bring something, the cheapest of each gain, and why the same card again cannot be added."""
-    options = problem.question.options
-    keep = {kind: next(i for i, o in enumerate(options[kind]) if o.action == "keep") for kind in KINDS}
-    for kind in ("gpu", "ram", "psu"):
-        seen, shown = _worth(kind, options[kind][keep[kind]], found), 0
-        for index, option in enumerate(options[kind]):  # the cheapest first
-            worth = _worth(kind, option, found)
-            if option.action == "keep" or worth <= seen * (1 + 1e-9):
-                continue
-            refused = ", ".join(problem.refusals_of(keep, kind, index))
-            again = kind == "gpu" and option.action == "add"
-            if not refused:
-                seen, shown = worth, shown + 1
-            if again or (not refused and shown <= _MOST_STEPS):
-                yield Step(
-                    kind=kind,
-                    name=option.name,
-                    action=option.action,
-                    price_usd=option.price_usd,
-                    gain=_gain(kind, worth),
-                    refused=refused,
-                )
-
-
-def _worth(kind: str, option: Option, found: Mapping[Setup, Speed]) -> float:
-    if kind == "gpu":
-        speed = found.get(option.setup) if option.setup else None
-        return (speed.samples_per_s or 0.0) if speed else 0.0
-    name = "total_bytes" if kind == "ram" else "rated_w"
-    return float(sum(getattr(part, name) or 0.0 for part in option.parts))
-
-
-def _gain(kind: str, worth: float) -> str:
-    if kind == "gpu":
-        return f"{format_count(worth)} samples/s"
-    return f"{worth / 2**30:.0f} GiB" if kind == "ram" else f"{worth:.0f} W"
-
-
 def _infeasible(ask: Ask, question: Question, search: AStar[State, State]) -> InfeasibleError:
     """Why there is no build: what the cheapest would cost, or which rules refuse everything."""
     free = replace(question, goal=replace(question.goal, minimize="cost", budget_usd=inf))
@@ -376,7 +265,8 @@ def document(answer: Build) -> dict[str, Any]:
             "upgrades": ask.owned.name if ask.owned else None,
         },
         "total_usd": answer.total_usd,
-        "samples_per_s": as_plain(answer.speed),
+        "prices": {"as_of": answer.prices_of, "age_days": answer.age_days},
+        "speed": as_plain(answer.speed),
         "now_samples_per_s": answer.now_per_s,
         "time_s": answer.time_s,
         "chosen": as_plain(answer.chosen),

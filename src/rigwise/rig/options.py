@@ -33,7 +33,9 @@ class Option:
 
     @property
     def name(self) -> str:
-        """The parts in words, equal ones counted."""
+        """The parts in words, equal ones counted; of an addition only what is added."""
+        if self.action == "add":
+            return f"+ {self.parts[-1].name}"
         names = [part.name + (" (used)" if part.condition == "used" else "") for part in self.parts]
         counted = [f"{names.count(n)} x {n}" if names.count(n) > 1 else n for n in dict.fromkeys(names)]
         return " + ".join(counted) or "as it is"

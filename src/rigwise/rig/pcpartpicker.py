@@ -54,7 +54,7 @@ def part_lines(text: str) -> list[Line]:
     """
     found: list[Line] = []
     for number, raw in enumerate(text.splitlines(), 1):
-        cells = _cells(raw) if len(raw) <= _LONGEST_LINE else None
+        cells = _cells(raw) if 0 < len(raw) <= _LONGEST_LINE else None
         if cells is None:
             continue
         label, name, price = cells

@@ -145,7 +145,7 @@ class BuildProblem:
     def _child(self, state: State) -> Child[State]:
         depth, cards = len(state), state[0]
         kind = KINDS[depth - 1]
-        reason = self.refusal(state[:-1], kind, state[-1]) or (self._too_slow(cards) if depth == 1 else "")
+        reason = self.refusal(state[:-1], kind, state[-1]) or (self.too_slow(cards) if depth == 1 else "")
         if reason:
             return Child(state, inf, reason)
         cost_usd, blocked = self._least_usd(state)
@@ -155,7 +155,8 @@ class BuildProblem:
             return Child(state, inf, BUDGET)
         return Child(state, self.value(state, cost_usd))
 
-    def _too_slow(self, cards: int) -> str:
+    def too_slow(self, cards: int) -> str:
+        """The limit of time that an option of cards breaks, empty if none."""
         demand, time_s = self.question.demands[cards], self.s_per_sample(cards)
         slow_s = 1 / demand.slow_per_s if demand and demand.slow_per_s and time_s < inf else time_s
         if slow_s > self._goal.most_s_per_sample:

@@ -42,7 +42,7 @@ def best_to_buy(job: Job, world: World, purchases: Purchases) -> tuple[Plan, Pur
             f"nothing can be bought: {reasons or 'no parts'}",
             hint="--max-price-age lets older prices in" if old else "",
         )
-    shop = replace(world, offers=(), to_buy=lambda _: [found.quote for found in purchases.quotes])
+    shop = replace(world, offers=(), to_buy=lambda _: purchases)
     alone = replace(job, buy=True, owned=(), providers=(), regions=(), countries=())
     best = plan(alone, shop).plans[0]
     machine = next(found for found in purchases.quotes if found.quote.offer.instance == best.instance)

@@ -24,7 +24,7 @@ from rigwise.workload.recipes import Recipes
 #: Recompute is worth a look where a recipe fits with less than this probability without it.
 _TIGHT = 0.9
 #: Machines that come along with one that is asked for.
-_COMPANY = 40
+_COMPANY = 16
 
 Indices = NDArray[np.int64]
 Mask = NDArray[np.bool_]

@@ -7,8 +7,7 @@ from dataclasses import replace
 from math import isnan
 
 from rigwise.market.money import rental_usd
-from rigwise.market.offers import BOUGHT, OWNED, SPOT
-from rigwise.market.spot import ASSUMED, checkpoint_interval_s, time_factor
+from rigwise.market.offers import BOUGHT, OWNED
 from rigwise.market.tariff import Tariff
 from rigwise.search.bounds import KWH_J, Goal
 from rigwise.search.estimates import Estimates
@@ -161,8 +160,14 @@ def machine_words(plan: Plan) -> str:
     return f"{plan.count} x {plan.device}"
 
 
-def advice(result: PlanResult, goal: Goal) -> tuple[str, ...]:
-    """What to know beside the plan: what was assumed, what was left out, how sure the order is."""
+def advice(result: PlanResult, goal: Goal, beside: Sequence[str] = ()) -> tuple[str, ...]:
+    """What to know beside the plan: what was assumed, what was left out, how sure the order is.
+
+    Args:
+        result: The answer.
+        goal: What was asked for.
+        beside: What the price of the first plan rests on (``market.terms.to_know``).
+    """
     best, told = result.plans[0], []
     if result.assumed:
         told.append("assumed: " + "; ".join(result.assumed))
@@ -178,12 +183,7 @@ def advice(result: PlanResult, goal: Goal) -> tuple[str, ...]:
             f"{format_usd(quick[0].cost_usd.p50 - best.cost_usd.p50)} more makes it"
             f" {best.time_s.p50 / quick[0].time_s.p50:.1f} x as fast: {machine_words(quick[0])} at {quick[0].place}"
         )
-    if best.market == SPOT:
-        interval = format_seconds(checkpoint_interval_s(ASSUMED, best.nodes))
-        told.append(
-            f"spot: save a checkpoint every {interval}; interruptions every {format_seconds(ASSUMED.between_s)} of an"
-            f" instance are assumed and make the job {time_factor(ASSUMED, best.nodes):.2f} x as long"
-        )
+    told += beside
     old = _number(result.excluded, "price older than")
     if old:
         told.append(f"{old} offers have prices too old to count; --max-price-age lets them in")

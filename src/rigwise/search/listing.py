@@ -16,7 +16,7 @@ from rigwise.search.astar import AStar
 from rigwise.search.bounds import Goal, least
 from rigwise.search.chain import Step
 from rigwise.search.estimates import Estimates
-from rigwise.search.plan import all_quotes, surroundings, usable_offers
+from rigwise.search.plan import all_quotes, surroundings
 from rigwise.search.problem import Leaf, PlanProblem, quantile_s
 from rigwise.search.relax import infeasible, nothing_to_rent
 from rigwise.search.space import Space, build_space
@@ -164,8 +164,8 @@ class Listing:
 
 
 def _space(job: Job, world: World) -> Space:
-    selection = usable_offers(job, world)
-    quotes = all_quotes(job, world, selection)
+    selection = all_quotes(job, world)
+    quotes = selection.quotes
     if not quotes:
         raise nothing_to_rent(selection.excluded)
     return build_space(settle(job, world.model), quotes, surroundings(job, world))

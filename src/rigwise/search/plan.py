@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from math import inf
@@ -13,8 +13,12 @@ from typing import Any
 from rigwise.edge import as_plain, parse
 from rigwise.errors import InfeasibleError, InvalidInputError, MissingFactError, UnknownNameError
 from rigwise.graph.graph import Model
+from rigwise.market.carbon import grams_per_kwh
 from rigwise.market.offers import Quote, Rules, Selection, owned_quote, refusal, select
-from rigwise.market.terms import Terms
+from rigwise.market.subscription import subscription_quotes
+from rigwise.market.terms import Terms, to_know
+from rigwise.market.to_buy import purchases_for
+from rigwise.market.upgrade import owned_tariff
 from rigwise.search.astar import AStar, Stop
 from rigwise.search.bounds import Goal, Least, least, reasons
 from rigwise.search.certificate import check
@@ -48,8 +52,8 @@ def plan(job: Job, world: World) -> PlanResult:
         RigwiseError: The job names something unknown, or means nothing for its model.
     """
     started_s = world.clock_s()
-    selection = usable_offers(job, world)
-    quotes = all_quotes(job, world, selection)
+    selection = all_quotes(job, world)
+    quotes = selection.quotes
     if not quotes:
         raise nothing_to_rent(selection.excluded)
     space = build_space(settle(job, world.model), quotes, surroundings(job, world))
@@ -66,9 +70,16 @@ def plan(job: Job, world: World) -> PlanResult:
         raise infeasible(space, floor, problem.estimates, goal)
     certificate = _certificate(problem, search, ranked[0][0], world.clock_s() - started_s)
     result = _answer(problem, floor, [leaf for _, leaf in ranked], certificate, world)
-    return replace(
-        result, excluded=selection.excluded, advice=advice(replace(result, excluded=selection.excluded), goal)
-    )
+    result = replace(result, excluded=selection.excluded)
+    return replace(result, advice=advice(result, goal, _beside(problem, ranked[0][1], Terms.of(job, world.billing))))
+
+
+def _beside(problem: PlanProblem, leaf: Leaf, terms: Terms) -> tuple[str, ...]:
+    """What to know of the price of a leaf."""
+    space, estimates = problem.space, problem.estimates
+    step_s = estimates.table(leaf.family).columns["step_p50_s"][leaf.row, estimates.machine_of_site[leaf.site]]
+    quote, nodes = space.quotes[leaf.quote], space.sites[leaf.site].machine.nodes
+    return to_know(quote, terms, nodes, space.task.steps * float(step_s))
 
 
 def _answer(
@@ -115,16 +126,40 @@ def usable_offers(job: Job, world: World) -> Selection:
         max_age_s=job.max_price_age_s,
     )
     selection = select(world.offers, rules, world.today, unfit)
-    refused = [refusal(job, quote) for quote in selection.quotes]
-    excluded = Counter(selection.excluded) + Counter(reason for reason in refused if reason)
-    kept = tuple(quote for quote, reason in zip(selection.quotes, refused, strict=True) if not reason)
+    paid_monthly = subscription_quotes(world.subscriptions, world.offers, rules, world.today, unfit)
+    kept, refused = _sorted_out(
+        [*selection.quotes, *paid_monthly.quotes], lambda quote: _abroad(job, world, quote) or refusal(job, quote)
+    )
+    excluded = Counter(selection.excluded) + Counter(paid_monthly.excluded) + refused
     return Selection(quotes=kept, excluded=dict(sorted(excluded.items())))
 
 
-def all_quotes(job: Job, world: World, selection: Selection) -> tuple[Quote, ...]:
-    """What stands there, what can be bought, and what can be rented."""
-    to_buy = [quote for quote in world.to_buy(job) if not refusal(job, quote)] if job.buy else ()
-    return (*owned_machines(job, world), *to_buy, *selection.quotes)
+def _abroad(job: Job, world: World, quote: Quote) -> str:
+    """Why a quote does not lie in the countries that a job must not leave; empty if it does."""
+    if not job.countries:
+        return ""
+    country = world.country(quote.offer)
+    if not country:
+        return "a region whose country is not known"
+    return "" if country in job.countries else "another country"
+
+
+def all_quotes(job: Job, world: World) -> Selection:
+    """What stands there, what can be bought, and what can be rented; and how much may not, by reason."""
+    to_rent = usable_offers(job, world)
+    if not job.buy:
+        return replace(to_rent, quotes=(*owned_machines(job, world), *to_rent.quotes))
+    to_buy = world.to_buy(job)
+    wanted, refused = _sorted_out([bought.quote for bought in to_buy.quotes], lambda quote: refusal(job, quote))
+    excluded = Counter(to_rent.excluded) + Counter(to_buy.excluded) + refused
+    quotes = (*owned_machines(job, world), *wanted, *to_rent.quotes)
+    return Selection(quotes=quotes, excluded=dict(sorted(excluded.items())))
+
+
+def _sorted_out(quotes: Iterable[Quote], why_not: Callable[[Quote], str]) -> tuple[tuple[Quote, ...], Counter[str]]:
+    """The quotes that nothing speaks against, and how many others there are, by reason."""
+    judged = [(quote, why_not(quote)) for quote in quotes]
+    return tuple(quote for quote, why in judged if not why), Counter(why for _, why in judged if why)
 
 
 def surroundings(job: Job, world: World) -> Surroundings:
@@ -147,7 +182,14 @@ def owned_machines(job: Job, world: World) -> tuple[Quote, ...]:
                 f"owned machine {machine.name!r}: no {' and no '.join(device.missing())} of {device.id}",
                 hint="rigwise devices --incomplete lists what is missing",
             )
-        quotes.append(owned_quote(machine, device.id))
+        if machine.usd_per_kwh is not None and device.tdp_w is None:
+            raise MissingFactError(
+                f"owned machine {machine.name!r}: no power limit of {device.id} to count electricity with",
+                hint="leave usd_per_kwh out and give usd_per_h",
+            )
+        tariff = owned_tariff(machine, machine.count * (device.tdp_w or 0.0)) if machine.usd_per_kwh else None
+        home = job.countries[0] if len(job.countries) == 1 else ""
+        quotes.append(owned_quote(machine, device.id, tariff, home))
     return tuple(quotes)
 
 
@@ -160,15 +202,21 @@ def catalogue_world(model: str | Model, today: date) -> World:
     from rigwise.estimate import fleet
     from rigwise.facts import catalogue
     from rigwise.facts.billing import billing
+    from rigwise.facts.electricity import country_code
+    from rigwise.facts.subscription import subscriptions
     from rigwise.graph.load import load_model
 
     return World(
         offers=catalogue.offers(),
+        subscriptions=subscriptions(),
         device=catalogue.resolve_device,
         model=load_model(model) if isinstance(model, str) else model,
         today=today,
         physics=fleet,
         billing=billing(),
+        grams_per_kwh=lambda quote: grams_per_kwh(quote.offer),
+        country=lambda offer: country_code(offer.provider, offer.region),
+        to_buy=lambda job: purchases_for(job, catalogue.parts(), lambda name: catalogue.resolve_device(name).id, today),
     )
 
 
@@ -217,7 +265,7 @@ def verify(claim: Claim, world: World) -> list[str]:
     """What is wrong with a plan document; nothing if it proves what it says."""
     check_job(claim.job, "the job")
     question = Question.of(claim.job, world)
-    quotes = all_quotes(claim.job, world, usable_offers(claim.job, world))
+    quotes = all_quotes(claim.job, world).quotes
     blocks = candidates(question, quotes)
     proof = check(claim.certificate, question, blocks)
     return [*proof, *check_plans(claim.plans, claim.certificate, question, blocks)]

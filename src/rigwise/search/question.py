@@ -110,8 +110,9 @@ def _places(question: Question, quotes: Sequence[Quote]) -> dict[tuple[str, str]
     for quote in quotes:
         offer, owned = quote.offer, quote.market == OWNED
         have = int(offer.accel_count or 0)
-        limit_s = min(offer.session_cap_s or inf, offer.weekly_quota_s or inf)
-        alone = offer.inter_node_bytes_per_s is None or limit_s < inf or quote.market == BOUGHT
+        session_s = min(offer.session_cap_s or inf, offer.weekly_quota_s or inf)
+        limit_s = inf if terms.checkpoints else session_s
+        alone = offer.inter_node_bytes_per_s is None or session_s < inf or quote.market == BOUGHT
         for nodes in nodes_of[offer.instance] if owned else (1,) if alone else _NODES:
             each = usable_devices(question.task.sides, have, nodes)
             if not each or (nodes > 1 and each < have and not owned):
@@ -161,7 +162,8 @@ def candidates(question: Question, quotes: Sequence[Quote]) -> dict[State, Block
 def _may_hold(job: Job, quote: Quote, nodes: int) -> bool:
     """Whether that many machines keep the job's own limit on nodes, its hourly cap and its quotas."""
     offer, machines = quote.offer, nodes * min(job.runs, job.parallel_runs)
-    if nodes > (job.max_nodes or nodes) or quote.usd_per_h * machines * (1 + job.tax_frac) > (job.max_usd_per_h or inf):
+    taxed = 1.0 if quote.market == BOUGHT else 1 + job.tax_frac
+    if nodes > (job.max_nodes or nodes) or quote.usd_per_h * machines * taxed > (job.max_usd_per_h or inf):
         return False
     for quota in job.quota:
         named = ((quota.provider.lower(), (offer.provider,)), (quota.region.lower(), (offer.region,)))

@@ -197,7 +197,7 @@ def plan_serving(
         certificate=certificate,
         fallbacks=plans[1:4],
         excluded={**excluded, **left_out},
-        advice=advice(plans[0], request),
+        advice=advice(plans, request),
     )
 
 

@@ -14,6 +14,9 @@ from rigwise.search.serving_types import ServingPlan
 from rigwise.units import HOUR_S, format_fraction, format_seconds, format_usd
 from rigwise.workload.serving_load import ServingJob
 
+#: Chance from which another plan is worth a measurement.
+_LIKELY = 0.1
+
 
 class Known(Protocol):
     """A candidate that was estimated."""
@@ -99,10 +102,16 @@ def _limit(plan: ServingPlan, request: ServingJob) -> str:
     return f"it holds the cache of {work.most_sequences} at one time"
 
 
-def advice(best: ServingPlan, request: ServingJob) -> tuple[str, ...]:
+def advice(plans: Sequence[ServingPlan], request: ServingJob) -> tuple[str, ...]:
     """What the answer leaves out, and how sure it is."""
-    work, load = best.serving, request.load
-    sentences = []
+    best, load = plans[0], request.load
+    work, sentences = best.serving, []
+    rival = max(plans[1:], key=lambda plan: plan.p_best, default=None)
+    if rival is not None and rival.p_best >= _LIKELY:
+        sentences.append(
+            f"the order is no more than likely: the first is the cheapest with {format_fraction(best.p_best)}"
+            f" probability, number {rival.rank} with {format_fraction(rival.p_best)}; measure a replica of each"
+        )
     if load.utilisation_frac == 1.0:
         sentences.append(
             "arrivals are not even: at a high load requests queue. --utilisation 0.7 plans each replica"

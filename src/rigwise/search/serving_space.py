@@ -140,7 +140,7 @@ def instances_needed(load: Serving, most_rate_per_s: float, per_instance: int, u
 def unusable(quote: Quote) -> str:
     """Why a price that may be used for a job cannot be for serving; empty if it can."""
     if quote.offer.session_cap_s is not None or quote.offer.weekly_quota_s is not None:
-        return "session that ends, and a server runs on"
+        return "free tier, whose sessions end"
     return "to be bought, which is not planned for serving" if quote.market == BOUGHT else ""
 
 

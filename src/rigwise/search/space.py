@@ -22,11 +22,12 @@ from numpy.typing import NDArray
 from rigwise.facts.device import Device
 from rigwise.facts.offer import Offer
 from rigwise.machine.machine import Machine
-from rigwise.market.offers import BOUGHT, OWNED, Quote, refusal
+from rigwise.market.offers import BOUGHT, OWNED, SPOT, Quote, refusal
 from rigwise.market.tariff import Tariff, as_row, side_by_side
-from rigwise.market.terms import Terms, tariff_of
+from rigwise.market.terms import Terms, saves_checkpoints, tariff_of
 from rigwise.search.types import Array, site_name
 from rigwise.workload.choices import Family, Task, recipes, usable_devices
+from rigwise.workload.job import Job
 from rigwise.workload.recipes import Recipes
 
 #: Instances that one job may span, where the row states the network between them.
@@ -43,7 +44,7 @@ class Site:
         variants: The devices it may have; ``machine`` has the slowest.
         machine: What is estimated.
         idle: Devices that are rented and do not work.
-        limit_s: Longest session.
+        limit_s: Longest session, of a job that cannot go on in the next one.
         tariff, quote: Of all nodes, and index of the quote, cheapest first ``[kept]``.
         prices: How many there are in all.
     """
@@ -133,7 +134,14 @@ def build_space(task: Task, quotes: Sequence[Quote], around: Surroundings) -> Sp
     for index, quote in enumerate(quotes):
         offer = quote.offer
         grams = float(np.nan_to_num(around.grams_per_kwh(quote), nan=-1.0)) if green else 0.0
-        key = (offer.provider, offer.instance, quote.market, grams, *_machine_of(quote))
+        key = (
+            offer.provider,
+            offer.instance,
+            quote.market,
+            grams,
+            *_machine_of(quote),
+            *_terms_of(quote, around.terms),
+        )
         number[key] += 1
         if key not in cheapest or quote.usd_per_h < quotes[cheapest[key]].usd_per_h:
             cheapest[key] = index
@@ -157,11 +165,23 @@ def build_space(task: Task, quotes: Sequence[Quote], around: Surroundings) -> Sp
 def _machine_of(quote: Quote) -> tuple[object, ...]:
     """What two quotes must share to be prices of the same machine."""
     offer = quote.offer
-    return (offer.device, offer.accel_count, offer.link, offer.inter_node_bytes_per_s, limit_s(offer))
+    return (offer.device, offer.accel_count, offer.link, offer.inter_node_bytes_per_s)
 
 
-def limit_s(offer: Offer) -> float:
-    """Longest time that a job may take on the offer: one session, within one week's quota."""
+def _terms_of(quote: Quote, terms: Terms) -> tuple[object, ...]:
+    """What two prices of one provider and market must share to differ in nothing but the hourly price."""
+    offer = quote.offer
+    taken_away = terms.interruption_of(offer) if quote.market == SPOT else None
+    return (offer.session_cap_s, offer.weekly_quota_s, offer.term_s, taken_away)
+
+
+def limit_s(offer: Offer, job: Job) -> float:
+    """Longest time that a job may take on the offer: one session, within one week's quota.
+
+    A job that saves checkpoints goes on in the next session, which is its tariff's.
+    """
+    if saves_checkpoints(job):
+        return np.inf
     return min(offer.session_cap_s or np.inf, offer.weekly_quota_s or np.inf)
 
 
@@ -172,8 +192,9 @@ def shapes(task: Task, quote: Quote) -> Iterator[_Shape]:
     """
     offer, job = quote.offer, task.job
     owner = offer.instance if quote.market == OWNED else ""
-    have, limit = int(offer.accel_count or 0), limit_s(offer)
-    joinable = offer.inter_node_bytes_per_s is not None and limit == np.inf and quote.market != BOUGHT
+    have, limit = int(offer.accel_count or 0), limit_s(offer, job)
+    capped = offer.session_cap_s is not None or offer.weekly_quota_s is not None
+    joinable = offer.inter_node_bytes_per_s is not None and not capped and quote.market != BOUGHT
     owned = tuple(machine.nodes for machine in job.owned if machine.name == owner)
     for nodes in owned if owner else NODES if joinable else (1,):
         if not owner and refusal(job, quote, nodes):

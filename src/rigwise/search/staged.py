@@ -21,75 +21,23 @@ Source: the module itself; ``chain`` and ``astar`` for the searches.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import fields
 from math import inf
 from typing import Any
 
-from rigwise.edge import as_plain
-from rigwise.errors import InfeasibleError
+from rigwise.edge import as_plain, parse
+from rigwise.errors import InfeasibleError, InvalidInputError
 from rigwise.market.terms import ASSUMED_DOWNLOAD_BYTES_PER_S, Terms
 from rigwise.search.chain import Limits, Move, Step, best_chain
 from rigwise.search.explain import plan_of
 from rigwise.search.listing import UNLISTED, Found, Listing, Place
-from rigwise.search.types import Plan, Quantiles, World
+from rigwise.search.plan import all_quotes, refuse_code
+from rigwise.search.question import Question, candidates
+from rigwise.search.staged_certificate import Part, check_staged, job_of_stage
+from rigwise.search.staged_types import SCHEMA, StagedCertificate, StagedClaim, StagedResult, StagePlan
+from rigwise.search.types import Quantiles, World
 from rigwise.units import GB, HOUR_S, format_seconds, format_usd
-from rigwise.workload.job import StagedJob
-
-SCHEMA = "rigwise.plan.staged/1"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StagePlan:
-    """One stage of the answer.
-
-    Attributes:
-        name, stay: As in the job.
-        plan: Where and how it runs.
-        move_s, move_usd: What it took to get there from the stage before.
-    """
-
-    name: str
-    stay: bool
-    plan: Plan
-    move_s: float
-    move_usd: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StagedCertificate:
-    """Why no other chain is better.
-
-    Attributes:
-        objective: What is minimised, at the median.
-        best, lower_bound, gap_frac: As in ``Certificate``.
-        listed: Leaves of each stage that were told apart.
-        unlisted: The least objective that a leaf not listed can have, by stage; None if all are listed.
-        labels: Chains, whole or not, that were looked at.
-        wall_s: Time of the search.
-    """
-
-    objective: str
-    best: float
-    lower_bound: float
-    gap_frac: float
-    listed: tuple[int, ...]
-    unlisted: tuple[float | None, ...]
-    labels: int
-    wall_s: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StagedResult:
-    """The answer to a job of several stages. ``energy_j`` is None where that of a stage is not known."""
-
-    job: StagedJob
-    today: str
-    assumed: tuple[str, ...]
-    stages: tuple[StagePlan, ...]
-    time_s: Quantiles
-    cost_usd: Quantiles
-    energy_j: float | None
-    certificate: StagedCertificate
+from rigwise.workload.job import StagedJob, check_job
 
 
 def plan_staged(job: StagedJob, world_of: Callable[[str], World]) -> StagedResult:
@@ -255,3 +203,30 @@ def staged_document(result: StagedResult) -> dict[str, Any]:
 def staged_infeasible(job: StagedJob, error: InfeasibleError) -> dict[str, Any]:
     """The answer where there is no plan: the reason in place of one."""
     return {"schema": SCHEMA, "job": as_plain(job), "stages": [], "infeasible": error.as_dict()}
+
+
+def read_staged(answer: Any, where: str) -> StagedClaim:
+    """Read back what ``staged_document`` wrote.
+
+    Raises:
+        InvalidInputError: It is no such document, holds no plan, or would have us run code.
+    """
+    if not answer.get("stages"):
+        raise InvalidInputError(f"{where} holds no plan to verify")
+    names = [field.name for field in fields(StagedClaim)]
+    claim = parse({name: answer.get(name) for name in names}, StagedClaim, where)
+    for stage in claim.job.stages:
+        refuse_code(stage.job.model, where)
+        check_job(stage.job, f"{where}: stage {stage.name!r}")
+    return claim
+
+
+def verify_staged(claim: StagedClaim, world_of: Callable[[str], World]) -> list[str]:
+    """What is wrong with the plan of a job of several stages; nothing if it proves what it says."""
+    worlds = {stage.job.model: world_of(stage.job.model) for stage in claim.job.stages}
+    parts = []
+    for index, stage in enumerate(claim.job.stages):
+        job, world = job_of_stage(claim.job, index), worlds[stage.job.model]
+        question = Question.of(job, world)
+        parts.append(Part(question, candidates(question, all_quotes(job, world).quotes)))
+    return list(check_staged(claim, parts, worlds[claim.job.stages[0].job.model]))

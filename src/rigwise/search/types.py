@@ -18,9 +18,11 @@ from numpy.typing import NDArray
 from rigwise.facts.billing import Billing
 from rigwise.facts.device import Device
 from rigwise.facts.offer import Offer
+from rigwise.facts.subscription import Subscription
 from rigwise.graph.graph import Model
 from rigwise.machine.machine import Machine
 from rigwise.market.offers import Quote
+from rigwise.market.shelf import Purchases
 from rigwise.workload.case import Case, Parallel
 from rigwise.workload.job import Job
 from rigwise.workload.lower import Recipe
@@ -111,7 +113,9 @@ class World:
         today: Prices are as old as this day makes them.
         physics: The estimator.
         billing: How providers bill, where it is known.
+        subscriptions: Plans of notebooks.
         grams_per_kwh: Carbon intensity of the electricity of a quote, nan where it is not known.
+        country: Country of an offer's region, two letters; empty where it is not known.
         to_buy: What can be bought for a job.
         stop: Asked often, with the best value found and the bound of what is open: whether to end the search there.
         clock_s: A clock, for the time the search took.
@@ -123,8 +127,10 @@ class World:
     today: date
     physics: Physics
     billing: Mapping[str, Billing] = field(default_factory=dict)
+    subscriptions: Sequence[Subscription] = ()
     grams_per_kwh: Callable[[Quote], float] = field(default=lambda _: np.nan)
-    to_buy: Callable[[Job], Sequence[Quote]] = field(default=lambda _: ())
+    country: Callable[[Offer], str] = field(default=lambda _: "")
+    to_buy: Callable[[Job], Purchases] = field(default=lambda _: Purchases(quotes=(), excluded={}))
     stop: Callable[[float, float], bool] = field(default=lambda best, bound: False)
     clock_s: Callable[[], float] = time.perf_counter
 

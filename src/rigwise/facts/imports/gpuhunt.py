@@ -9,7 +9,9 @@ Source: gpuhunt 0.1.34, ``storage.py`` for the columns, ``catalog.py`` for the f
 from __future__ import annotations
 
 import io
+import struct
 import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -29,6 +31,17 @@ REQUIRED = ("instance_name", "location", "price", "gpu_count", "gpu_name", "spot
 NOT_SPOT_OR_NOT = "neither spot nor not"
 #: Google's zones are its regions and a letter.
 _ZONED = frozenset(("gcp",))
+#: What a damaged archive raises: it is cut off, or packed, named or encrypted as it says it is not.
+_BAD_ARCHIVE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    EOFError,
+    OSError,
+    RuntimeError,
+    NotImplementedError,
+    ValueError,
+    struct.error,
+)
 
 
 def files(path: Path) -> dict[str, Path]:
@@ -60,7 +73,7 @@ def _members(path: Path) -> list[str]:
     try:
         with zipfile.ZipFile(path) as archive:
             return archive.namelist()
-    except (zipfile.BadZipFile, OSError):
+    except _BAD_ARCHIVE:
         return []
 
 
@@ -79,7 +92,7 @@ def _unpacked(path: Path, content: bytes) -> bytes:
                 raise InvalidInputError(f"{path} holds {len(tables)} tables, not one")
             with archive.open(tables[0]) as stream:
                 unpacked = stream.read(TEXT_LIMIT_BYTES + 1)
-    except (zipfile.BadZipFile, EOFError, OSError, RuntimeError, NotImplementedError, ValueError) as error:
+    except _BAD_ARCHIVE as error:
         raise InvalidInputError(f"{path} is a damaged archive, or was cut off: {error}") from None
     if len(unpacked) > TEXT_LIMIT_BYTES:
         raise InvalidInputError(f"{path} unpacks to over {TEXT_LIMIT_BYTES:,} bytes")

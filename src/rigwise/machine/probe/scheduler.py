@@ -1,0 +1,29 @@
+"""The scheduler that this machine belongs to, and the job that this process is part of."""
+
+from __future__ import annotations
+
+from rigwise.machine.probe.source import Root, attempt
+from rigwise.machine.snapshot import Field
+
+#: A variable that a job has -> its scheduler.
+JOBS = {"SLURM_JOB_ID": "slurm", "PBS_JOBID": "pbs", "LSB_JOBID": "lsf", "KUBERNETES_SERVICE_HOST": "kubernetes"}
+#: A program -> the scheduler it belongs to.
+PROGRAMS = {"sbatch": "slurm", "qsub": "pbs", "bsub": "lsf", "kubectl": "kubernetes"}
+
+
+def scheduler(root: Root) -> dict[str, Field]:
+    """Schedulers that can be asked, and what the job that this runs in was given."""
+    variables = root.variables()
+    job = next((name for key, name in JOBS.items() if key in variables), "none")
+    given = {key: value for key, value in sorted(variables.items()) if key.startswith(("SLURM_", "PBS_", "NCPUS"))}
+    found = {
+        "job": Field(value=job, source="environment"),
+        "installed": attempt(
+            "programs on the path",
+            lambda: list(dict.fromkeys(name for program, name in PROGRAMS.items() if root.has_program(program))) or None,
+        ),
+        "given": attempt("environment", lambda: given or None),
+    }
+    if root.has_program("sinfo"):
+        found["slurm"] = attempt("sinfo --version", lambda: root.run("sinfo", "--version").split()[-1])
+    return found
