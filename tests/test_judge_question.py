@@ -104,6 +104,7 @@ def test_halves_of_a_step_are_told_apart() -> None:
         ({"layout": "upside-down"}, InvalidInputError, "nhwc"),
         ({"batch": None}, InvalidInputError, "batch"),
         ({"shape": "3x224x160"}, UnsupportedError, "square"),
+        ({"shape": "seq ?", "model": "bert-large"}, InvalidInputError, "sequence length"),
         ({"notes": "timed region includes pageable H2D copy"}, UnsupportedError, "copying"),
         ({"source": "soumith-convnet", "framework": "Caffe"}, UnsupportedError, "kernels"),
     ],

@@ -21,7 +21,7 @@ BLOCK = re.compile(r"```console\n\$ rigwise (.*)\n(?:(?!```).*\n)*```")
 
 def answer(arguments: str) -> str:
     """What the command prints into a pipe of 80 columns."""
-    settings = {**os.environ, "COLUMNS": "80", "PYTHONUTF8": "1"}
+    settings = {**os.environ, "COLUMNS": "80", "PYTHONUTF8": "1", "RIGWISE_OFFERS": "none"}
     command = [sys.executable, "-m", "rigwise", *shlex.split(arguments)]
     printed = subprocess.run(command, env=settings, capture_output=True, text=True, encoding="utf-8", check=True).stdout
     return "\n".join(line.rstrip() for line in printed.splitlines()).strip("\n")

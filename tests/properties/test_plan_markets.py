@@ -147,7 +147,8 @@ def a_device(dice, name):
 
 def an_offer(dice, devices, number):
     names = dice.sample(sorted(devices), k=min(len(devices), dice.choice([1, 1, 1, 2])))
-    free = dice.random() < 0.05
+    free = dice.random() < 0.1
+    divided = free or dice.random() < 0.2
     price = 0.0 if free else dice.choice([None, 0.1, 0.5, 1.0, 2.0, 5.0])
     return Offer(
         provider=dice.choice(["alpha", "beta"]),
@@ -166,7 +167,9 @@ def an_offer(dice, devices, number):
         spot_price_usd_h=dice.choice([None, 0.05, 0.3, 1.0]),
         as_of=dice.choice(["2026-07-01", "2026-02-01"]),
         source="toy",
-        session_cap_s=7200.0 if free else None,
+        session_cap_s=dice.choice([300.0, 3600.0, 7200.0]) if divided else None,
+        weekly_quota_s=dice.choice([None, 1800.0, 9000.0]) if divided else None,
+        term_s=None if divided else dice.choice([None, None, None, 86400.0]),
     )
 
 

@@ -2,6 +2,7 @@
 
 import importlib.util
 import itertools
+import json
 import random
 from dataclasses import replace
 from math import inf
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rigwise.errors import InfeasibleError
+from rigwise.errors import InfeasibleError, UnknownNameError
 from rigwise.market.offers import BOUGHT, OWNED
 from rigwise.search.bounds import Goal
 from rigwise.search.chain import Limits, Move, Step, best_chain
@@ -20,7 +21,7 @@ from rigwise.search.estimates import Estimates
 from rigwise.search.plan import all_quotes, surroundings
 from rigwise.search.problem import quantile_s
 from rigwise.search.space import build_space
-from rigwise.search.staged import plan_staged, staged_document
+from rigwise.search.staged import plan_staged, read_staged, staged_document, verify_staged
 from rigwise.workload.choices import settle
 from rigwise.workload.job import Stage, StagedJob
 
@@ -165,3 +166,58 @@ def test_label_setting_is_brute_force(choices, time_s, usd, ways) -> None:
             least = min(least, total[0])
     found = best_chain(stages, Limits(time_s=time_s, usd=usd), moves)
     assert (found.number if found else inf) == least
+
+
+# The checker
+
+
+def answered(seed):
+    """A staged job, its world and its answer as a document; None where it has no plan."""
+    whole, world = a_staged_job(seed)
+    try:
+        return whole, world, json.loads(json.dumps(staged_document(plan_staged(whole, lambda _: world))))
+    except InfeasibleError:
+        return whole, world, None
+
+
+def faults(document, world):
+    return verify_staged(read_staged(document, "plan.json"), lambda _: world)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_the_checker_accepts_what_was_found_and_nothing_falsified(seed) -> None:
+    _, world, document = answered(seed)
+    if document is None:
+        return
+    assert faults(document, world) == []
+    first, last, certificate = document["stages"][0], document["stages"][-1], document["certificate"]
+    for part, key, value in (
+        (last["plan"]["cost_usd"], "p50", last["plan"]["cost_usd"]["p50"] * 0.5 + 1e-3),
+        (first["plan"]["time_s"], "p90", first["plan"]["time_s"]["p90"] * 0.9),
+        (first["plan"], "fit_probability", first["plan"]["fit_probability"] * 0.99),
+        (document["time_s"], "p90", document["time_s"]["p90"] * 0.9),
+        (last, "move_s", last["move_s"] + 1.0),
+        (certificate, "lower_bound", certificate["best"] * 0.9 - 1.0),
+        (document, "stages", document["stages"][1:] or [first, first]),
+    ):
+        before, part[key] = part[key], value
+        assert faults(document, world) != [], key
+        part[key] = before
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_the_checker_finds_a_chain_that_the_search_was_kept_from(seed) -> None:
+    """A genuine answer of half the market, said to be that of the whole of it."""
+    whole, world, document = answered(seed)
+    if document is None:
+        return
+    half = [replace(stage, job=replace(stage.job, providers=("alpha",), spot=False)) for stage in whole.stages]
+    try:
+        poorer = staged_document(plan_staged(replace(whole, stages=tuple(half)), lambda _: world))
+    except (InfeasibleError, UnknownNameError):
+        return
+    poorer = {**json.loads(json.dumps(poorer)), "job": document["job"]}
+    is_worse = poorer["certificate"]["best"] > document["certificate"]["best"] * (1 + 1e-6) + 1e-6
+    assert bool(faults(poorer, world)) == is_worse

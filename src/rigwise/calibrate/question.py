@@ -202,6 +202,8 @@ def _image_size(shape: str) -> int | None:
 
 
 def _sequence(shape: str) -> int | None:
+    if shape == "seq ?":
+        raise InvalidInputError("the table does not say the sequence length")
     match = re.fullmatch(r"(?:seq )?(\d{1,9})", shape, re.ASCII)
     return int(match.group(1)) if match else None
 

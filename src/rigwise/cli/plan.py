@@ -29,7 +29,7 @@ from rigwise.errors import InfeasibleError, InvalidInputError, UnsupportedError
 _IMPLIED: dict[str, dict[str, Any]] = {"spot": {}, "buying": {"buy": True}}
 
 #: Documents that ``verify`` names and does not know.
-_UNPROVEN = {"rigwise.plan.staged/1": "a plan of several stages", "rigwise.plans/1": "the plans of several jobs"}
+_UNPROVEN = {"rigwise.plans/1": "the plans of several jobs"}
 
 EXAMPLES = """\b
 Examples:
@@ -190,19 +190,25 @@ def _verify(paths: tuple[str, ...], flags: list[str], *, as_json: bool) -> int:
     answer = parse_json(read_text(paths[0]), paths[0])
     schema = answer.get("schema") if isinstance(answer, dict) else None
     if isinstance(schema, str) and schema in _UNPROVEN:
-        raise UnsupportedError(f"{paths[0]} holds {_UNPROVEN[schema]}, which cannot be proven again yet")
+        raise UnsupportedError(f"{paths[0]} holds {_UNPROVEN[schema]}", hint="verify them one by one")
     if schema == APPLICATION_SCHEMA:
         return verify_application(answer, paths[0], as_json=as_json)
     if schema == SERVING_SCHEMA:
         return verify_serving_document(answer, paths[0], as_json=as_json)
-    claim = read_document(answer, paths[0])
-    faults = verify(claim, _world(claim.job.model, claim.today))
+    if schema == "rigwise.plan.staged/1":
+        from rigwise.search.staged import read_staged, verify_staged
+
+        staged = read_staged(answer, paths[0])
+        faults = verify_staged(staged, partial(_world, day=staged.today))
+        held = f"{paths[0]}: no other chain of stages is better"
+    else:
+        claim = read_document(answer, paths[0])
+        faults = verify(claim, _world(claim.job.model, claim.today))
+        held = f"{paths[0]}: the certificate holds for all {claim.certificate.candidates:,} candidates"
     if as_json:
         print_json({"schema": "rigwise.plan.verify/1", "holds": not faults, "faults": faults})
-    elif faults:
-        click.echo("\n".join(faults))
     else:
-        click.echo(f"{paths[0]}: the certificate holds for all {claim.certificate.candidates:,} candidates")
+        click.echo("\n".join(faults) or held)
     return 1 if faults else 0
 
 

@@ -23,7 +23,14 @@ ON_DEMAND, SPOT, RESERVED, OWNED, BOUGHT = "on-demand", "spot", "reserved", "own
 SUBSCRIPTION = "subscription"
 
 #: Faults of ``facts.lint`` after which nothing else in a row can be trusted.
-_NONSENSE = ("impossible-count", "placeholder-price")
+_NONSENSE = (
+    "impossible-count",
+    "placeholder-price",
+    "future-date",
+    "bid-floor",
+    "host-without-accelerator",
+    "accelerator-without-host",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -66,7 +66,9 @@ def subscription_quotes(
     Args:
         plans: Devices of plans.
         offers: Rows of the catalogue.
-        rules, today, unfit: As in ``market.offers.select``.
+        rules: What the job allows.
+        today: Prices are as old as this day makes them.
+        unfit: Why a device id cannot be planned with, empty if it can.
     """
     excluded: Counter[str] = Counter()
     offered: dict[tuple[str, str, float | None], str] = {}

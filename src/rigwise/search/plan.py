@@ -254,11 +254,20 @@ def read_document(answer: Any, where: str) -> Claim:
     if not answer.get("plans"):
         raise InvalidInputError(f"{where} holds no plan to verify")
     claim = parse({key: answer.get(key) for key in ("job", "today", "plans", "certificate")}, Claim, where)
-    if _CODE.fullmatch(claim.job.model):
-        raise InvalidInputError(
-            f"{where}: job.model is code to run: {claim.job.model}", hint="capture it to a .rwg file and plan that"
-        )
+    refuse_code(claim.job.model, where)
     return claim
+
+
+def refuse_code(model: str, where: str) -> None:
+    """Refuse a model of a document that would have us run code.
+
+    Raises:
+        InvalidInputError: It would.
+    """
+    if _CODE.fullmatch(model):
+        raise InvalidInputError(
+            f"{where}: job.model is code to run: {model}", hint="capture it to a .rwg file and plan that"
+        )
 
 
 def verify(claim: Claim, world: World) -> list[str]:

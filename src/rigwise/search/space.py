@@ -24,10 +24,9 @@ from rigwise.facts.offer import Offer
 from rigwise.machine.machine import Machine
 from rigwise.market.offers import BOUGHT, OWNED, SPOT, Quote, refusal
 from rigwise.market.tariff import Tariff, as_row, side_by_side
-from rigwise.market.terms import Terms, saves_checkpoints, tariff_of
+from rigwise.market.terms import Terms, tariff_of
 from rigwise.search.types import Array, site_name
 from rigwise.workload.choices import Family, Task, recipes, usable_devices
-from rigwise.workload.job import Job
 from rigwise.workload.recipes import Recipes
 
 #: Instances that one job may span, where the row states the network between them.
@@ -134,20 +133,14 @@ def build_space(task: Task, quotes: Sequence[Quote], around: Surroundings) -> Sp
     for index, quote in enumerate(quotes):
         offer = quote.offer
         grams = float(np.nan_to_num(around.grams_per_kwh(quote), nan=-1.0)) if green else 0.0
-        key = (
-            offer.provider,
-            offer.instance,
-            quote.market,
-            grams,
-            *_machine_of(quote),
-            *_terms_of(quote, around.terms),
-        )
+        alike = (*_machine_of(quote), *_terms_of(quote, around.terms))
+        key = (offer.provider, offer.instance, quote.market, grams, *alike)
         number[key] += 1
         if key not in cheapest or quote.usd_per_h < quotes[cheapest[key]].usd_per_h:
             cheapest[key] = index
     members: dict[_Shape, list[tuple[int, int]]] = {}
     for key, index in cheapest.items():
-        for shape in shapes(task, quotes[index]):
+        for shape in shapes(task, quotes[index], around.terms):
             members.setdefault(shape, []).append((index, number[key]))
     sites = tuple(_site(shape, kept, quotes, around, task.job.top) for shape, kept in members.items())
     kept = np.concatenate([site.quote for site in sites]) if sites else np.zeros(0, dtype=np.int64)
@@ -175,24 +168,24 @@ def _terms_of(quote: Quote, terms: Terms) -> tuple[object, ...]:
     return (offer.session_cap_s, offer.weekly_quota_s, offer.term_s, taken_away)
 
 
-def limit_s(offer: Offer, job: Job) -> float:
+def limit_s(offer: Offer, terms: Terms) -> float:
     """Longest time that a job may take on the offer: one session, within one week's quota.
 
     A job that saves checkpoints goes on in the next session, which is its tariff's.
     """
-    if saves_checkpoints(job):
+    if terms.checkpoints:
         return np.inf
     return min(offer.session_cap_s or np.inf, offer.weekly_quota_s or np.inf)
 
 
-def shapes(task: Task, quote: Quote) -> Iterator[_Shape]:
+def shapes(task: Task, quote: Quote, terms: Terms) -> Iterator[_Shape]:
     """The machines that can be made of a quote: one instance, or several whole ones that are known to be joined.
 
     No more nodes than the job, its hourly cap and its quotas allow.
     """
     offer, job = quote.offer, task.job
     owner = offer.instance if quote.market == OWNED else ""
-    have, limit = int(offer.accel_count or 0), limit_s(offer, job)
+    have, limit = int(offer.accel_count or 0), limit_s(offer, terms)
     capped = offer.session_cap_s is not None or offer.weekly_quota_s is not None
     joinable = offer.inter_node_bytes_per_s is not None and not capped and quote.market != BOUGHT
     owned = tuple(machine.nodes for machine in job.owned if machine.name == owner)

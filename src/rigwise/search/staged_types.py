@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import date
 
 from rigwise.search.types import Plan, Quantiles
 from rigwise.workload.job import StagedJob
@@ -69,7 +70,7 @@ class StagedClaim:
     """What of an answer is to be proven again."""
 
     job: StagedJob
-    today: str
+    today: date
     stages: tuple[StagePlan, ...]
     time_s: Quantiles
     cost_usd: Quantiles
