@@ -8,6 +8,7 @@ from typing import get_args, get_type_hints
 
 import pytest
 
+from rigwise.cli.main import main
 from rigwise.cli.plan_job import money
 from rigwise.cli.plan_options import PLACES, flag_of, tables_of
 from rigwise.errors import InvalidInputError
@@ -254,6 +255,8 @@ def test_flags_say_what_a_file_says() -> None:
     ("given", "words"),
     [
         ({"weights": ("time",)}, ["--weight is 'time'"]),
+        ({"weights": ("fun=1",)}, ["--weight is 'fun=1'", "carbon"]),
+        ({"loss_curve": "c.csv"}, ["--until-loss and --loss-curve go together"]),
         ({"weights": ("time=1", "time=2")}, ["--weight is 'time=2'"]),
         ({"rates": ("EUR=lots",)}, ["--exchange", "'lots'"]),
         ({"data_at": "s3"}, ["--data-size is missing"]),
@@ -274,6 +277,24 @@ def test_the_example_explains_every_key() -> None:
     for kind in tables_below(StagedFile) | tables_below(JobFile):
         for field in fields(kind):
             assert f"{field.name} = " in text or f".{field.name}]" in text or f"[{field.name}]" in text, field.name
+
+
+def test_init_prints_the_example_or_writes_it_once(capfd, tmp_path) -> None:
+    file = tmp_path / "job.toml"
+    for arguments, code, words in (
+        ([], 0, ""),
+        ([str(file)], 0, "wrote"),
+        ([str(file)], 2, "exists already"),
+        (["model"], 2, ".toml"),
+        ([str(file), "--spot"], 2, "no flags"),
+    ):
+        with pytest.raises(SystemExit) as stop:
+            main(["plan", "--init", *arguments])
+        out, err = capfd.readouterr()
+        assert stop.value.code == code
+        assert words in err
+        assert out == ("" if arguments else EXAMPLE.read_text())
+    assert file.read_text() == EXAMPLE.read_text()
 
 
 def test_what_the_example_shows_behind_comments_can_be_read() -> None:

@@ -121,6 +121,20 @@ def test_a_product_becomes_an_operator() -> None:
     assert question(replace(GEMM, model="op:linear", shape="B8 M64 N32 K16")).op.outputs[0].shape == (8 * 64, 32)
 
 
+@pytest.mark.parametrize(
+    ("precision", "dtypes"),
+    [
+        ("bfloat16", ["bfloat16", "bfloat16", "bfloat16"]),
+        ("int4_wo", ["bfloat16", "int4", "bfloat16"]),
+        ("fp8", ["float8", "float8", "bfloat16"]),
+        ("int8", ["int8", "int8", "int8"]),
+    ],
+)
+def test_operands_have_the_types_that_a_precision_says(precision: str, dtypes: list[str]) -> None:
+    op = question(replace(GEMM, precision=precision)).op
+    assert [t.dtype for t in (*op.inputs, *op.outputs)] == dtypes
+
+
 def test_a_convolution_becomes_its_forward_and_both_gradients() -> None:
     shape = "w14 h12 c256 n8 k1024 r3 s1 pad1,0 str2,1"
     ops = {

@@ -109,3 +109,40 @@ def test_stages_that_keep_a_deadline_only_one_by_one(plan) -> None:
     assert "and the stages take" in answer["infeasible"]["message"]
     assert (code, answer["stages"], answer["schema"]) == (1, [], "rigwise.plan.staged/1")
     assert "deadline" in answer["infeasible"]["message"]
+
+
+def test_a_plan_of_stages_is_verified_and_a_changed_one_rejected(plan, capfd, tmp_path) -> None:
+    file = tmp_path / "plan.json"
+    assert plan(STAGES.format(deadline="12h"), "--output", str(file), "--quiet")[0] == 0
+
+    def verify():
+        with pytest.raises(SystemExit) as stop:
+            main(["plan", "verify", str(file), "--json"])
+        return stop.value.code, json.loads(capfd.readouterr()[0])
+
+    assert verify() == (0, {"schema": "rigwise.plan.verify/1", "holds": True, "faults": []})
+    answer = json.loads(file.read_text())
+    answer["stages"][1]["plan"]["cost_usd"]["p50"] *= 0.5
+    file.write_text(json.dumps(answer))
+    code, verdict = verify()
+    assert (code, verdict["holds"]) == (1, False)
+    assert "stage 'scale': plan 1: the cost is" in verdict["faults"][0]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"stages": []}, "holds no plan"),
+        ({"stages": [1]}, "plan.json: job is"),
+        ({"job": {}}, "job.stages is missing"),
+    ],
+)
+def test_a_file_that_is_no_plan_of_stages(change, words, capfd, tmp_path) -> None:
+    file = tmp_path / "plan.json"
+    file.write_text(json.dumps({"schema": "rigwise.plan.staged/1", "stages": [{}], "job": None, **change}))
+    with pytest.raises(SystemExit) as stop:
+        main(["plan", "verify", str(file)])
+    out, err = capfd.readouterr()
+    assert (stop.value.code, out) == (2, "")
+    assert words in err
+    assert err.count("\n") == 1

@@ -13,7 +13,7 @@ HERE = Path(__file__).parent
 TARGETS = HERE.parent / "src/rigwise/estimate/calibration"
 SECTIONS = (
     "gemm", "conv", "cpu", "attention", "memory", "launch", "power", "collective", "memory_terms", "interval",
-    "learning",
+    "correlation", "learning",
 )  # fmt: skip
 HEADER = """# Written by tools/write_calibration.py. Do not edit by hand.
 # Efficiencies are fractions of a physical limit; each table says where it comes from.

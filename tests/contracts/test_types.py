@@ -22,6 +22,7 @@ WITHOUT_UNIT = {
     "vcpus": "a count that may be a fraction",
     "fit_probability": "a probability",
     "p_best": "a probability",
+    "p_ahead": "a probability",
     "limits_probability": "a probability",
     "sequences": "a mean count",
     "confidence": "a probability",

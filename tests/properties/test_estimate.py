@@ -1,5 +1,6 @@
 """What must hold for every estimate, whatever the constants are."""
 
+import random
 from dataclasses import replace
 
 import numpy as np
@@ -18,7 +19,14 @@ from rigwise.estimate.collective import (
     tree_all_reduce_s,
 )
 from rigwise.estimate.columns import columns
-from rigwise.estimate.fleet import estimate_fleet
+from rigwise.estimate.fleet import (
+    estimate_fleet,
+    estimate_recipes,
+    least_energy_j,
+    least_memory_bytes,
+    least_work,
+)
+from rigwise.estimate.fleet import least_step_s as least_in_fleet_s
 from rigwise.estimate.micro_step import micro_step
 from rigwise.estimate.op_time import op_times
 from rigwise.estimate.predict import groups_of, machine_of, predict, work_of
@@ -29,6 +37,8 @@ from rigwise.facts.catalogue import device, devices
 from rigwise.graph.load import load_model
 from rigwise.machine.machine import Machine
 from rigwise.workload.case import Case, Parallel
+from rigwise.workload.choices import recipes, settle
+from rigwise.workload.job import Job
 from rigwise.workload.lower import Recipe
 from rigwise.workload.resolve import resolve
 from rigwise.workload.table import FORMATS
@@ -228,3 +238,57 @@ def test_a_bound_allows_for_caches_that_the_catalogue_does_not_list():
 def test_device_lookup_of_these_tests_is_not_empty():
     assert len(WHOLE) > 200
     assert device("t4").tdp_w == 70
+
+
+JOBS = [
+    {"model": "resnet50", "batch": 48},
+    {"model": "gpt2", "batch": 16, "seq": 8192},
+    {"model": "bert-base", "batch": 12, "task": "infer"},
+    {"model": "llama-3.1-8b", "batch": 8, "method": "lora"},
+    {"model": "mixtral-8x7b", "batch": 16, "seq": 512},
+    {"model": "llama-3.1-70b", "batch": 4, "task": "decode"},
+]
+
+
+def a_fleet(dice, size):
+    """Machines of one shape, on devices drawn by chance."""
+    nodes = dice.choice([1, 1, 2, 4])
+    count = nodes * dice.choice([1, 2, 4, 6, 8])
+    links = (dice.choice([None, 5e9, 50e9]) for _ in range(size))
+    return [Machine(device=dice.choice(WHOLE), count=count, nodes=nodes, inter_node_bytes_per_s=rate) for rate in links]
+
+
+@settings(max_examples=60, deadline=None)
+@given(fields=st.sampled_from(JOBS), seed=st.integers(0, 2**32 - 1))
+def test_no_layout_undercuts_a_bound_and_recompute_never_pays_in_time(fields, seed):
+    """What the search and its certificate rest on, for every recipe that a plan may choose."""
+    dice, model = random.Random(seed), load_model(fields["model"])
+    task = settle(Job(amount=1e6, unit="samples", **fields), model)
+    family, machines = dice.choice(task.families), a_fleet(dice, 6)
+    every = recipes(task, family, machines[0].count, machines[0].nodes)
+    found = estimate_recipes(task.case, every, machines, model)
+    least = least_work(task.case, family.dtype, model)
+    held = least_memory_bytes(task.case, family.dtype, machines[0].count, model)
+    for column, machine in enumerate(machines):
+        time_s, energy_j = found.step_p50_s[:, column], found.energy_p50_j[:, column]
+        if np.isnan(time_s).all():
+            continue
+        assert np.nanmin(time_s) >= least_in_fleet_s(least, machine.device, machine.count) * (1 - 1e-9)
+        if not np.isnan(energy_j).all():
+            least_j = least_energy_j(least, machine.device, machine.count)
+            assert np.nanmin(energy_j) >= least_j * (1 - 1e-9)
+        assert np.nanmin(found.memory_p50_bytes[:, column]) >= held
+        for figures in (time_s, energy_j):
+            runs = figures.reshape(-1, len(task.recomputes))
+            runs = runs[~np.isnan(runs).any(axis=1)]
+            assert (runs >= runs[:, :1] * (1 - 1e-9)).all()
+
+
+def test_a_bound_of_energy_is_close_where_the_arithmetic_decides():
+    """A batch that fills an H100 draws at most twice what its operations and bytes take at least."""
+    h100 = Machine(device=device("h100-sxm5-80gb"))
+    case = Case(model="llama-3.1-8b", device="", task="prefill", batch=8, seq=4096)
+    found = estimate_fleet(case, Recipe(dtype="bf16", mode="compiled", micro_batch=8), [h100])
+    least_j = least_energy_j(least_work(case, "bf16"), h100.device)
+    assert 0.5 < least_j / found.energy_p50_j[0] <= 1
+    assert least_energy_j(least_work(case, "bf16"), h100.device, 8) >= least_j

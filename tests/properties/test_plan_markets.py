@@ -312,7 +312,7 @@ def test_a_star_returns_what_exhaustive_search_returns(seed) -> None:
     result, expected = solved(job, world), brute_force(job, world)
     assert (result is None) == (not expected)
     if result is not None:
-        assert [objective(job, p) for p in result.plans] == pytest.approx(expected, rel=1e-12)
+        assert [objective(job, p) for p in result.plans] == pytest.approx(expected, rel=1e-12, abs=1e-9)
         assert result.certificate.gap_frac == 0
         looked_at_all = job.minimize == "energy" and job.task == "infer"
         assert result.certificate.method == ("exhaustive" if looked_at_all else "astar")
@@ -390,6 +390,45 @@ def test_a_gap_is_kept_and_certified(seed) -> None:
         assert loose.certificate.gap_frac <= 0.5 + 1e-12
         found = faults(loose.certificate, loose.plans, loose.job, world)
         assert found == []
+
+
+@settings(max_examples=200, deadline=None)
+@given(SEEDS, st.integers(1, 40))
+def test_a_search_that_is_stopped_returns_its_best_and_what_it_cannot_rule_out(seed, steps) -> None:
+    job, world = a_market(seed)
+    best, left = solved(job, world), iter(range(steps))
+    hurried = replace(world, stop=lambda found, bound: found < float("inf") and next(left, None) is None)
+    found = solved(job, hurried)
+    assert (found is None) == (best is None)
+    if found is not None:
+        certificate = found.certificate
+        assert certificate.lower_bound <= best.certificate.best * (1 + 1e-12) <= certificate.best * (1 + 1e-9)
+        assert certificate.stopped or certificate.gap_frac == 0
+        assert faults(certificate, found.plans, job, world) == []
+
+
+@settings(max_examples=200, deadline=None)
+@given(SEEDS, st.booleans())
+def test_the_frontier_is_every_point_that_nothing_beats(seed, energy) -> None:
+    job, world = a_market(seed)
+    job = replace(job, frontier_energy=energy)
+    result = solved(job, world)
+    if result is None:
+        return
+    space, goal = build_space(settle(job, MODEL), quotes_of(job, world), surroundings(job, world)), Goal.of(job)
+    problem = PlanProblem(space, least(space, PHYSICS), Estimates(space, PHYSICS), goal)
+    points = set()
+    for family in space.task.families:
+        for site in np.flatnonzero(problem.sites[family.dtype].candidate):
+            for rows in problem.estimates.rows(family, site):
+                problem.estimates.ensure(family, rows, site, np.full(len(problem.estimates.machines), np.inf))
+                found = problem._outcome(family, site, rows)
+                every = zip(found.value.flat, found.cost_usd.flat, found.time_s.flat, found.energy_j.flat, strict=True)
+                allowed = (point for point in every if point[0] < np.inf and not (energy and np.isnan(point[3])))
+                points |= {(cost, time, joules if energy else 0.0) for _, cost, time, joules in allowed}
+    beaten = {p for p in points if any(q != p and all(a <= b for a, b in zip(q, p, strict=True)) for q in points)}
+    front = {(p.cost_usd.p50, p.time_s.p50, p.energy_j if energy else 0.0) for p in result.frontier}
+    assert np.array(sorted(front)) == pytest.approx(np.array(sorted(points - beaten)), rel=1e-12)
 
 
 @settings(max_examples=300, deadline=None)

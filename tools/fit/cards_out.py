@@ -3,7 +3,8 @@
     python tools/fit/cards_out.py [--serving]
 
 Nothing measured on the card that is judged is fitted: its rows leave every table, not NeuSight's alone. P4 and T4, the
-two whose power limit binds, are left out together as well. Products of P4 are never fitted, as in ``gemm.py``. For each card and task it prints the geometric error
+two whose power limit binds, are left out together as well. Products of P4 are never fitted, as in ``gemm.py``. Other
+sections, passes of streaming kernels among them, stay as they are. For each card and task it prints the geometric error
 and the mean absolute percentage error (MAPE) with the constants in force, and with those of the refit. ``--serving``
 takes the whole tables of aiconfigurator-core, if it is installed, in the place of the extract.
 

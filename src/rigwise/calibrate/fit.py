@@ -15,8 +15,8 @@ from rigwise.calibrate.update import Posterior, update
 from rigwise.errors import InvalidInputError, RigwiseError
 from rigwise.estimate.calibration import calibrated_with, packaged
 from rigwise.estimate.learned import GROUPS, REGIMES, Evidence, Learned, Scales, regime_of
-from rigwise.facts.catalogue import resolve_device
 from rigwise.facts.device import Device
+from rigwise.machine.this import resolve_device
 from rigwise.measurement.measurement import Measurement, Rejected
 
 Progress = Callable[[int, int], None]

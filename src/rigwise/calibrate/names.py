@@ -6,9 +6,9 @@ import re
 from functools import lru_cache
 
 from rigwise.errors import UnknownNameError, UnsupportedError
-from rigwise.facts.catalogue import resolve_device
 from rigwise.facts.device import Device
 from rigwise.graph.load import zoo_names
+from rigwise.machine.this import resolve_device
 from rigwise.workload.case import DTYPES, Software
 
 #: (device, variant) of published tables whose words alone do not name one catalogue entry.

@@ -30,6 +30,8 @@ _FORMATS = {
     "fp8": ("fp8", "float8", "bfloat16"),
     "fp8_block": ("fp8", "float8", "bfloat16"),
     "int8": ("int8", "int8", "int8"),
+    "int8_wo": ("bf16", "int8", "bfloat16"),  # weights alone are narrow
+    "int4_wo": ("bf16", "int4", "bfloat16"),
 }
 
 #: Letters of a convolution in the order: images, channels in and out, height, width, kernel height and width.
@@ -110,12 +112,13 @@ def _product(name: str, shape: str, sizes: Mapping[str, int], dtypes: tuple[str,
     batch = (rows,) if rows > 1 and name != "linear" else ()
     m = m * rows if name == "linear" else m
     read, written = dtypes
+    first = written if attrs["format"] == "bf16" else read
     second = Role.ACTIVATION if name == "bmm" else Role.PARAMETER
     return Op(
         name="aten.bmm" if batch else "aten.mm",
         kind=Kind.GEMM,
         phase=Phase.FORWARD,
-        inputs=(Tensor((*batch, m, k), read), Tensor((*batch, k, n), read, second)),
+        inputs=(Tensor((*batch, m, k), first), Tensor((*batch, k, n), read, second)),
         outputs=(Tensor((*batch, m, n), written),),
         attrs=attrs,
     )

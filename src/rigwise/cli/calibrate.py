@@ -46,7 +46,7 @@ def command(*, tables: tuple[Path, ...], as_json: bool, quiet: bool, **flags: An
     from rigwise.calibrate.account import calibrate_document, place_of
     from rigwise.calibrate.fit import gather
     from rigwise.calibrate.shelf import Shelf
-    from rigwise.facts.catalogue import resolve_device
+    from rigwise.machine.this import resolve_device
     from rigwise.measurement.tables import read_tables
 
     path, old = _old(flags["output"], fresh=flags["fresh"])
@@ -130,7 +130,7 @@ def _print(document: dict[str, Any]) -> None:
 
 def _suggest(name: str, *, as_json: bool) -> int:
     from rigwise.calibrate.suggest import suggest
-    from rigwise.facts.catalogue import resolve_device
+    from rigwise.machine.this import resolve_device
 
     device = resolve_device(name)
     found = suggest(device)

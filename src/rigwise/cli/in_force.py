@@ -62,7 +62,7 @@ def bring_in_force(
 
 
 def _id(name: str) -> str:
-    from rigwise.facts.catalogue import resolve_device
+    from rigwise.machine.this import resolve_device
 
     return resolve_device(name).id
 

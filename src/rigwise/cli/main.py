@@ -18,6 +18,7 @@ from rigwise.errors import RigwiseError, near_matches
 
 #: Command -> what it answers. The module is ``rigwise.cli.<command>``, its function ``command``.
 COMMANDS = {
+    "inspect": "what this machine is",
     "devices": "the accelerators in the catalogue, filtered and sorted",
     "cpus": "the CPUs in the catalogue",
     "offers": "what can be rented, where and for how much",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from rigwise.cli.plan_serving import (
     verify_serving_document,
 )
 from rigwise.cli.plan_spot import check_flags, explain_spot_plan
+from rigwise.cli.watch import watching
 from rigwise.errors import InfeasibleError, InvalidInputError, UnsupportedError
 
 #: What an explanation says of the job.
@@ -96,7 +98,7 @@ def command(
     if other is not None:
         return other
     job = job_at(targets[0], given, own)
-    answer = _answer(job, as_json=as_json, paged=report is not None)
+    answer = _answer(job, as_json=as_json, paged=report is not None, quiet=quiet)
     page = _page(answer[0]) if report else ""
     if output:
         write_output(output, _json_text(answer[0]), quiet=quiet)
@@ -133,7 +135,7 @@ def _other_kind(target: str, given: dict[str, Any], how: dict[str, Any]) -> int 
     return plan_serving_job(serving, how) if serving else None
 
 
-def _answer(job: Any, *, as_json: bool, paged: bool) -> tuple[dict[str, Any], Callable[..., str]]:
+def _answer(job: Any, *, as_json: bool, paged: bool, quiet: bool) -> tuple[dict[str, Any], Callable[..., str]]:
     """The document that answers a job, and what writes it as text.
 
     Raises:
@@ -153,7 +155,8 @@ def _answer(job: Any, *, as_json: bool, paged: bool) -> tuple[dict[str, Any], Ca
             return staged_document(staged), partial(staged_text, staged)
         from rigwise.report.plan_text import plan_text
 
-        result = plan(job, _world(job.model))
+        with watching(job.minimize, quiet=quiet) as watch:
+            result = plan(job, replace(_world(job.model), stop=watch))
         return document(result), partial(plan_text, result)
     except InfeasibleError as error:
         if as_json:

@@ -36,6 +36,7 @@ PLACES: dict[str, tuple[str, ...]] = {
 #: Flags that are not spelled like their parameter.
 _SPELLING = {"providers": "provider", "regions": "region", "devices": "device", "countries": "country"}
 _SPELLING |= {"weights": "weight", "rates": "exchange"}
+_WEIGHTS = ("cost", "time", "energy", "carbon")
 
 _JOB_OPTIONS = (
     click.option("--task", help="train, infer, prefill, decode or serve.  [default: train]"),
@@ -126,6 +127,8 @@ def tables_of(model: str, given: dict[str, Any]) -> dict[str, Any]:
     Raises:
         InvalidInputError: A pair of name and value that is none.
     """
+    if ("until_loss" in given) != ("loss_curve" in given):
+        raise InvalidInputError("command line: --until-loss and --loss-curve go together", hint="give both")
     tables: dict[str, Any] = {"workload": {"model": model}}
     for name, value in given.items():
         *path, key = PLACES[name]
@@ -143,8 +146,9 @@ def _pairs(name: str, values: tuple[str, ...]) -> dict[str, Any]:
     table: dict[str, Any] = {}
     for text in values:
         key, equals, value = text.partition("=")
-        if not (key and equals and value) or key in table:
-            hint = "write EUR=1.08" if name == "rates" else "write time=$30/h"
+        known = name == "rates" or key.strip() in _WEIGHTS
+        if not (key and equals and value and known) or key in table:
+            hint = "write EUR=1.08" if name == "rates" else "write cost=, time=, energy= or carbon=, time=$30/h say"
             raise InvalidInputError(f"command line: {flag_of(name)} is {text!r}", hint=hint)
         table[key.strip()] = _number(value, name) if name == "rates" else value
     return table

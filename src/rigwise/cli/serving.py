@@ -62,7 +62,8 @@ def _price(case: Case, usd_per_h: float | None) -> Price | None:
     from datetime import date
 
     from rigwise.estimate.serving import Price
-    from rigwise.facts.catalogue import offers, resolve_device
+    from rigwise.facts.catalogue import offers
+    from rigwise.machine.this import resolve_device
     from rigwise.report.serving_price import usual_price
 
     if usd_per_h is not None:

@@ -60,16 +60,16 @@ class LeastEnergy:
     """What a device spends at least.
 
     Attributes:
-        j_per_flop: Of one operation, by number format.
-        j_per_byte: Of one byte moved.
+        flop_j: Of one operation, by number format.
+        byte_j: Of one byte moved.
         busy_w: Drawn by one device while it works, whatever it does.
         limit_w: That it never exceeds; inf where unknown.
         sustained_w: What is left of that for operations and bytes while operators with arithmetic run; inf where no
             limit acts.
     """
 
-    j_per_flop: Mapping[str, float]
-    j_per_byte: float
+    flop_j: Mapping[str, float]
+    byte_j: float
     busy_w: float
     limit_w: float
     sustained_w: float
@@ -226,7 +226,7 @@ def powered_step_s(least: LeastWork, energy: LeastEnergy, count: int = 1) -> flo
     """
     if not np.isfinite(energy.sustained_w):
         return 0.0
-    return (_arithmetic_j(least, energy) + energy.j_per_byte * least.product_bytes) / (count * energy.sustained_w)
+    return (_arithmetic_j(least, energy) + energy.byte_j * least.product_bytes) / (count * energy.sustained_w)
 
 
 def least_energy_j(least: LeastWork, energy: LeastEnergy, step_s: float, count: int = 1) -> float:
@@ -239,12 +239,12 @@ def least_energy_j(least: LeastWork, energy: LeastEnergy, step_s: float, count: 
     """
     if not np.isfinite(energy.limit_w):
         return 0.0
-    dynamic_j = _arithmetic_j(least, energy) + energy.j_per_byte * max(least.moved_bytes, least.compulsory_bytes)
+    dynamic_j = _arithmetic_j(least, energy) + energy.byte_j * max(least.moved_bytes, least.compulsory_bytes)
     return min(energy.busy_w * step_s * count + dynamic_j, energy.limit_w * step_s * count)
 
 
 def _arithmetic_j(least: LeastWork, energy: LeastEnergy) -> float:
-    return sum(flops * energy.j_per_flop[name] for name, flops in least.flops_by_format.items())
+    return sum(flops * energy.flop_j[name] for name, flops in least.flops_by_format.items())
 
 
 def least_memory_bytes(work: Work, optimizer: str, shards: int) -> float:

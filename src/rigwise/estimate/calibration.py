@@ -55,7 +55,7 @@ class Calibration:
         digest: Of its content, by which a user's file knows what it was fitted on.
         torch: Framework version the constants describe.
         devices, architectures: What the measurements behind them were made on.
-        gemm, conv, cpu, attention, memory, launch, power, collective, memory_terms, interval, learning:
+        gemm, conv, cpu, attention, memory, launch, power, collective, memory_terms, interval, correlation, learning:
             Tables of constants; units are in the names.
         sources: Where each table comes from.
         learned: What the user measured, None if nothing.
@@ -76,6 +76,7 @@ class Calibration:
     collective: Constants
     memory_terms: Constants
     interval: Constants
+    correlation: Constants
     learning: Constants
     sources: Mapping[str, str]
     learned: Learned | None = None
@@ -83,7 +84,7 @@ class Calibration:
 
 _TABLES = (
     "gemm", "conv", "cpu", "attention", "memory", "launch", "power", "collective", "memory_terms", "interval",
-    "learning",
+    "correlation", "learning",
 )  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from rigwise.errors import RigwiseError
 from rigwise.estimate import bound
-from rigwise.estimate.bound import LeastWork
+from rigwise.estimate.bound import LeastEnergy, LeastWork
 from rigwise.estimate.calibration import load_calibration
 from rigwise.estimate.communication import Groups
 from rigwise.estimate.device_memory import can_index, memory_spread
@@ -195,7 +195,10 @@ def least_step_s(least: LeastWork, device: Device, count: int = 1) -> float:
 
     Source: ``estimate.bound``.
     """
-    energy = least_energy_of(Known(device), load_calibration())
+    return _least_step_s(least, device, least_energy_of(Known(device), load_calibration()), count)
+
+
+def _least_step_s(least: LeastWork, device: Device, energy: LeastEnergy, count: int) -> float:
     return max(bound.least_step_s(least, device, count), bound.powered_step_s(least, energy, count))
 
 
@@ -205,7 +208,7 @@ def least_energy_j(least: LeastWork, device: Device, count: int = 1) -> float:
     Source: ``estimate.bound``.
     """
     energy = least_energy_of(Known(device), load_calibration())
-    return bound.least_energy_j(least, energy, least_step_s(least, device, count), count)
+    return bound.least_energy_j(least, energy, _least_step_s(least, device, energy, count), count)
 
 
 def least_memory_bytes(case: Case, dtype: str, count: int, model: Model | None = None) -> float:

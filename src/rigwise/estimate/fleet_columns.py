@@ -1,6 +1,8 @@
 """What estimates need of devices, machines and models, found once and kept.
 
 Devices and models have no hash, so that here they are known by identity.
+
+Source: ``estimate.columns``, ``estimate.bound`` and ``estimate.collective``; nothing is computed here.
 """
 
 from __future__ import annotations
@@ -98,8 +100,8 @@ def least_energy_of(known: Known, calibration: Calibration) -> LeastEnergy:
     is_measured = calibration.learned is not None and device.id in calibration.learned.devices
     is_limited = device.kind != "cpu" and not is_measured
     return LeastEnergy(
-        j_per_flop=of_format,
-        j_per_byte=float(column.memory_j_per_byte[0, 0, 0]),
+        flop_j=of_format,
+        byte_j=float(column.memory_j_per_byte[0, 0, 0]),
         busy_w=float(power.static_frac) * tdp_w,
         limit_w=tdp_w,
         sustained_w=float(sustained_w(tdp_w, power)) if is_limited else np.inf,

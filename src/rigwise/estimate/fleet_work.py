@@ -3,6 +3,8 @@
 What one micro-batch takes on one device does not depend on how many devices there are, on the
 ZeRO stage or on the pipeline, so it is computed once for each kind of device, for all
 micro-batch sizes together, and kept.
+
+Source: ``estimate.micro_step``, ``estimate.sharding`` and ``estimate.memory``; nothing is computed here.
 """
 
 from __future__ import annotations

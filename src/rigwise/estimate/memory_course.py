@@ -15,11 +15,11 @@ import numpy as np
 from rigwise.estimate.memory import alive_over_step
 from rigwise.estimate.predict import Prediction, predict, work_of
 from rigwise.estimate.replay import Replay, events, replay
-from rigwise.facts.catalogue import resolve_device
 from rigwise.graph.graph import Model
 from rigwise.graph.liveness import Array, Held
 from rigwise.graph.load import load_model
 from rigwise.graph.op import Op
+from rigwise.machine.this import resolve_device
 from rigwise.workload.case import Case
 from rigwise.workload.resolve import resolve
 

@@ -26,12 +26,13 @@ from rigwise.estimate.step import (
     step_times,
     step_work,
 )
-from rigwise.facts.catalogue import cpu, resolve_device
+from rigwise.facts.catalogue import cpu
 from rigwise.facts.device import Device
 from rigwise.graph.graph import Model
 from rigwise.graph.load import load_model
 from rigwise.graph.op import Kind
 from rigwise.machine.machine import Machine
+from rigwise.machine.this import is_local, resolve_device
 from rigwise.provenance import Provenance
 from rigwise.units import GB
 from rigwise.workload.case import Case
@@ -103,10 +104,6 @@ def predict(case: Case, model: Model | None = None) -> Prediction:
     Raises:
         RigwiseError: Any branch of the tree: unknown names, missing facts, impossible formats.
     """
-    if case.device == "this":
-        raise UnsupportedError(
-            "this machine is not inspected yet", hint="name its device, for example --device rtx-4090"
-        )
     model = model or load_model(case.model)
     device = resolve_device(case.device)
     resolved = resolve(case, model)
@@ -353,7 +350,9 @@ def _by_kind(step: StepWork, times: StepTimes, ops: OpTimes) -> tuple[KindShare,
 def _assumed(case: Case, machine: Machine, calibration: Calibration) -> list[str]:
     """What the answer takes for granted about machine and software."""
     words = [f"torch {calibration.torch}" if not case.software.torch else f"constants of torch {calibration.torch}"]
-    if machine.device.kind == "cpu":
+    if is_local(case.device):
+        words.append(machine.device.note)
+    elif machine.device.kind == "cpu":
         words.append(f"{(machine.device.memory_bytes or 0) / GB:.0f} GB of memory")
     if case.count > 1 and not case.link:
         words.append("the device's usual link inside a node")

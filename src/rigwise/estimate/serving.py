@@ -17,10 +17,10 @@ from typing import Any
 
 from rigwise.errors import InvalidInputError, UnsupportedError
 from rigwise.estimate.predict import Prediction, best_format_of, predict
-from rigwise.facts.catalogue import resolve_device
 from rigwise.graph.graph import Model
 from rigwise.graph.load import load_model
 from rigwise.graph.op import Role
+from rigwise.machine.this import resolve_device
 from rigwise.units import HOUR_S
 from rigwise.workload.case import Case
 

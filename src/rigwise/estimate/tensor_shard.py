@@ -83,9 +83,9 @@ def _divided(table: OpTable, parallel: Parallel, products: Mapping[str, list[_Pr
 
 def _with_parents(module: str) -> Iterator[str]:
     """A module and those that it is part of."""
-    while module:
+    yield module
+    while module := module.rpartition(".")[0]:
         yield module
-        module = module.rpartition(".")[0]
 
 
 def _products(table: OpTable) -> dict[str, list[_Product]]:

@@ -39,10 +39,20 @@ class Catalogue:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WheelIndex:
+    """Where a framework's maker publishes builds beside the default index; ``{tag}`` in the address is the build's."""
+
+    source: str
+    date: str
+    url: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Registries:
     """``registries.toml``."""
 
     catalogues: dict[str, Catalogue]
+    wheels: dict[str, WheelIndex] = field(default_factory=dict)
 
 
 @cache

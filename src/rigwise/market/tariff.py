@@ -85,7 +85,32 @@ class Tariff:
             cost = self.fixed_usd * self._periods(wall_s) + rental_usd(self.usd_per_h, self._billed_s(wall_s, held_s))
             if np.any(self.idle_usd_per_h):
                 cost = cost + rental_usd(self.idle_usd_per_h, wall_s - held_s)
-        return np.where(wall_s < np.inf, cost, np.inf) if self._divided else cost
+        return np.where(wall_s == np.inf, np.inf, cost) if self._divided else cost
+
+    def terms_usd(self, undisturbed_s: float, fixed: str = "fixed") -> dict[str, float]:
+        """What a cost is made of, at one price; the terms add up to it.
+
+        Args:
+            undisturbed_s: Time of the work alone.
+            fixed: What the fixed cost is called.
+
+        >>> Tariff(usd_per_h=1.0, startup_s=600.0, minimum_s=7200.0).terms_usd(3000.0)["unused"]
+        1.0
+        """
+        wall_s, held_s = self._wall_and_held_s(undisturbed_s)
+        paid_s, periods = undisturbed_s * self.time_factor, self._periods(wall_s)
+        held = {
+            "compute": undisturbed_s,
+            "interruptions": paid_s - undisturbed_s,
+            "startup": self.startup_s,
+            "restarts": held_s - self.startup_s - paid_s,
+            "unused": np.maximum(self.minimum_s * periods - held_s, 0.0),
+        }
+        terms = {name: float(rental_usd(self.usd_per_h, time_s)) for name, time_s in held.items()}
+        terms["idle"] = float(rental_usd(self.idle_usd_per_h, wall_s - held_s))
+        terms[fixed] = float(self.fixed_usd * periods)
+        terms["rounding"] = float(self.cost_usd(undisturbed_s)) - sum(terms.values())
+        return terms
 
     def sessions(self, undisturbed_s: Any) -> Any:
         """How many sessions the job is spread over."""
@@ -129,8 +154,11 @@ class Tariff:
 
     def outlay_usd(self, undisturbed_s: Any) -> Any:
         """What must be at hand for it."""
-        lost_usd = rental_usd(self.noncash_usd_per_h, self.paid_s(undisturbed_s))
-        return self.capital_usd + self.cost_usd(undisturbed_s) - lost_usd
+        outlay = self.capital_usd + self.cost_usd(undisturbed_s)
+        if not np.any(self.noncash_usd_per_h):
+            return outlay
+        paid_s = self.paid_s(undisturbed_s)
+        return outlay - rental_usd(self.noncash_usd_per_h, np.where(paid_s < np.inf, paid_s, 0.0))
 
     def pick(self, index: Any) -> Tariff:
         """Some prices of a row, by index or mask."""

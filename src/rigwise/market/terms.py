@@ -15,7 +15,7 @@ from rigwise.facts.offer import Offer
 from rigwise.market.offers import BOUGHT, OWNED, SPOT, Quote
 from rigwise.market.spot import ASSUMED, Interruption, in_words, interruption_of, overridden, spot_tariff
 from rigwise.market.tariff import Tariff
-from rigwise.units import DAY_S, GB, HOUR_S, MINUTE_S, format_bytes, format_seconds
+from rigwise.units import DAY_S, GB, HOUR_S, MINUTE_S, format_bytes
 from rigwise.workload.job import Job
 
 #: Assumed, not measured: from asking for a rented machine to an environment in which the job starts.
@@ -92,6 +92,15 @@ class Terms:
             return ()
         return (f"{ASSUMED_SETUP_S / MINUTE_S:.0f} min to start a rented machine and install what is needed",)
 
+    def is_divided(self, offer: Offer) -> bool:
+        """Whether a job goes on in another session of an offer: it saves checkpoints, and a session is long enough."""
+        return self.checkpoints and shortest_s(offer) > self.restart_s
+
+
+def shortest_s(offer: Offer) -> float:
+    """The shorter of the longest session and the use of a week, infinite for no limit."""
+    return min(offer.session_cap_s or math.inf, offer.weekly_quota_s or math.inf)
+
 
 def saves_checkpoints(job: Job) -> bool:
     """Whether a job can be divided over sessions: training can. Assumed, and a plan that is divided says so."""
@@ -109,7 +118,7 @@ def tariff_of(quote: Quote, terms: Terms, nodes: int = 1) -> Tariff:
     if quote.market == SPOT:
         base = spot_tariff(quote.usd_per_h, terms.interruption_of(offer), nodes)
     held_gb_months_per_h = terms.held_bytes / GB / _MONTH_H
-    limits = (offer.session_cap_s, offer.weekly_quota_s) if terms.checkpoints else (None, None)
+    limits = (offer.session_cap_s, offer.weekly_quota_s) if terms.is_divided(offer) else (None, None)
     session_s, quota_s = (math.inf if limit is None else limit for limit in limits)
     tariff = replace(
         base,
@@ -153,7 +162,7 @@ def to_know(quote: Quote, terms: Terms, nodes: int, undisturbed_s: float) -> tup
         return _transfer(quote, terms)
     told = [in_words(terms.interruption_of(quote.offer), nodes)] if quote.market == SPOT else []
     if quote.offer.term_s:
-        told.append(f"reserved: {format_seconds(quote.offer.term_s)} are paid for, used or not")
+        told.append(f"reserved: {quote.offer.term_s / DAY_S:g} days are paid for, used or not")
     sessions = in_sessions(tariff_of(quote, terms, nodes), undisturbed_s)
     return (*told, *([sessions] if sessions else []), *_disk(quote, terms), *_transfer(quote, terms))
 
@@ -168,8 +177,8 @@ def in_sessions(tariff: Tariff, undisturbed_s: float) -> str:
     number = float(tariff.sessions(undisturbed_s))
     if number <= 1:
         return ""
-    limits = [f"{format_seconds(float(tariff.session_s))} each"] if tariff.session_s < math.inf else []
-    limits += [f"{format_seconds(float(tariff.quota_s))} in a week"] if tariff.quota_s < math.inf else []
+    limits = [f"{tariff.session_s / HOUR_S:g} h each"] if tariff.session_s < math.inf else []
+    limits += [f"{tariff.quota_s / HOUR_S:g} h in a week"] if tariff.quota_s < math.inf else []
     return (
         f"{number:,.0f} sessions, at most {' and '.join(limits)}: save a checkpoint before each ends, and start the"
         " next by hand"

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from rigwise.errors import UnsupportedError
 from rigwise.estimate.calibration import load_calibration
 from rigwise.estimate.columns import columns
 from rigwise.estimate.micro_step import micro_step
@@ -15,11 +14,11 @@ from rigwise.estimate.pipeline import passes_of_stage
 from rigwise.estimate.predict import groups_of, machine_of, work_of
 from rigwise.estimate.setting import setting_of
 from rigwise.estimate.step import StepTimes, StepWork, step_times
-from rigwise.facts.catalogue import resolve_device
 from rigwise.graph.graph import Model
 from rigwise.graph.op import Op
 from rigwise.graph.summary import Cost, cost_of, costs_of
 from rigwise.graph.tree import Load, Row
+from rigwise.machine.this import resolve_device
 from rigwise.report.step_rows import Step
 from rigwise.workload.case import Case
 from rigwise.workload.resolve import resolve
@@ -35,10 +34,6 @@ def timed_step(case: Case, model: Model) -> Step:
     Raises:
         RigwiseError: As ``predict``.
     """
-    if case.device == "this":
-        raise UnsupportedError(
-            "this machine is not inspected yet", hint="name its device, for example --device rtx-4090"
-        )
     device, resolved, calibration = resolve_device(case.device), resolve(case, model), load_calibration()
     machine = machine_of(resolved.case, device)
     costs_of(model.graph(case.task).ops, resolved.sizes, model.name)

@@ -57,7 +57,7 @@ class _Figures:
     held: Mapping[int, Array]
     first: Indices
     figure: int
-    absent: float
+    absent: Any
 
     def __getitem__(self, at: tuple[Any, Any]) -> Any:
         """Of rows on a machine, or of a row on machines."""

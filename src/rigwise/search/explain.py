@@ -6,17 +6,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import isnan
 
-from rigwise.market.money import rental_usd
-from rigwise.market.offers import BOUGHT, OWNED
+from rigwise.market.offers import BOUGHT, OWNED, SUBSCRIPTION
 from rigwise.market.tariff import Tariff
 from rigwise.search.bounds import KWH_J, Goal
 from rigwise.search.estimates import Estimates
 from rigwise.search.problem import Leaf
-from rigwise.search.robust import overlaps
+from rigwise.search.robust import is_tied
 from rigwise.search.space import Space
 from rigwise.search.types import Plan, PlanResult, Quantiles
 from rigwise.units import format_bytes, format_count, format_fraction, format_seconds, format_usd
 from rigwise.workload.case import Parallel
+
+#: What the fixed cost of a market is called, where it is not for the transfer of data.
+_FIXED = {BOUGHT: "ownership", SUBSCRIPTION: "fee"}
 
 
 def plan_of(space: Space, estimates: Estimates, leaf: Leaf) -> Plan:
@@ -55,7 +57,7 @@ def plan_of(space: Space, estimates: Estimates, leaf: Leaf) -> Plan:
         parallel=recipe.parallel(machine.count),
         time_s=Quantiles(p10=time_s[0], p50=time_s[1], p90=time_s[2]),
         cost_usd=Quantiles(p10=cost_usd[0], p50=cost_usd[1], p90=cost_usd[2]),
-        cost_terms=cost_terms(tariff, undisturbed_s[1], fixed="ownership" if quote.market == BOUGHT else "transfer"),
+        cost_terms=cost_terms(tariff, undisturbed_s[1], fixed=_FIXED.get(quote.market, "transfer")),
         energy_j=None if isnan(energy_j) else energy_j,
         carbon_g=None if isnan(carbon_g) else carbon_g,
         memory_bytes=number["memory_p50_bytes"],
@@ -67,15 +69,8 @@ def plan_of(space: Space, estimates: Estimates, leaf: Leaf) -> Plan:
 
 def cost_terms(tariff: Tariff, undisturbed_s: float, fixed: str) -> dict[str, float]:
     """What a cost is made of; the terms add up to it, and those that are nothing are left out."""
-    compute = float(rental_usd(tariff.usd_per_h, undisturbed_s))
-    terms = {
-        "compute": compute,
-        "interruptions": compute * (float(tariff.time_factor) - 1.0),
-        "startup": float(rental_usd(tariff.usd_per_h, tariff.startup_s)),
-        fixed: float(tariff.fixed_usd),
-    }
-    terms["rounding"] = float(tariff.cost_usd(undisturbed_s)) - sum(terms.values())
-    least = 1e-9 * max(1.0, compute)
+    terms = tariff.terms_usd(undisturbed_s, fixed)
+    least = 1e-9 * max(1.0, terms["compute"])
     return {name: usd for name, usd in terms.items() if name == "compute" or abs(usd) > least}
 
 
@@ -171,7 +166,7 @@ def advice(result: PlanResult, goal: Goal, beside: Sequence[str] = ()) -> tuple[
     best, told = result.plans[0], []
     if result.assumed:
         told.append("assumed: " + "; ".join(result.assumed))
-    ties = sum(overlaps(best, plan, goal.objective) for plan in result.plans[1:])
+    ties = sum(is_tied(plan) for plan in result.plans[1:])
     if ties:
         told.append(
             f"{ties} of the {len(result.plans) - 1} next plans overlap with the first: it is the best of them with"

@@ -23,6 +23,7 @@ from rigwise.search.astar import AStar, Stop
 from rigwise.search.bounds import Goal, Least, least, reasons
 from rigwise.search.certificate import check
 from rigwise.search.claims import check_plans
+from rigwise.search.company import in_company
 from rigwise.search.estimates import Estimates
 from rigwise.search.exhaustive import Exhaustive, is_quicker
 from rigwise.search.explain import advice, plan_of, with_reasons
@@ -30,7 +31,6 @@ from rigwise.search.frontier import frontier
 from rigwise.search.problem import Leaf, PlanProblem
 from rigwise.search.question import Question, candidates
 from rigwise.search.relax import infeasible, nothing_to_rent
-from rigwise.search.robust import with_odds
 from rigwise.search.space import Surroundings, build_space
 from rigwise.search.types import KEEP, REASONS, Certificate, CoverEntry, Plan, PlanResult, State, World
 from rigwise.workload.choices import settle
@@ -91,19 +91,19 @@ def _answer(
     cheapest, fastest = (plan_of(space, estimates, ends[name][0]) for name in ("cost", "time"))
     found = [*problem.leaves, *(leaf for _, others in ends.values() for leaf in others)]
     front = frontier(problem, floor, found, energy=job.frontier_energy, stop=world.stop)
-    plans = [replace(plan_of(space, estimates, leaf), rank=rank) for rank, leaf in enumerate(ranked, 1)]
-    plans = list(with_reasons(with_odds(plans, problem.goal), fastest, space, problem.goal))
+    company = in_company(problem, ranked, front, found)
+    plans = with_reasons(company.ranked, fastest, space, problem.goal)
     return PlanResult(
         job=job,
         today=world.today.isoformat(),
         assumed=(*space.task.assumed, *Terms.of(job, world.billing).assumed),
-        plans=tuple(plans),
+        plans=plans,
         certificate=certificate,
         cheapest=cheapest,
         fastest=fastest,
-        frontier=tuple(plan_of(space, estimates, leaf) for leaf in front),
+        frontier=company.frontier,
         excluded={},
-        fallbacks=tuple(plans[1:4]),
+        fallbacks=company.fallbacks,
         advice=(),
     )
 
@@ -205,11 +205,12 @@ def catalogue_world(model: str | Model, today: date) -> World:
     from rigwise.facts.electricity import country_code
     from rigwise.facts.subscription import subscriptions
     from rigwise.graph.load import load_model
+    from rigwise.machine.this import resolve_device
 
     return World(
         offers=catalogue.offers(),
         subscriptions=subscriptions(),
-        device=catalogue.resolve_device,
+        device=resolve_device,
         model=load_model(model) if isinstance(model, str) else model,
         today=today,
         physics=fleet,

@@ -111,7 +111,7 @@ def _places(question: Question, quotes: Sequence[Quote]) -> dict[tuple[str, str]
         offer, owned = quote.offer, quote.market == OWNED
         have = int(offer.accel_count or 0)
         session_s = min(offer.session_cap_s or inf, offer.weekly_quota_s or inf)
-        limit_s = inf if terms.checkpoints else session_s
+        limit_s = inf if terms.checkpoints and session_s > terms.restart_s else session_s
         alone = offer.inter_node_bytes_per_s is None or session_s < inf or quote.market == BOUGHT
         for nodes in nodes_of[offer.instance] if owned else (1,) if alone else _NODES:
             each = usable_devices(question.task.sides, have, nodes)

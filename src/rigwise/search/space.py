@@ -24,7 +24,7 @@ from rigwise.facts.offer import Offer
 from rigwise.machine.machine import Machine
 from rigwise.market.offers import BOUGHT, OWNED, SPOT, Quote, refusal
 from rigwise.market.tariff import Tariff, as_row, side_by_side
-from rigwise.market.terms import Terms, tariff_of
+from rigwise.market.terms import Terms, shortest_s, tariff_of
 from rigwise.search.types import Array, site_name
 from rigwise.workload.choices import Family, Task, recipes, usable_devices
 from rigwise.workload.recipes import Recipes
@@ -171,11 +171,9 @@ def _terms_of(quote: Quote, terms: Terms) -> tuple[object, ...]:
 def limit_s(offer: Offer, terms: Terms) -> float:
     """Longest time that a job may take on the offer: one session, within one week's quota.
 
-    A job that saves checkpoints goes on in the next session, which is its tariff's.
+    A job that saves checkpoints goes on in the next session, which its tariff counts.
     """
-    if terms.checkpoints:
-        return np.inf
-    return min(offer.session_cap_s or np.inf, offer.weekly_quota_s or np.inf)
+    return np.inf if terms.is_divided(offer) else shortest_s(offer)
 
 
 def shapes(task: Task, quote: Quote, terms: Terms) -> Iterator[_Shape]:

@@ -159,8 +159,8 @@ def _wrong_sums(claim: StagedClaim, chosen: Sequence[_Way], world: World) -> Ite
     """What is wrong with the figures of the whole."""
     late_s, late_usd = sum(way.late_s for way in chosen), sum(way.late_usd for way in chosen)
     moved_s = moved_usd = 0.0
-    for index in range(1, len(chosen)):
-        move, stage = _move(claim.job, index, chosen[index - 1], chosen[index], world), claim.stages[index]
+    for index, stage in enumerate(claim.stages):
+        move = _move(claim.job, index, chosen[index - 1], chosen[index], world) if index else (0.0, 0.0)
         if move is None:
             yield f"stage {stage.name!r} does not stay on the machines of the one before"
             return
@@ -183,12 +183,13 @@ def _wrong_sums(claim: StagedClaim, chosen: Sequence[_Way], world: World) -> Ite
 
 def _least_chain(whole: StagedJob, parts: Sequence[Part], claimed: float, world: World) -> float:
     """The least objective of all chains; those that cannot be below the claimed one are left out."""
-    least = [_least_of(part) for part in parts]
+    looked = [_Looked(part.question) for part in parts]
+    least = [_least_of(part, ways_of) for part, ways_of in zip(parts, looked, strict=True)]
     chains: list[_Way] = []
     for index, part in enumerate(parts):
         most = claimed - sum(least[:index]) - sum(least[index + 1 :])
         live = [b for b in part.blocks.values() if not b.verdict and b.number <= most + _SLACK * max(1.0, claimed)]
-        ways = _undominated(way for block in live for way in _ways(part.question, block))
+        ways = _undominated(way for block in live for way in looked[index](block))
         chains = ways if index == 0 else list(_joined(whole, index, (chains, ways), part.question, world))
         further = claimed - sum(least[index + 1 :]) + _SLACK * max(1.0, claimed)
         chains = _undominated(chain for chain in chains if chain.value <= further)
@@ -198,13 +199,26 @@ def _least_chain(whole: StagedJob, parts: Sequence[Part], claimed: float, world:
     return min(kept, default=inf)
 
 
-def _least_of(part: Part) -> float:
+class _Looked:
+    """The ways of each block, worked out once."""
+
+    def __init__(self, question: Question) -> None:
+        self._question = question
+        self._found: dict[State, list[_Way]] = {}
+
+    def __call__(self, block: Block) -> list[_Way]:
+        if block.state not in self._found:
+            self._found[block.state] = _ways(self._question, block)
+        return self._found[block.state]
+
+
+def _least_of(part: Part, ways_of: _Looked) -> float:
     """The least objective of a stage alone: blocks in the order of their bounds, until none can be better."""
     best = inf
     for block in sorted((b for b in part.blocks.values() if not b.verdict), key=lambda b: b.number):
         if block.number >= best:
             break
-        best = min([best, *(way.value for way in _ways(part.question, block))])
+        best = min([best, *(way.value for way in ways_of(block))])
     return best
 
 

@@ -165,7 +165,8 @@ class Plan:
         carbon_g: Carbon dioxide of the electricity, None where nothing is known of it.
         memory_bytes, memory_capacity_bytes, fit_probability: Of the fullest device.
         price_date: Day of the price, empty for owned machines.
-        p_best: Probability of being the best of the plans shown.
+        p_best: Probability of being the best of all that were estimated, one for each machine.
+        p_ahead: Probability of being better than the first plan.
         expected_regret_usd: How much cheaper the cheapest of them would be on average, in hindsight.
         why: Sentences.
     """
@@ -201,6 +202,7 @@ class Plan:
     fit_probability: float
     price_date: str
     p_best: float = 0.0
+    p_ahead: float = 0.0
     expected_regret_usd: float = 0.0
     why: tuple[str, ...] = ()
 

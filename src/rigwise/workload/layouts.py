@@ -2,6 +2,7 @@
 
 What is left out, and why nothing better is among it:
 
+- models with attention outside equal blocks: neither tensors nor stages of theirs divide evenly;
 - tensor groups over several nodes, of sizes that are no power of two or do not divide the heads:
   no framework offers them at a speed that the estimate would be right about;
 - stages of unequal layers, and, in training, fewer micro-batches than stages: one always idles;
@@ -75,7 +76,7 @@ def sides_of(model: Model, case: Case) -> Sides:
     """Along what the step of a resolved case can be divided."""
     forward = [op for op in model.graph(case.task).ops if op.phase is Phase.FORWARD]
     attention = [op for op in forward if op.kind is Kind.ATTENTION]
-    layers = sum(op.repeat for op in attention if op.repeat > 1)
+    layers = sum(op.repeat for op in attention) if all(op.repeat > 1 for op in attention) else 0
     heads = [h for op in attention if isinstance(h := op.inputs[0].shape[1], int)]
     experts = [n for op in forward if op.name == _EXPERTS and isinstance(n := op.attrs.get("groups", 1), int)]
     return Sides(

@@ -8,8 +8,9 @@ from rigwise.machine.snapshot import Field, unknown
 DMI = "/sys/class/dmi/id"
 #: A word of the firmware's maker or product -> what the machine is.
 HOSTS = {
-    "amazon": "AWS", "google": "Google Cloud", "microsoft": "Azure or Hyper-V", "openstack": "OpenStack", "oracle": "Oracle",
-    "digitalocean": "DigitalOcean", "hetzner": "Hetzner", "ovh": "OVH", "alibaba": "Alibaba Cloud", "vmware": "VMware",
+    "amazon": "AWS", "google": "Google Cloud", "microsoft": "Azure or Hyper-V", "openstack": "OpenStack",
+    "oracle": "Oracle", "digitalocean": "DigitalOcean", "hetzner": "Hetzner", "ovh": "OVH",
+    "alibaba": "Alibaba Cloud", "vmware": "VMware",
     "innotek": "VirtualBox", "qemu": "QEMU", "xen": "Xen", "nvidia dgx": "DGX", "dgx": "DGX",
 }  # fmt: skip
 #: A path or a variable -> the container it is the sign of; the first that is there wins.
@@ -53,7 +54,9 @@ def _kind(root: Root, variables: dict[str, str]) -> Field:
     except Unreadable as error:
         return unknown("/proc/1/cgroup", str(error))
     word = next((kind for kind in ("kubepods", "docker", "lxc", "libpod") if kind in groups), "")
-    return Field(value={"kubepods": "kubernetes", "libpod": "podman"}.get(word, word) or "none", source="/proc/1/cgroup")
+    return Field(
+        value={"kubepods": "kubernetes", "libpod": "podman"}.get(word, word) or "none", source="/proc/1/cgroup"
+    )
 
 
 def _host(root: Root) -> Field:

@@ -54,9 +54,9 @@ def cpu(root: Root) -> dict[str, Field]:
 
 
 def cpuinfo_entries(text: str) -> list[dict[str, str]]:
-    """One mapping for each logical CPU of /proc/cpuinfo; what stands in no such form is left out.
+    r"""One mapping for each logical CPU of /proc/cpuinfo; what stands in no such form is left out.
 
-    >>> cpuinfo_entries("processor : 0\\nmodel name : X\\n\\nprocessor : 1\\nmodel name : X")[1]
+    >>> cpuinfo_entries("processor : 0\nmodel name : X\n\nprocessor : 1\nmodel name : X")[1]
     {'processor': '1', 'model name': 'X'}
     """
     entries: list[dict[str, str]] = []

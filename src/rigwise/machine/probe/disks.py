@@ -101,9 +101,9 @@ def mounted_sizes(root: Root) -> dict[str, tuple[int, int]]:
 
 
 def df_sizes(text: str) -> dict[str, tuple[int, int]]:
-    """What ``df -P -k`` prints, in bytes.
+    r"""What ``df -P -k`` prints, in bytes.
 
-    >>> df_sizes("Filesystem 1024-blocks Used Available Capacity Mounted on\\n/dev/vda 1000 400 600 40% /")
+    >>> df_sizes("Filesystem 1024-blocks Used Available Capacity Mounted on\n/dev/vda 1000 400 600 40% /")
     {'/': (1024000, 614400)}
     """
     lines = re.findall(r"(?m)^\S+ +(\d{1,18}) +\d+ +(\d{1,18}) +[\d-]+%? +(/.*)$", text)

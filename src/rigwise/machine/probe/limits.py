@@ -39,7 +39,7 @@ def _status(root: Root) -> dict[str, str]:
 def cpu_quota(root: Root) -> Field:
     """CPUs that the control groups allow, the least on the way to the top.
 
-    Source: Linux kernel documentation, "Control Group v2" (``cpu.max``) and "CFS Bandwidth Control" (``cpu.cfs_quota_us``).
+    Source: Linux kernel documentation, "Control Group v2" and "CFS Bandwidth Control".
     """
     found: list[tuple[float, str]] = []
     for place in _places(root, "cpu", ("cpu.max", "cpu.cfs_quota_us")):

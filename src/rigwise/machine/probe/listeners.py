@@ -13,9 +13,10 @@ TABLES = ("/proc/net/tcp", "/proc/net/tcp6")
 LISTENING = "0A"
 #: Ports that tools of this field take where none is given. Source: the documentation of each, from memory.
 USUAL = {
-    22: "ssh", 2375: "Docker without TLS", 2376: "Docker", 4040: "Spark", 5000: "MLflow", 6006: "TensorBoard", 6379: "Redis or Ray",
-    7860: "Gradio", 8000: "vLLM or FastAPI", 8080: "web", 8265: "Ray dashboard", 8501: "Streamlit", 8787: "Dask dashboard",
-    8888: "Jupyter", 8889: "Jupyter", 9090: "Prometheus", 9400: "DCGM exporter", 11434: "Ollama", 1234: "LM Studio",
+    22: "ssh", 1234: "LM Studio", 2375: "Docker without TLS", 2376: "Docker", 4040: "Spark", 5000: "MLflow",
+    6006: "TensorBoard", 6379: "Redis or Ray", 7860: "Gradio", 8000: "vLLM or FastAPI", 8080: "web",
+    8265: "Ray dashboard", 8501: "Streamlit", 8787: "Dask dashboard", 8888: "Jupyter", 8889: "Jupyter",
+    9090: "Prometheus", 9400: "DCGM exporter", 11434: "Ollama",
 }  # fmt: skip
 #: Processes looked at to name the owner of a port; those of others cannot be read anyway.
 PROCESSES_LIMIT = 400
@@ -26,7 +27,7 @@ def listeners(root: Root) -> list[dict[str, Field]]:
     found: dict[tuple[int, str], str] = {}
     for table in TABLES:
         try:
-            text = root.text(table)
+            text = root.text(table, kept=_only_listening)
         except Unreadable:
             continue
         for reach, port, inode in listening(text):
@@ -41,7 +42,9 @@ def _listener(port: int, reach: str, program: str) -> dict[str, Field]:
     return {
         "port": Field(value=port, source=TABLES[0]),
         "reach": Field(value=reach, source=TABLES[0]),
-        "program": Field(value=program, source="/proc/*/comm") if program else unknown("/proc/*/fd", "it is another user's"),
+        "program": Field(value=program, source="/proc/*/comm")
+        if program
+        else unknown("/proc/*/fd", "it is another user's"),
         "usual": usual if guess else unknown("usual ports", "no tool of this field takes it by default"),
     }
 
@@ -57,6 +60,11 @@ def listening(text: str) -> Iterator[tuple[str, int, str]]:
         match = re.fullmatch(r"([0-9A-Fa-f]{8}|[0-9A-Fa-f]{32}):([0-9A-Fa-f]{4})", parts[1]) if len(parts) > 9 else None
         if match and parts[3] == LISTENING:
             yield reach_of(match[1]), int(match[2], 16), parts[9]
+
+
+def _only_listening(text: str) -> str:
+    """The table without its connections, which name other machines."""
+    return "\n".join(line for line in text.splitlines() if line.split()[3:4] == [LISTENING])
 
 
 def reach_of(digits: str) -> str:
@@ -77,7 +85,9 @@ def reach_of(digits: str) -> str:
 
 
 def _owners(root: Root, inodes: set[str]) -> dict[str, str]:
-    """Name of the program behind a socket, where its process may be looked at."""
+    """Name of the program behind a socket, where its process may be looked at; none while a machine is captured."""
+    if root.record is not None:
+        return {}
     found: dict[str, str] = {}
     for process in root.names("/proc", r"\d+$")[-PROCESSES_LIMIT:]:
         for handle in root.names(f"/proc/{process}/fd"):

@@ -35,9 +35,9 @@ def memory(root: Root) -> dict[str, Field]:
 
 
 def meminfo(text: str) -> dict[str, int]:
-    """Sizes in bytes, and counts, of /proc/meminfo.
+    r"""Sizes in bytes, and counts, of /proc/meminfo.
 
-    >>> meminfo("MemTotal:       1024 kB\\nHugePages_Total:       3")
+    >>> meminfo("MemTotal:       1024 kB\nHugePages_Total:       3")
     {'MemTotal': 1048576, 'HugePages_Total': 3}
     """
     lines = re.findall(r"^(\w+(?:\(\w+\))?):\s+(\d{1,18})( kB)?\s*$", text, re.MULTILINE)
@@ -50,7 +50,7 @@ def chosen(text: str) -> str:
     >>> chosen("always [madvise] never")
     'madvise'
     """
-    return re.findall(r"\[([\w-]+)\]", text)[0]
+    return str(re.findall(r"\[([\w-]+)\]", text)[0])
 
 
 def _shm(root: Root) -> int | None:
@@ -91,11 +91,12 @@ def _modules(root: Root) -> dict[str, Field]:
 
 
 def dmi_modules(text: str) -> list[tuple[int, str, str]]:
-    """MT/s as configured, kind and channel of every module in ``dmidecode -t 17``; empty slots left out.
+    r"""MT/s as configured, kind and channel of every module in ``dmidecode -t 17``; empty slots left out.
 
-    The channel is the letter that makers put into the name of a slot, and empty where there is none.
+    The channel is the letter that makers put into the name of a slot, after the number of the socket; empty where there
+    is none.
 
-    >>> dmi_modules("Memory Device\\n\\tSize: 16 GB\\n\\tLocator: DIMM_A1\\n\\tType: DDR4\\n\\tSpeed: 3200 MT/s")
+    >>> dmi_modules("Memory Device\n\tSize: 16 GB\n\tLocator: DIMM_A1\n\tType: DDR4\n\tSpeed: 3200 MT/s")
     [(3200, 'DDR4', 'A')]
     """
     modules = []
@@ -105,7 +106,9 @@ def dmi_modules(text: str) -> list[tuple[int, str, str]]:
             continue
         speed = stated.get("Configured Memory Speed") or stated.get("Configured Clock Speed") or stated.get("Speed", "")
         number = re.match(r"(\d{1,6}) M", speed)
-        slot = f"{stated.get('Locator', '')} {stated.get('Bank Locator', '')}"
-        channel = re.search(r"(?:DIMM[_ ]?|CHANNEL[_ ]?)([A-P])", slot.upper())
-        modules.append((int(number[1]) if number else 0, stated.get("Type", ""), channel[1] if channel else ""))
+        slot = f"{stated.get('Locator', '')} {stated.get('Bank Locator', '')}".upper()
+        channel = re.search(r"(?:DIMM[_ ]?|CHANNEL[_ ]?)([A-P])", slot)
+        socket = re.search(r"(?:CPU|P|NODE)[_ ]?(\d)", slot)
+        place = f"{socket[1] if socket else ''}{channel[1]}" if channel else ""
+        modules.append((int(number[1]) if number else 0, stated.get("Type", ""), place))
     return modules

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from rigwise.machine.probe.source import Root, Unreadable, attempt
-from rigwise.machine.snapshot import Confidence, Field
+from rigwise.machine.snapshot import Confidence, Field, unknown
 
 DEVICES = "/sys/bus/pci/devices"
 VENDORS = {"0x10de": "NVIDIA", "0x1002": "AMD", "0x8086": "Intel", "0x15b3": "Mellanox", "0x1af4": "virtio"}
@@ -48,9 +48,8 @@ def _device(root: Root, address: str, kind: str) -> dict[str, Field]:
     place = f"{DEVICES}/{address}"
     vendor = root.field(f"{place}/vendor", lambda text: VENDORS.get(text, text))
     driver = root.target(f"{place}/driver")
-    width, generation = root.field(f"{place}/current_link_width", _width), root.field(
-        f"{place}/current_link_speed", generation_of
-    )
+    width = root.field(f"{place}/current_link_width", _width)
+    generation = root.field(f"{place}/current_link_speed", generation_of)
     return {
         "address": Field(value=address, source=DEVICES),
         "kind": Field(value=kind, source=f"{place}/class"),
@@ -62,12 +61,16 @@ def _device(root: Root, address: str, kind: str) -> dict[str, Field]:
         "width_max": root.field(f"{place}/max_link_width", _width),
         "generation": generation,
         "generation_max": root.field(f"{place}/max_link_speed", generation_of),
-        "bytes_per_s_each_way": attempt(
-            "lanes x transfers x coding",
-            lambda: link_bytes_per_s(int(str(generation.value)), int(str(width.value))),
-            Confidence.DERIVED,
-        ),
+        "bytes_per_s_each_way": _rate(generation, width),
     }
+
+
+def _rate(generation: Field, width: Field) -> Field:
+    source = "lanes x transfers x coding"
+    if not isinstance(generation.value, int) or not isinstance(width.value, int):
+        return unknown(source, "its link is not described")
+    rate = link_bytes_per_s(generation.value, width.value)
+    return Field(value=rate, source=source, confidence=Confidence.DERIVED)
 
 
 def _width(text: str) -> int:

@@ -8,7 +8,7 @@ from rigwise.machine.snapshot import Field
 #: A variable that a job has -> its scheduler.
 JOBS = {"SLURM_JOB_ID": "slurm", "PBS_JOBID": "pbs", "LSB_JOBID": "lsf", "KUBERNETES_SERVICE_HOST": "kubernetes"}
 #: A program -> the scheduler it belongs to.
-PROGRAMS = {"sbatch": "slurm", "qsub": "pbs", "bsub": "lsf", "kubectl": "kubernetes"}
+PROGRAMS = {"sbatch": "slurm", "qsub": "pbs", "bsub": "lsf"}
 
 
 def scheduler(root: Root) -> dict[str, Field]:
@@ -18,12 +18,14 @@ def scheduler(root: Root) -> dict[str, Field]:
     given = {key: value for key, value in sorted(variables.items()) if key.startswith(("SLURM_", "PBS_", "NCPUS"))}
     found = {
         "job": Field(value=job, source="environment"),
-        "installed": attempt(
-            "programs on the path",
-            lambda: list(dict.fromkeys(name for program, name in PROGRAMS.items() if root.has_program(program))) or None,
-        ),
+        "installed": attempt("programs on the path", lambda: _installed(root) or None),
         "given": attempt("environment", lambda: given or None),
     }
     if root.has_program("sinfo"):
         found["slurm"] = attempt("sinfo --version", lambda: root.run("sinfo", "--version").split()[-1])
     return found
+
+
+def _installed(root: Root) -> list[str]:
+    """Kubernetes is left out: its tool says nothing of the machine it lies on."""
+    return [name for program, name in PROGRAMS.items() if root.has_program(program)]

@@ -2,8 +2,8 @@
 
 A captured tree is a folder with the same paths below it (``proc/cpuinfo``, ``sys/...``), the outputs of commands as
 ``commands/nvidia-smi_-q_-x`` (with ``.exit`` beside it for an exit code other than 0, or the word ``hang``), the
-environment as lines of ``environment`` and installed Python packages below ``python/site-packages``. It is untrusted: nothing is
-read through a link that leaves it, nothing but regular files, and never more than a limit.
+environment as lines of ``environment`` and installed Python packages below ``python/site-packages``. It is untrusted:
+nothing is read through a link that leaves it, nothing but regular files, and never more than a limit.
 """
 
 from __future__ import annotations
@@ -24,10 +24,12 @@ from rigwise.machine.snapshot import Confidence, Field, Value, unknown
 
 #: No file of the kernel that is read here is larger; /proc/cpuinfo of 256 CPUs has 400 kB.
 TEXT_LIMIT_BYTES = 4 * 2**20
+#: Read at once: for some of its files the kernel sets aside as much memory as is asked for.
+READ_BYTES = 64 * 2**10
 #: Names of one folder that are looked at.
 NAMES_LIMIT = 20_000
-#: A driver that works answers in less; one that hangs is left alone.
-COMMAND_LIMIT_S = 1.5
+#: A driver that works answers in less, unless it has to wake many GPUs first; one that hangs is left alone.
+COMMAND_LIMIT_S = 5.0
 
 #: Where the packages of a captured tree lie.
 SITE = "/python/site-packages"
@@ -54,24 +56,31 @@ class Root:
     Attributes:
         folder: A captured tree, None for this computer.
         record: Write what is read of this computer to this folder, as a captured tree.
+        limit_s: A command that has not answered by then is ended.
     """
 
     folder: Path | None = None
     record: Path | None = None
+    limit_s: float = COMMAND_LIMIT_S
 
     @property
     def live(self) -> bool:
         """Whether this computer is read."""
         return self.folder is None
 
-    def text(self, path: str, *, limit_bytes: int = TEXT_LIMIT_BYTES) -> str:
+    def text(self, path: str, *, kept: Callable[[str], str] = str, limit_bytes: int = TEXT_LIMIT_BYTES) -> str:
         """The content of a file of the machine, without the white space at its ends.
+
+        Args:
+            path: On the machine.
+            kept: What of it a captured tree gets.
+            limit_bytes: A larger file is not read.
 
         Raises:
             Unreadable: There is none, it is no regular file, or it may not be read.
         """
         content = self.content(path, limit_bytes=limit_bytes).decode("utf-8", "replace").replace("\0", " ").strip()
-        self._keep(path, content + "\n")
+        self.keep(path, kept(content) + "\n")
         return content
 
     def content(self, path: str, *, limit_bytes: int) -> bytes:
@@ -82,8 +91,9 @@ class Root:
             handle = os.open(file, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0))
             if not stat.S_ISREG(os.fstat(handle).st_mode):
                 raise Unreadable("it is no regular file")
-            with os.fdopen(os.dup(handle), "rb") as stream:
-                content = stream.read(limit_bytes + 1)
+            content = b""
+            while len(content) <= limit_bytes and (part := os.read(handle, READ_BYTES)):
+                content += part
         except FileNotFoundError:
             raise Unreadable("there is no such file") from None
         except (OSError, ValueError) as error:
@@ -142,16 +152,16 @@ class Root:
         except (OSError, ValueError):
             return ""
         if self.record is not None:
-            self._keep(path, None, link=f"../{Path(link).name}")
+            self.keep(path, None, link=f"../{Path(link).name}")
         return link.rstrip("/").rpartition("/")[2]
 
-    def run(self, *command: str, name: str = "", limit_s: float = COMMAND_LIMIT_S) -> str:
+    def run(self, *command: str, name: str = "", limit_s: float | None = None) -> str:
         """What a command of the machine prints.
 
         Args:
             command: The program and its arguments.
             name: What its output is called in a captured tree; else the words of the command.
-            limit_s: It is ended after this time.
+            limit_s: It is ended after this time; None for the root's own limit.
 
         Raises:
             Unreadable: It is not installed, fails or takes too long; the reason holds what it said.
@@ -159,6 +169,7 @@ class Root:
         called = name or "_".join(command).replace("/", "-")
         if self.folder is not None:
             return self._recorded(called)
+        limit_s = limit_s or self.limit_s
         program = shutil.which(command[0])
         if program is None:
             raise Unreadable(f"{command[0]} is not installed")
@@ -173,9 +184,9 @@ class Root:
             raise Unreadable(_why(error)) from None
         text = done.stdout[:TEXT_LIMIT_BYTES].decode("utf-8", "replace")
         said = text if done.returncode == 0 else text + done.stderr[:2000].decode("utf-8", "replace")
-        self._keep(f"commands/{called}", said)
+        self.keep(f"commands/{called}", said)
         if done.returncode:
-            self._keep(f"commands/{called}.exit", f"{done.returncode}\n")
+            self.keep(f"commands/{called}.exit", f"{done.returncode}\n")
         return _checked(command[0], str(done.returncode), said)
 
     def _recorded(self, called: str) -> str:
@@ -200,7 +211,7 @@ class Root:
                 return {}
             found = {key: value for key, _, value in (line.partition("=") for line in lines)}
         named = {key: value[:4096] for key, value in found.items() if VARIABLES.fullmatch(key)}
-        self._keep("environment", "".join(f"{key}={value}\n" for key, value in named.items()))
+        self.keep("environment", "".join(f"{key}={value}\n" for key, value in named.items()))
         return named
 
     def packages(self) -> list[str]:
@@ -213,12 +224,15 @@ class Root:
     def has_program(self, name: str) -> bool:
         """Whether a program can be started by its name."""
         if self.folder is None:
-            return shutil.which(name) is not None
+            found = shutil.which(name) is not None
+            if found and self.record is not None:
+                self.keep(f"usr/bin/{name}", "")
+            return found
         return any(self.exists(f"/{folder}/{name}") for folder in ("usr/bin", "bin", "usr/local/bin", "usr/sbin"))
 
-    def field(self, path: str, convert: Callable[[str], Value] = str) -> Field:
+    def field(self, path: str, convert: Callable[[str], Value] = str, *, kept: Callable[[str], str] = str) -> Field:
         """A field that is one file; unknown with the reason if it cannot be read or understood."""
-        return attempt(path, lambda: convert(self.text(path)))
+        return attempt(path, lambda: convert(self.text(path, kept=kept)))
 
     def _touch(self, path: str) -> None:
         """Add that a path is there to the tree that is being recorded."""
@@ -227,14 +241,14 @@ class Root:
         if os.path.isdir(path):
             (self.record / self._logical(path)).mkdir(parents=True, exist_ok=True)
         else:
-            self._keep(path, "")
+            self.keep(path, "")
 
     def _logical(self, path: str) -> str:
         for folder in self.packages():
             path = path.replace(folder, SITE)
         return path.lstrip("/")
 
-    def _keep(self, path: str, content: str | None, *, link: str = "") -> None:
+    def keep(self, path: str, content: str | None, *, link: str = "") -> None:
         """Add to the tree that is being recorded."""
         if self.record is None or not self.live:
             return
@@ -262,10 +276,10 @@ def attempt(source: str, read: Callable[[], Value], confidence: Confidence = Con
         return unknown(source, str(error))
     except RigwiseError:
         raise
-    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError):
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, StopIteration):
         return unknown(source, "it cannot be understood")
     if value is None or value == "":
-        return unknown(source, "it says nothing")
+        return unknown(source, "there is none")
     return Field(value=value, source=source, confidence=confidence)
 
 

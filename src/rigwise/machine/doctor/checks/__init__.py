@@ -1,0 +1,1 @@
+"""The tests that rules name, ``gpu.wheel_architectures`` say: pure functions of facts."""

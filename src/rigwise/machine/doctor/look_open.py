@@ -1,0 +1,118 @@
+"""What the doctor looks at for safety: which services answer without a password, and keys that others can read."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from typing import Any
+
+from rigwise.machine.doctor.look import PROCESSES_LIMIT, SECRET_OPTION, python_child
+from rigwise.machine.probe.source import Root, Unreadable
+from rigwise.machine.snapshot import Snapshot
+
+#: Files below the home folder that hold a secret; ``*`` stands for the names that match.
+SECRETS = (
+    (".ssh", r"id_(rsa|ecdsa|ed25519|dsa)$|[\w.-]+\.pem$"), (".jupyter", r"[\w.-]+\.(key|pem)$|jupyter_server_config\.json$"),
+    (".cache/huggingface", r"token$|stored_tokens$"), (".huggingface", r"token$"), (".aws", r"credentials$"),
+    (".kaggle", r"kaggle\.json$"), (".config/gcloud", r"(application_default_credentials\.json|credentials\.db)$"),
+    (".azure", r"(accessTokens|msal_token_cache)\.json$"), (".kube", r"config$"), (".docker", r"config\.json$"),
+    (".ngc", r"config$"), ("", r"\.(netrc|git-credentials|wandb_key|vast_api_key|pgpass)$"), (".cache/rigwise", r"token$"),
+)  # fmt: skip
+#: Ports asked at most, and how long the child that asks may take altogether.
+PORTS_LIMIT = 24
+ASK_LIMIT_S = 1.8
+
+
+def readers(root: Root, snapshot: Snapshot) -> dict[str, Callable[[], Any]]:
+    """Name -> what reads it."""
+    return {
+        "answers": lambda: answers(root, snapshot),
+        "secret_files": lambda: secret_files(root),
+        "argv_secrets": lambda: argv_secrets(root),
+        "jupyter_config": lambda: jupyter_config(root),
+    }
+
+
+def home(root: Root) -> str:
+    """The home folder of the user; of a captured tree ``/home/user``."""
+    return os.path.expanduser("~") if root.live else "/home/user"
+
+
+def answers(root: Root, snapshot: Snapshot) -> list[dict[str, Any]]:
+    """What every port that is listened on answers to one request without a password, from this machine."""
+    from rigwise.machine.doctor.rules import services
+    from rigwise.machine.probe import http_child
+
+    paths = {service.port: service.path for service in services()}
+    ports = sorted({int(str(entry["port"].value)) for entry in snapshot.listeners if _asked(entry)})[:PORTS_LIMIT]
+    if not ports:
+        return []
+    asked = [f"{port}{paths.get(port, '/api/contents')}" for port in ports]
+    text = python_child(root, http_child.__file__, *asked, name="http-answers", limit_s=ASK_LIMIT_S)
+    found = []
+    for line in text.splitlines()[: 2 * PORTS_LIMIT]:
+        match = re.fullmatch(r"(\d{1,5})(/\S*) (\d{3}|none) ?(.*)", line.strip())
+        if match:
+            found.append({"port": int(match[1]), "path": match[2], "status": match[3], "body": match[4][:80]})
+    return found
+
+
+def _asked(entry: Any) -> bool:
+    """Only what can be one of the known services: not ssh, not mail."""
+    return str(entry["port"].value).isdecimal() and int(str(entry["port"].value)) >= 1024
+
+
+def secret_files(root: Root) -> list[dict[str, str]]:
+    """Mode of every file below the home folder that holds a secret."""
+    folder = home(root)
+    paths = [f"{folder}/{place}/{name}".replace("//", "/") for place, pattern in SECRETS for name in root.names(f"{folder}/{place}", pattern)]
+    if not paths:
+        return []
+    text = root.run("stat", "-c", "%a %u %n", folder, *paths[:200], name="stat-secrets")
+    found = []
+    for line in text.splitlines():
+        match = re.fullmatch(r"([0-7]{3,4}) (\d+) (/.+)", line.strip())
+        if match:
+            found.append({"mode": match[1], "owner": match[2], "path": match[3], "name": match[3].replace(folder, "~", 1)})
+    return found
+
+
+def argv_secrets(root: Root) -> list[str]:
+    """Programs whose command line, which every user can read, carries a secret; the option, never the secret."""
+    found = []
+    for process in root.names("/proc", r"\d+$")[-PROCESSES_LIMIT:]:
+        try:
+            words = root.text(f"/proc/{process}/cmdline", limit_bytes=64 * 1024).split()
+        except Unreadable:
+            continue
+        for word, following in zip(words, [*words[1:], ""], strict=False):
+            match = SECRET_OPTION.match(word)
+            value = word.partition("=")[2] or ("" if "=" in word else following)
+            if match and len(value.strip("'\"")) >= 6 and not value.startswith(("-", "/", "$")):
+                found.append(f"{words[0].rpartition('/')[2]} {word.partition('=')[0]} (process {process})")
+    return found[:20]
+
+
+def jupyter_config(root: Root) -> list[str]:
+    """Settings of Jupyter that open it: no token, no password, any address."""
+    found = []
+    folder = f"{home(root)}/.jupyter"
+    for name in root.names(folder, r"jupyter_(server|notebook|lab)_config\.(py|json)$"):
+        try:
+            text = root.text(f"{folder}/{name}", limit_bytes=2**20)
+        except Unreadable:
+            continue
+        live = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("#"))
+        for what, pattern in OPENING.items():
+            if re.search(pattern, live):
+                found.append(f"{what} in ~/.jupyter/{name}")
+    return found
+
+
+#: What opens a notebook server -> how it is written in its configuration, Python or JSON.
+OPENING = {
+    "no token": r"(?:NotebookApp|ServerApp|IdentityProvider)\.token\s*=\s*(?:u?''|u?\"\")|\"token\"\s*:\s*\"\"",
+    "every address": r"\.ip\s*=\s*u?['\"](?:0\.0\.0\.0|\*|::)?['\"]|\"ip\"\s*:\s*\"(?:0\.0\.0\.0|\*|::)\"",
+    "a password": r"password\s*=\s*u?['\"](?:argon2|sha1|sha256):|\"(?:hashed_)?password\"\s*:\s*\"(?:argon2|sha1|sha256):",
+}

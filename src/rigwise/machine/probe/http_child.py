@@ -1,0 +1,49 @@
+"""Run as a process of its own: asks ports of this machine for one path each, without a password, one line for each.
+
+Only the loopback address is asked, only with GET, and nothing of what is answered is kept but its status and title.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+import ssl
+import sys
+
+TIMEOUT_S = 0.25
+
+
+def ask(port: int, path: str, *, encrypted: bool = False) -> tuple[str, str]:
+    """Status of the answer, ``none`` where it is no HTTP, and the name that the server gives itself."""
+    request = f"GET {path} HTTP/1.0\r\nHost: localhost:{port}\r\nAccept: */*\r\n\r\n".encode()
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT_S) as plain:
+            plain.settimeout(TIMEOUT_S)
+            stream: socket.socket = plain
+            if encrypted:
+                context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+                context.check_hostname = False
+                context.verify_mode = ssl.CERT_NONE
+                stream = context.wrap_socket(plain)
+            stream.sendall(request)
+            answer = stream.recv(4096)
+    except (OSError, ValueError):
+        return "none", ""
+    match = re.match(rb"HTTP/1\.[01] (\d{3})", answer)
+    server = re.search(rb"(?im)^server:\s*([\w./ -]{1,40})", answer)
+    return (match[1].decode() if match else "none"), (server[1].decode().strip() if server else "")
+
+
+def main(arguments: list[str]) -> int:
+    """Ask each ``PORT/PATH``; over TLS where the plain answer says nothing or asks for it."""
+    for argument in arguments:
+        port, slash, path = argument.partition("/")
+        status, server = ask(int(port), slash + path)
+        if status in ("none", "400"):
+            status, server = ask(int(port), slash + path, encrypted=True)
+        print(f"{port}{slash}{path} {status} {server}".rstrip(), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))
