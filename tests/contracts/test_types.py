@@ -78,6 +78,10 @@ WITHOUT_UNIT = {
     "units_per_month": "the unit is spelled out",
     "usd_per_unit": "the unit is spelled out",
     "usd_per_month": "the unit is spelled out",
+    "carbon_g": "grams, as carbon intensities are given",
+    "egress_usd_per_gb": "the unit is spelled out",
+    "disk_usd_per_gb_month": "the unit is spelled out",
+    "idle_disk_usd_per_gb_month": "the unit is spelled out",
 }
 
 #: Dataclasses that are filled in while a model is being traced, and are read by nobody else.

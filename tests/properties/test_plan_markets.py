@@ -20,6 +20,7 @@ from rigwise.errors import InfeasibleError
 from rigwise.facts.billing import Billing
 from rigwise.facts.device import Device
 from rigwise.facts.offer import Offer
+from rigwise.facts.subscription import Subscription
 from rigwise.graph.graph import Card, Graph, Model, Parameter
 from rigwise.market.break_even import Machine
 from rigwise.market.offers import BOUGHT, Quote
@@ -47,6 +48,11 @@ MODEL = Model(
     graphs={"train": Graph(ops=(), symbols={"b": 1}), "infer": Graph(ops=(), symbols={"b": 1})},
 )
 FORMAT = {"amp-bf16": "bf16", "amp-fp16": "fp16", "bf16": "bf16", "fp16": "fp16", "fp32": "fp32"}
+
+BILLING = {
+    "alpha": Billing(increment_s=3600.0, egress_usd_per_gb=0.1, idle_disk_usd_per_gb_month=0.2),
+    "beta": Billing(minimum_s=900.0, disk_usd_per_gb_month=0.1),
+}
 
 
 # A toy estimator: time is the bound divided by an efficiency that depends on everything
@@ -173,6 +179,24 @@ def an_offer(dice, devices, number):
     )
 
 
+def a_subscription(dice, devices):
+    return Subscription(
+        id="pro",
+        provider="gamma",
+        name="Pro",
+        device=dice.choice(sorted(devices)),
+        count=dice.choice([1, 2]),
+        usd_per_month=dice.choice([0.0, 10.0, 15.0]),
+        units_per_month=0.0,
+        usd_per_unit=0.1,
+        units_per_h=dice.choice([None, 2.0]),
+        session_s=dice.choice([None, 3600.0]),
+        weekly_quota_s=dice.choice([None, 9000.0]),
+        as_of="2026-07-01",
+        source="toy",
+    )
+
+
 def a_market(seed):
     dice = random.Random(seed)
     devices = {f"d{i}": a_device(dice, f"d{i}") for i in range(dice.randint(1, 4))}
@@ -183,7 +207,8 @@ def a_market(seed):
         model=MODEL,
         today=TODAY,
         physics=PHYSICS,
-        billing={"alpha": Billing(increment_s=3600.0, egress_usd_per_gb=0.1), "beta": Billing(minimum_s=900.0)},
+        billing=BILLING,
+        subscriptions=(a_subscription(dice, devices),) if dice.random() < 0.2 else (),
         grams_per_kwh=lambda quote: {"east": 100.0, "west": 400.0}.get(quote.offer.region, float("nan")),
         to_buy=lambda _: to_buy(sorted(devices)),
     )
@@ -521,7 +546,7 @@ def test_a_certificate_that_was_tampered_with_is_rejected(tamper, seed) -> None:
         lambda p: replace(p, count=p.count + 1),
         lambda p: replace(p, dtype="fp64"),
         lambda p: replace(p, micro_batch=7),
-        lambda p: replace(p, market="reserved"),
+        lambda p: replace(p, market="barter"),
     ],
 )
 @settings(max_examples=50, deadline=None)
@@ -541,6 +566,7 @@ def test_a_market_that_changed_is_noticed(seed) -> None:
     """A cheaper price for every machine, or a candidate more, leaves no certificate of cost standing."""
     job, world = a_market(seed)
     job = replace(job, minimize="cost", weights=None, owned=(), buy=False, quota=(), max_usd_per_h=None)
+    world = replace(world, subscriptions=())
     result = solved(job, world)
     if result is None or result.certificate.best == 0:
         return
@@ -552,7 +578,9 @@ def test_a_market_that_changed_is_noticed(seed) -> None:
         )
         for offer in world.offers
     )
-    for changed in (cheaper, (*world.offers, replace(world.offers[0], instance="new", price_usd_h=0.01))):
+    free = {"session_cap_s": None, "weekly_quota_s": None, "term_s": None}
+    new = replace(world.offers[0], instance="new", price_usd_h=0.01, **free)
+    for changed in (cheaper, (*world.offers, new)):
         other = replace(world, offers=changed)
         assert faults(result.certificate, result.plans, job, other)
 

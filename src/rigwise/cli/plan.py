@@ -28,7 +28,7 @@ from rigwise.cli.watch import watching
 from rigwise.errors import InfeasibleError, InvalidInputError, UnsupportedError
 
 #: What an explanation says of the job.
-_IMPLIED: dict[str, dict[str, Any]] = {"spot": {}, "buying": {"buy": True}}
+_IMPLIED: dict[str, dict[str, Any]] = {"choice": {}, "change": {}, "spot": {}, "buying": {"buy": True}}
 
 #: Documents that ``verify`` names and does not know.
 _UNPROVEN = {"rigwise.plans/1": "the plans of several jobs"}
@@ -54,8 +54,9 @@ Examples:
 @click.option("--report", metavar="FILE", help="Write a self-contained HTML page.")
 @click.option(
     "--explain",
-    type=click.Choice(("spot", "buying")),
-    help="Instead: what interruptions do to the best spot plan; when the best machine to buy pays.",
+    type=click.Choice(tuple(_IMPLIED)),
+    help="Instead: why this plan, and as many devices; what would change it; what interruptions do to the best spot"
+    " plan; when the best machine to buy pays.",
 )
 @click.option("--trace", metavar="FILE", help="With --explain spot: your own record of when there was capacity.")
 @click.option("--engine", help="Where several jobs are planned: process, ray or ray:ADDRESS.  [default: process]")
@@ -123,6 +124,10 @@ def _explained(what: str, job: Any, trace: str | None, how: dict[str, Any]) -> i
         from rigwise.cli.plan_buying import explain_buying
 
         return explain_buying(job, _world, **how)
+    if what in ("choice", "change"):
+        from rigwise.cli.plan_explain import explain_answer
+
+        return explain_answer(what, job, _world, **how)
     return explain_spot_plan(job, _world, trace, **how)
 
 

@@ -7,6 +7,7 @@ from textwrap import wrap
 
 from rigwise.search.types import Certificate, Plan, PlanResult, Quantiles
 from rigwise.units import format_count, format_fraction, format_seconds, format_usd
+from rigwise.workload.job import Job
 
 _WIDTH = 80
 _REASONS = {
@@ -20,7 +21,7 @@ _REASONS = {
 def plan_text(result: PlanResult, *, brief: bool = False) -> str:
     """The answer; unless ``brief``, the table of plans, the reasons, the certificate, what was left out, advice."""
     best = result.plans[0]
-    lines = [*_wrapped(_question(result)), "", *_answer(best)]
+    lines = [*_wrapped(job_words(result.job)), "", *_answer(best)]
     if not brief:
         lines += ["", *_table(result.plans)]
         lines += ["", "why the first", *_listed(best.why)]
@@ -30,8 +31,8 @@ def plan_text(result: PlanResult, *, brief: bool = False) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _question(result: PlanResult) -> str:
-    job = result.job
+def job_words(job: Job) -> str:
+    """The job in one sentence: model, amount and limits."""
     limits = [f"within {format_seconds(job.deadline_s)}" if job.deadline_s is not None else ""]
     limits += [f"for at most {format_usd(job.budget_usd)}" if job.budget_usd is not None else ""]
     method = f" with {job.method}" if job.task == "train" and job.method != "full" else ""

@@ -1,4 +1,4 @@
-"""Exhaustive search: every recipe on every machine at every kept price, a line of NumPy for each recipe.
+"""Exhaustive search: every recipe on every machine at every kept price, side by side in arrays.
 
 It needs no bounds and no argument, so it is what A* is tested against. It is also what is used
 where A* has nothing to go by, see ``is_quicker``.
@@ -12,11 +12,14 @@ import numpy as np
 
 from rigwise.search.astar import Covered
 from rigwise.search.bounds import Goal
-from rigwise.search.estimates import Estimates, Table
+from rigwise.search.estimates import Estimates, Indices, Table
 from rigwise.search.problem import Leaf, quantile_s
 from rigwise.search.space import Space
 from rigwise.search.types import Array, State
 from rigwise.workload.choices import Family, Task
+
+#: Most pairs of a price and a recipe that are looked at in one go: what bounds the memory of temporary arrays.
+_MOST_PAIRS = 262_144
 
 
 def is_quicker(task: Task, objective: str) -> bool:
@@ -70,32 +73,62 @@ class _Prices:
 def _of_family(family: Family, estimates: Estimates, goal: Goal, prices: _Prices) -> Iterator[tuple[float, Leaf]]:
     table = estimates.fill(family)
     machine = estimates.machine_of_site[prices.site]
-    best = np.full(len(prices.site), np.inf)
-    best_row = np.full(len(prices.site), -1)
-    time_s, cost_usd = np.full_like(best, np.inf), np.full_like(best, np.inf)
-    for row in range(len(table.recipes)):
-        value, row_time_s, row_cost_usd = _values(table, row, machine, goal, prices)
-        better = value < best
-        for target, source in ((best, value), (time_s, row_time_s), (cost_usd, row_cost_usd)):
-            target[better] = source[better]
-        best_row[better] = row
-    for i in np.flatnonzero(best_row >= 0):
-        leaf = Leaf(
-            family, int(prices.site[i]), int(best_row[i]), int(prices.quote[i]), float(time_s[i]), float(cost_usd[i])
-        )
-        yield float(best[i]), leaf
+    usable = np.array([table.held[i].shape[1] if i in table.held else 0 for i in range(len(estimates.machines))])
+    able = np.flatnonzero(usable[machine] > 0)
+    ends = np.cumsum(usable[machine[able]])
+    parts = max(1, -(-int(ends[-1]) // _MOST_PAIRS)) if len(able) else 0
+    edges = np.searchsorted(ends, np.arange(1, parts) * (ends[-1] / parts)) if parts else []
+    for part in np.split(able, edges):
+        if len(part):
+            yield from _best_of_each(family, _Pairs(table, machine[part], part), goal, prices)
 
 
-def _values(table: Table, row: int, machine: np.ndarray, goal: Goal, prices: _Prices) -> tuple[Array, Array, Array]:
-    """Value (infinite where not allowed), time and cost of one recipe ``[prices]``."""
-    column = {name: values[row, machine] for name, values in table.columns.items()}
+class _Pairs:
+    """Some prices, each with every recipe that its machine can use ``[pairs]``.
+
+    Attributes:
+        start: First pair of each price.
+        price, row: Of each pair: index of the price, row of the table.
+        column: Estimates by name.
+    """
+
+    def __init__(self, table: Table, machine: Indices, price: Indices) -> None:
+        held = {i: table.held[i] for i in np.unique(machine).tolist()}
+        number = np.array([held[i].shape[1] for i in machine.tolist()])
+        self.start = np.cumsum(number) - number
+        self.price = np.repeat(price, number)
+        inside = np.arange(len(self.price)) - np.repeat(self.start, number)
+        self.row = np.repeat(table.known.first[machine], number) + inside
+        figures = np.concatenate([held[i] for i in machine.tolist()], axis=1)
+        self.column = {name: figures[column.figure] for name, column in table.columns.items()}
+
+    def first_of_best(self, value: Array) -> Indices:
+        """The first pair with the least value of each price, of those that have a finite one."""
+        least = np.minimum.reduceat(value, self.start)
+        number = np.diff(self.start, append=len(value))
+        best = np.flatnonzero((value == np.repeat(least, number)) & (value < np.inf))
+        return np.asarray(best[np.unique(self.price[best], return_index=True)[1]])
+
+
+def _best_of_each(family: Family, pairs: _Pairs, goal: Goal, prices: _Prices) -> Iterator[tuple[float, Leaf]]:
+    """The best allowed recipe at each price."""
+    value, time_s, cost_usd = _values(pairs, goal, prices)
+    for i in pairs.first_of_best(value).tolist():
+        price, figures = pairs.price[i], (float(time_s[i]), float(cost_usd[i]))
+        site, quote = int(prices.site[price]), int(prices.quote[price])
+        yield float(value[i]), Leaf(family, site, int(pairs.row[i]), quote, *figures)
+
+
+def _values(pairs: _Pairs, goal: Goal, prices: _Prices) -> tuple[Array, Array, Array]:
+    """Value (infinite where not allowed), time and cost of each pair."""
+    column, at = pairs.column, pairs.price
     p50_s, p90_s = prices.steps * column["step_p50_s"], prices.steps * column["step_p90_s"]
-    tariff, late_s = prices.tariff, quantile_s(p50_s, p90_s, goal.z)
+    tariff, late_s = prices.tariff.pick(at), quantile_s(p50_s, p90_s, goal.z)
     shown_s = late_s if goal.late else p50_s
     time_s, cost = tariff.wall_s(shown_s), goal.money_usd(tariff, shown_s)
-    allowed = tariff.wall_s(late_s) <= np.minimum(goal.deadline_s, prices.limit_s)
+    allowed = tariff.wall_s(late_s) <= np.minimum(goal.deadline_s, prices.limit_s[at])
     allowed &= (column["fit_probability"] >= goal.confidence) & (tariff.outlay_usd(late_s) <= goal.budget_usd)
     energy_j = prices.spent * column["energy_p50_j"] * tariff.time_factor
-    value = goal.value(cost, time_s, energy_j, prices.grams_per_kwh)
-    allowed &= ~np.isnan(value) & ~goal.unknown(energy_j, prices.grams_per_kwh)
+    value = goal.value(cost, time_s, energy_j, prices.grams_per_kwh[at])
+    allowed &= ~np.isnan(value) & ~goal.unknown(energy_j, prices.grams_per_kwh[at])
     return np.where(allowed, value, np.inf), time_s, cost

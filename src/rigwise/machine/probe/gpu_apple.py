@@ -79,7 +79,7 @@ def gpus(root: Root) -> list[dict[str, Field]]:
 def _gpu(place: int, gpu: dict[str, Any], source: str, shared: Field) -> dict[str, Field]:
     return {
         "index": Field(value=place, source=source),
-        "vendor": attempt(source, lambda: str(gpu["spdisplays_vendor"]).rpartition("_")[2].title()),
+        "vendor": attempt(source, lambda: str(gpu["spdisplays_vendor"]).rpartition("_")[2]),
         "name": attempt(source, partial(gpu.__getitem__, "sppci_model")),
         "sm_count": attempt(source, lambda: int(str(gpu["sppci_cores"]))),
         "memory_bytes": shared,
