@@ -206,7 +206,7 @@ def test_the_page_fits_a_terminal_and_names_what_is_unknown(folder: Path) -> Non
         (("stem.rwg", "--task", "infer", "--phase", "backward"), "stem has no backward pass"),
         (("stem.rwg", "--device", "no-such-card"), "no-such-card"),
         (("stem.rwg", "--device", "H100"), "h100-sxm5-80gb"),
-        (("stem.rwg", "--device", "this"), "not inspected"),
+        (("stem.rwg", "--device", "this:gpu99"), "this machine shows"),
         (("stem.rwg", "--count", "8"), "--count needs --device"),
         (("stem.rwg", "--dot", "graph.png"), "--dot graph.png does not end in .dot"),
         (("stem.rwg", "--html", "page"), "name it page.html"),

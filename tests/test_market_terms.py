@@ -139,10 +139,10 @@ def test_a_price_without_a_limit_is_not_divided() -> None:
 
 def test_a_plan_says_that_it_is_divided() -> None:
     (said,) = to_know(quote(session_cap_s=12 * HOUR_S, weekly_quota_s=30 * HOUR_S), terms(), 1, 40 * HOUR_S)
-    assert said.startswith("4 sessions, at most 12 h each and 30 h in a week")
+    assert said.startswith("4 sessions of 12 h at most, 30 h in a week:")
     assert to_know(quote(session_cap_s=12 * HOUR_S), terms(), 1, HOUR_S) == ()
     assert in_sessions(Tariff(usd_per_h=0.0, session_s=12 * HOUR_S), 13 * HOUR_S).startswith(
-        "2 sessions, at most 12 h each:"
+        "2 sessions of 12 h at most, no limit by the week known:"
     )
 
 

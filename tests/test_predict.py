@@ -120,7 +120,7 @@ def test_a_model_that_does_not_fit_is_an_answer():
         ({"power_limit_w": -5.0}, InvalidInputError, "power_limit_w"),
         ({"inter_node_gbps": float("nan")}, InvalidInputError, "inter_node_gbps"),
         ({"host": "no-such-cpu"}, UnknownNameError, "no-such-cpu"),
-        ({"device": "this"}, UnsupportedError, "this machine"),
+        ({"device": "this:gpu99"}, InvalidInputError, "this machine"),
     ],
 )
 def test_bad_input_is_one_clear_line(changes, error, words):

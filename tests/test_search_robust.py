@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rigwise.search.bounds import Goal
 from rigwise.estimate.calibration import packaged
 from rigwise.estimate.correlation import covariance
 from rigwise.estimate.interval import time_spread
 from rigwise.facts.catalogue import resolve_device as device
+from rigwise.search.bounds import Goal
 from rigwise.search.robust import fallbacks, is_tied, kinship, with_odds
 from rigwise.search.types import Plan, Quantiles
 from rigwise.workload.case import Parallel
@@ -94,9 +94,7 @@ def test_the_same_on_every_run() -> None:
 
 def test_a_tie_is_an_order_that_is_no_more_than_likely() -> None:
     goal = Goal(objective="cost", confidence=0.9)
-    first, near, far, same = with_odds(
-        [a_plan("a", 1.0), a_plan("b", 1.1), a_plan("c", 3.0), a_plan("a", 3.1)], goal
-    )
+    first, near, far, same = with_odds([a_plan("a", 1.0), a_plan("b", 1.1), a_plan("c", 3.0), a_plan("a", 3.1)], goal)
     assert (is_tied(near), is_tied(far), is_tied(same)) == (True, False, False)
     assert first.p_ahead == same.p_ahead == 0
 

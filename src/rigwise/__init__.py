@@ -8,6 +8,8 @@ if TYPE_CHECKING:
     from rigwise.estimate.compare import compare
     from rigwise.estimate.predict import predict
     from rigwise.graph.load import load_model as capture
+    from rigwise.machine.doctor.checkup import check as doctor
+    from rigwise.machine.inspect import inspect
     from rigwise.search.plan import plan
 
 __version__ = "0.1.0"
@@ -16,11 +18,13 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "capture": ("rigwise.graph.load", "load_model"),
     "compare": ("rigwise.estimate.compare", "compare"),
+    "doctor": ("rigwise.machine.doctor.checkup", "check"),
+    "inspect": ("rigwise.machine.inspect", "inspect"),
     "predict": ("rigwise.estimate.predict", "predict"),
     "plan": ("rigwise.search.plan", "plan"),
 }
 
-__all__ = ["__version__", "capture", "compare", "plan", "predict"]
+__all__ = ["__version__", "capture", "compare", "doctor", "inspect", "plan", "predict"]
 
 
 def __getattr__(name: str) -> Any:

@@ -187,6 +187,8 @@ def as_plain(value: Any) -> Any:
 def write_atomically(path: str | os.PathLike[str], content: str | bytes) -> None:
     """Write a file whole or not at all: into a neighbour first, then renamed over the target.
 
+    A device or a pipe (``/dev/null``, ``/dev/stdout``) is written to, and never replaced by a file.
+
     Raises:
         InvalidInputError: The place cannot be written to.
     """
@@ -194,6 +196,9 @@ def write_atomically(path: str | os.PathLike[str], content: str | bytes) -> None
     data = content.encode("utf-8") if isinstance(content, str) else content
     temporary = None
     try:
+        if file.exists() and not file.is_file() and not file.is_dir():
+            file.write_bytes(data)
+            return
         handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name[:40]}.")
         with os.fdopen(handle, "wb") as stream:
             stream.write(data)

@@ -15,6 +15,9 @@ PLAN = ["plan", "resnet50", "--task", "train", "--samples", "1e7", "--deadline",
 
 #: An answer of every command; ``None`` where a command writes a file and is asked below.
 ANSWERS = {
+    "inspect": ["inspect"],
+    "doctor": ["doctor", "--install", "torch", "--device", "V100-SXM2-32GB", "--driver", "580.65.06"],
+    "bench": ["bench", "launch", "--each", "20ms", "--threads", "1"],
     "devices": ["devices"],
     "cpus": ["cpus"],
     "offers": ["offers"],
@@ -47,6 +50,7 @@ BAD_INPUT = [
     (["show", "missing.rwg"], "missing.rwg"),
     (["rig", "check", "missing.txt"], "missing.txt"),
     (["rig", "build", "--budget", "$0"], "--budget"),
+    (["doctor", "--snapshot", "missing.json"], "missing.json"),
     (["nosuchcommand"], "nosuchcommand"),
     (["predict", "resnet50", "--devise", "t4"], "--devise"),
 ]

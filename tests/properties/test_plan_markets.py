@@ -182,7 +182,7 @@ def an_offer(dice, devices, number):
 def a_subscription(dice, devices):
     return Subscription(
         id="pro",
-        provider="gamma",
+        provider="delta",
         name="Pro",
         device=dice.choice(sorted(devices)),
         count=dice.choice([1, 2]),
@@ -566,7 +566,7 @@ def test_a_market_that_changed_is_noticed(seed) -> None:
     """A cheaper price for every machine, or a candidate more, leaves no certificate of cost standing."""
     job, world = a_market(seed)
     job = replace(job, minimize="cost", weights=None, owned=(), buy=False, quota=(), max_usd_per_h=None)
-    world = replace(world, subscriptions=())
+    job, world = replace(job, value_of_time_usd_per_h=0.0, data=None), replace(world, subscriptions=())
     result = solved(job, world)
     if result is None or result.certificate.best == 0:
         return

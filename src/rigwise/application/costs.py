@@ -24,9 +24,9 @@ from rigwise.application.reader import case_of
 from rigwise.application.types import CPU, Application, Component, Edge, Link, ModelWork, Place
 from rigwise.errors import InvalidInputError, MissingFactError, RigwiseError, UnsupportedError
 from rigwise.estimate.predict import predict
-from rigwise.facts.catalogue import resolve_device
 from rigwise.graph.graph import Model
 from rigwise.graph.load import load_model
+from rigwise.machine.this import resolve_device
 
 #: Resource -> seconds it is busy for one item of the first source.
 Loads = Mapping[str, float]

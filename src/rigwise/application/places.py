@@ -10,8 +10,8 @@ from rigwise.application.quantity import quantity, whole
 from rigwise.application.tables import LinkTable, PlaceTable
 from rigwise.application.types import CPU, DISK, GPU, Link, Place
 from rigwise.errors import InvalidInputError, RigwiseError, near_matches
-from rigwise.facts.catalogue import resolve_device
 from rigwise.facts.device import Device
+from rigwise.machine.this import resolve_device
 from rigwise.units import format_bytes
 
 _KINDS = (CPU, GPU, DISK)

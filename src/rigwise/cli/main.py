@@ -19,6 +19,8 @@ from rigwise.errors import RigwiseError, near_matches
 #: Command -> what it answers. The module is ``rigwise.cli.<command>``, its function ``command``.
 COMMANDS = {
     "inspect": "what this machine is",
+    "doctor": "what is wrong with this machine, and how to mend it",
+    "bench": "what this machine really does, beside its limits",
     "devices": "the accelerators in the catalogue, filtered and sorted",
     "cpus": "the CPUs in the catalogue",
     "offers": "what can be rented, where and for how much",
@@ -33,6 +35,7 @@ COMMANDS = {
     "run": "do it there, measure, compare with the prediction",
     "judge": "score predictions against published tables",
     "calibrate": "learn from what was measured on a device",
+    "history": "what was measured, compared and checked",
 }
 
 

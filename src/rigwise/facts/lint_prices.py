@@ -102,7 +102,7 @@ def undated(offer: Offer, known: Known) -> str:
 
 def future(offer: Offer, known: Known) -> str:
     """A price of tomorrow: a clock was wrong, here or there. One day is left for time zones."""
-    if not offer.as_of or date.fromisoformat(offer.as_of) <= known.today + timedelta(days=1):
+    if offer.as_of <= (known.today + timedelta(days=1)).isoformat():
         return ""
     return f"dated {offer.as_of}, and today is {known.today.isoformat()}: a clock is wrong"
 

@@ -185,15 +185,17 @@ def containers() -> tuple[Container, ...]:
         "containers.csv",
         lambda row: Container(
             image=row["image"], release=row["release"], cuda=row["cuda"], framework=row["framework"],
-            framework_version=row["framework_version"], driver=row["driver"], python=row["python"], source=row["source"],
+            framework_version=row["framework_version"], driver=row["driver"], python=row["python"],
+            source=row["source"],
         ),
     )  # fmt: skip
 
 
 def _torch(row: Mapping[str, str]) -> Build:
     return Build(
-        framework="torch", version=row["torch"], tag=row["build"], cuda=row["cuda"], is_default=row["is_default"] == "yes",
-        date=row["date"], pythons=_list(row["pythons"]), archs=_list(row["archs"]), confidence=row["confidence"],
+        framework="torch", version=row["torch"], tag=row["build"], cuda=row["cuda"],
+        is_default=row["is_default"] == "yes", date=row["date"],
+        pythons=_list(row["pythons"]), archs=_list(row["archs"]), confidence=row["confidence"],
         cudnn=row["cudnn"], spec=f"torch=={row['torch']}", source=row["source"], note=row["note"],
     )  # fmt: skip
 

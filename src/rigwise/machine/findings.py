@@ -33,7 +33,10 @@ def _of_catalogue(place: int, gpu: Mapping[str, Field], device: Device) -> Itera
 
     units, l2, memory = (number(gpu, key) for key in ("sm_count", "l2_bytes", "memory_bytes"))
     if units and device.units and units != device.units:
-        yield differs("sm_count", f"the driver counts {units:.0f} multiprocessors, the catalogue {device.units}")
+        slice_of = ": CUDA shows a slice of it (MIG is on)" if value(gpu, "mig") == "enabled" else ""
+        yield differs(
+            "sm_count", f"the driver counts {units:.0f} multiprocessors, the catalogue {device.units}{slice_of}"
+        )
     if l2 and device.l2_bytes and abs(l2 / device.l2_bytes - 1) > _L2_FRAC:
         yield differs(
             "l2_bytes", f"the driver states {l2 / MIB:.0f} MiB of L2, the catalogue {device.l2_bytes / MIB:.0f}"

@@ -7,6 +7,7 @@ Its sections are mappings of fields, or tuples of such mappings for things there
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -21,6 +22,9 @@ SCHEMA = "rigwise.inspect/1"
 
 #: No snapshot of one computer is larger: 256 CPUs, 16 GPUs and 1,000 listeners take less than 2 MiB.
 LIMIT_BYTES = 16 * 2**20
+
+#: Sequences and single characters that steer a terminal; tabs and ends of lines stay.
+_CODES = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 #: What a field may hold.
 Value = str | int | float | bool | list[Any] | dict[str, Any] | None
@@ -152,6 +156,23 @@ SEVERAL = ("gpus", "links", "pcie", "disks", "network", "listeners", "peaks")
 SECTIONS = ONE_OF_EACH + SEVERAL
 
 
+def printable(text: str) -> str:
+    r"""Text without the codes that steer a terminal: whoever made a tree or a snapshot does not write on the screen.
+
+    >>> printable("a\x1b[31mb\x07c")
+    'abc'
+    """
+    return _CODES.sub("", text)
+
+
+def _cleaned(found: Any) -> Any:
+    if isinstance(found, str):
+        return printable(found)
+    if isinstance(found, list):
+        return [_cleaned(one) for one in found]
+    return {printable(key): _cleaned(one) for key, one in found.items()} if isinstance(found, dict) else found
+
+
 def document(snapshot: Snapshot) -> dict[str, Any]:
     """The snapshot as plain objects for JSON; a field says no reason where it has none.
 
@@ -194,4 +215,4 @@ def read_snapshot(path: str | Path) -> Snapshot:
         said = f"its schema is {schema!r}" if schema else "it has no schema"
         hint = "it was written by another version of rigwise" if newer else "rigwise inspect --save FILE writes one"
         raise InvalidInputError(f"{path} is no snapshot that can be read: {said}", hint=hint)
-    return parse(found, Snapshot, str(path))
+    return parse(_cleaned(found), Snapshot, str(path))

@@ -12,7 +12,7 @@ from rigwise.facts.device import Device
 #: Source: CUDA C++ Programming Guide, "Throughput of Native Arithmetic Instructions".
 LANES = {
     "2.0": 32, "2.1": 48, "3": 192, "5": 128, "6.0": 64, "6": 128, "7": 64, "8.0": 64, "8": 128, "9": 128, "10": 128,
-    "12": 128,
+    "11": 128, "12": 128,
 }  # fmt: skip
 #: fp32 lanes of one instruction, widest first. Source: the instruction sets themselves: 512, 256 and 128 bits.
 VECTORS = (("avx512", 16), ("avx2", 8), ("avx", 8), ("sse4.2", 4), ("neon", 4))
@@ -66,7 +66,7 @@ def flop_per_cycle(isa: Iterable[str], widest: float | None) -> float | None:
 
 
 def cpu_peaks(cpu: Cpu, isa: Iterable[str], *, cores: int, clock_hz: float) -> list[Peak]:
-    """Peaks of so many cores of a CPU at a clock.
+    """Peaks of so many cores of a CPU at a clock; all the cores of a hybrid count each at its own clock and width.
 
     Source: cores x clock x FLOP per cycle; AVX-512 with bf16 multiplies pairs; Intel's manual for AMX.
 
@@ -78,9 +78,15 @@ def cpu_peaks(cpu: Cpu, isa: Iterable[str], *, cores: int, clock_hz: float) -> l
     width = flop_per_cycle(known, cpu.fp32_flop_per_cycle_per_core)
     if not width:
         return []
-    count = f"{cores} core{'s' if cores != 1 else ''} x {clock_hz / 1e9:.2f} GHz"
-    fp32 = cores * clock_hz * width
-    peaks = [Peak(what="fp32", flops_per_s=fp32, arithmetic=f"{count} x {_split(known, width)}")]
+    small = cpu.efficiency_cores or 0 if cores == cpu.cores else 0
+    large = cores - small
+    count = f"{large} core{'s' if large != 1 else ''} x {clock_hz / 1e9:.2f} GHz"
+    fp32, words = large * clock_hz * width, f"{count} x {_split(known, width)}"
+    small_hz, small_width = cpu.efficiency_base_hz, cpu.efficiency_fp32_flop_per_cycle_per_core
+    if small and small_hz and small_width:
+        fp32 += small * small_hz * small_width
+        words = f"{count} x {width:.0f} + {small} x {small_hz / 1e9:.2f} GHz x {small_width:.0f}"
+    peaks = [Peak(what="fp32", flops_per_s=fp32, arithmetic=words)]
     peaks.append(Peak(what="fp64", flops_per_s=fp32 / 2, arithmetic="half of the lanes"))
     if cpu.amx_bf16_flop_per_cycle_per_core and "amx-bf16" in known:
         amx = cpu.amx_bf16_flop_per_cycle_per_core

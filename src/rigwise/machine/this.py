@@ -16,6 +16,7 @@ from rigwise.errors import InvalidInputError, MissingFactError, UnknownNameError
 from rigwise.facts import catalogue
 from rigwise.facts.cpu import as_device
 from rigwise.facts.device import Device
+from rigwise.facts.names import words
 from rigwise.machine.inspect import inspect
 from rigwise.machine.match import architecture_here, catalogue_cpu, catalogue_gpu, number, value
 from rigwise.machine.peaks import clock_here, cores_here
@@ -85,8 +86,9 @@ def device_of(snapshot: Snapshot, part: str = "", machine: str = THIS) -> Device
         return cpu_device(snapshot, machine)
     place = int(part.removeprefix("gpu") or 0)
     if place >= len(snapshot.gpus):
-        count = len(snapshot.gpus)
-        raise InvalidInputError(f"{machine} shows {count} GPU{'s' if count != 1 else ''}, not one with number {place}")
+        count, here = len(snapshot.gpus), "this machine" if machine == THIS else machine
+        shown = f"{count} GPUs, from gpu0 on" if count > 1 else "one GPU, gpu0" if count else "no GPU"
+        raise InvalidInputError(f"{here} shows {shown}", hint="name another, or cpu")
     return gpu_device(snapshot.gpus[place], machine)
 
 
@@ -136,8 +138,8 @@ def cpu_device(snapshot: Snapshot, machine: str = THIS) -> Device:
     basis = {**device.basis, "memory_bytes": Basis.MEASURED if usable else Basis.ASSUMED}
     if not is_itself:
         basis |= {"memory_bytes_per_s": Basis.ASSUMED, "base_hz": Basis.ASSUMED, "boost_hz": Basis.ASSUMED}
-    words = f"{cores} cores of {here.architecture} as probed; width and memory bandwidth of {cpu.name}"
-    return replace(device, memory_bytes=memory, basis=basis, note=words, source="this machine")
+    note = f"{cores} cores of {here.architecture} as probed, width and memory bandwidth of {cpu.name}"
+    return replace(device, memory_bytes=memory, basis=basis, note=note, source="this machine")
 
 
 def gpu_device(gpu: Mapping[str, Field], machine: str = THIS) -> Device:
@@ -211,11 +213,10 @@ def _id(name: str, architecture: str, count: int) -> str:
     """An id that no other machine has by chance.
 
     >>> _id("AMD EPYC", "Zen 5", 2)
-    'amd-epyc-zen-5-2-cores'
+    'epyc-zen-5-2-cores'
     """
-    plain = re.sub(r"\(r\)|\(tm\)|@.*|\bcpu\b|\bprocessor\b", " ", name.lower())
-    words = "-".join(re.findall(r"[a-z0-9.]+", f"{plain} {architecture.lower()}"))[:60]
-    return f"{words}-{count}-{'cores' if architecture else 'units'}"
+    telling = "-".join([*words(name), *words(architecture)])[:60]
+    return f"{telling}-{count}-{'cores' if architecture else 'units'}"
 
 
 def _note(before: str, more: str) -> str:

@@ -70,11 +70,6 @@ class Interruption:
         """Fraction of the time that there is capacity for one instance."""
         return self.mean_run_s / (self.mean_run_s + self.mean_wait_s)
 
-    @property
-    def between_s(self) -> float:
-        """Mean time between interruptions of one instance while it runs."""
-        return self.mean_run_s
-
 
 def young_interval_s(save_s: Any, run_s: Any) -> Any:
     """Young's interval: the first term, and longer than the best by about the time to save.

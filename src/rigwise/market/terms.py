@@ -172,17 +172,14 @@ def in_sessions(tariff: Tariff, undisturbed_s: float) -> str:
 
     >>> free = Tariff(usd_per_h=0.0, session_s=12 * 3600.0, quota_s=30 * 3600.0)
     >>> in_sessions(free, 40 * 3600.0)
-    '4 sessions, at most 12 h each and 30 h in a week: save a checkpoint before each ends, and start the next by hand'
+    '4 sessions of 12 h at most, 30 h in a week: save a checkpoint before each ends, and start the next by hand'
     """
     number = float(tariff.sessions(undisturbed_s))
     if number <= 1:
         return ""
-    limits = [f"{tariff.session_s / HOUR_S:g} h each"] if tariff.session_s < math.inf else []
-    limits += [f"{tariff.quota_s / HOUR_S:g} h in a week"] if tariff.quota_s < math.inf else []
-    return (
-        f"{number:,.0f} sessions, at most {' and '.join(limits)}: save a checkpoint before each ends, and start the"
-        " next by hand"
-    )
+    length = f" of {tariff.session_s / HOUR_S:g} h at most" if tariff.session_s < math.inf else ""
+    week = f", {tariff.quota_s / HOUR_S:g} h in a week" if tariff.quota_s < math.inf else ", no limit by the week known"
+    return f"{number:,.0f} sessions{length}{week}: save a checkpoint before each ends, and start the next by hand"
 
 
 def _disk(quote: Quote, terms: Terms) -> tuple[str, ...]:

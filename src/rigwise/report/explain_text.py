@@ -7,9 +7,10 @@ from textwrap import wrap
 from typing import Any
 
 from rigwise.edge import as_plain
+from rigwise.market.offers import ON_DEMAND, OWNED
 from rigwise.report.plan_text import job_words
 from rigwise.search.choice import NODE, NODES, ONE, Choice, Size
-from rigwise.search.explain import machine_words
+from rigwise.search.explain import compared, machine_words
 from rigwise.search.sensitivity import BUDGET, DEADLINE, PRICE, TIME_WORTH, Change
 from rigwise.search.types import Plan
 from rigwise.units import format_bytes, format_fraction, format_seconds, format_usd
@@ -56,7 +57,9 @@ def _price_words(change: Change) -> str:
     where = change.whose.place if change.whose else ""
     if change.side == "below":
         return f"{where}, now {_rate(now)}, would be first below {_rate(change.at)} ({share})"
-    above = "no plan keeps the budget" if change.plan is None else f"{machine_words(change.plan)} at {change.plan.place}"
+    above = (
+        "no plan keeps the budget" if change.plan is None else f"{machine_words(change.plan)} at {change.plan.place}"
+    )
     return f"{where}, now {_rate(now)}, stays first up to {_rate(change.at)} ({share}); above, {above}"
 
 
@@ -67,12 +70,18 @@ def _rate(usd_per_h: float) -> str:
 
 def _plan_words(plan: Plan) -> str:
     figures = f"{format_usd(plan.cost_usd.p50)} and {format_seconds(plan.time_s.p50)}"
-    return f"{machine_words(plan)} at {plan.place}, {plan.market}: {figures}"
+    market = "" if plan.market in (ON_DEMAND, OWNED) else f", {plan.market}"
+    return f"{machine_words(plan)} at {plan.place}{market}: {figures}"
 
 
 def change_document(job: Job, first: Plan, changes: Sequence[Change]) -> dict[str, Any]:
     """The same for ``--json``."""
-    return {"schema": CHANGE_SCHEMA, "job": as_plain(job), "first": as_plain(first), "changes": as_plain(tuple(changes))}
+    return {
+        "schema": CHANGE_SCHEMA,
+        "job": as_plain(job),
+        "first": as_plain(first),
+        "changes": as_plain(tuple(changes)),
+    }
 
 
 def choice_text(job: Job, chosen: Choice, *, brief: bool = False) -> str:
@@ -128,24 +137,12 @@ def _size_words(job: Job, size: Size, first: Plan) -> str:
         limits += [format_usd(job.budget_usd)] if job.budget_usd is not None else []
         why = " and ".join(limits) or "the longest session"
         return f"{size.name}: none keeps {why}; the best would be {_plan_words(size.anyhow)}"
-    return f"{size.name}, at best: {_plan_words(size.plan)}; {_ratio_words(size.plan, first)}"
+    return f"{size.name}, at best: {_plan_words(size.plan)}; {compared(size.plan, first)}"
 
 
 def _against(other: Plan, first: Plan) -> str:
     """Why a plan comes after the first: what an hour costs and how many it takes, of which cost is the product."""
-    return f"{other.rank}. {machine_words(other)} at {other.place}: {_ratio_words(other, first)}"
-
-
-def _ratio_words(other: Plan, first: Plan) -> str:
-    words = [_ratio("cost", other.cost_usd.p50, first.cost_usd.p50)]
-    words += [_ratio("price of an hour", other.usd_per_h, first.usd_per_h)]
-    words += [_ratio("time", other.time_s.p50, first.time_s.p50)]
-    return ", ".join(word for word in words if word)
-
-
-def _ratio(name: str, value: float, base: float) -> str:
-    """``cost x 1.14``; nothing over nothing is left out."""
-    return f"{name} x {value / base:.3g}" if base > 0 else ""
+    return f"{other.rank}. {machine_words(other)} at {other.place}: {compared(other, first)}"
 
 
 def _cost_words(plan: Plan) -> str:

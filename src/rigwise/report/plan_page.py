@@ -10,6 +10,7 @@ from typing import Any
 from rigwise import __version__
 from rigwise.report import plots
 from rigwise.report.html import Markup, table, tag
+from rigwise.search.robust import TIE
 from rigwise.units import format_bytes, format_count, format_fraction, format_seconds, format_usd
 
 Document = Mapping[str, Any]
@@ -46,6 +47,7 @@ def plan_page(document: Document, *, command: str = "") -> str:
         _listed("Why this plan", document["plans"][0]["why"]),
         *_figures(document),
         _plans(document["plans"]),
+        _listed("If it is not to be had", [_fallback(plan) for plan in document["fallbacks"]]),
         _certificate(document["certificate"]),
         _listed("Good to know", document["advice"]),
         _excluded(document["excluded"]),
@@ -157,7 +159,10 @@ def _figure(heading: str, text: str, chart: Any) -> Markup:
 def _plans(plans: Sequence[Document]) -> Markup:
     columns = {"#": "number", "what": "keep", "where": "", "how": "", "time": "number", "cost": "number"}
     columns |= {"energy": "number", "best with": "number", "price of": "keep"}
-    note = "Time and cost are medians. Each row is the best layout on its offer; the next rows are the fallbacks."
+    note = (
+        "Time and cost are medians. Each row is the best layout on its offer. A row marked = is ahead of the first with"
+        " a probability of a tenth or more."
+    )
     rows = table(columns, [_plan_row(plan) for plan in plans])
     return tag("section", tag("h2", "The best plans"), tag("p", note, class_="soft"), rows, class_="plans")
 
@@ -165,7 +170,7 @@ def _plans(plans: Sequence[Document]) -> Markup:
 def _plan_row(plan: Document) -> list[str]:
     nodes = f" on {plan['nodes']} nodes" if plan["nodes"] > 1 else ""
     return [
-        str(plan["rank"]),
+        f"{plan['rank']}=" if plan.get("p_ahead", 0.0) >= TIE else str(plan["rank"]),
         f"{plan['count']} x {plan['device']}{nodes}",
         _where(plan),
         _layout(plan),
@@ -175,6 +180,11 @@ def _plan_row(plan: Document) -> list[str]:
         format_fraction(plan["p_best"]),
         plan["price_date"],
     ]
+
+
+def _fallback(plan: Document) -> str:
+    """A fallback, and what sets it apart from the first plan."""
+    return f"{plan['count']} x {plan['device']}, {_where(plan)}" + (f"; {plan['why'][0]}" if plan["why"] else "")
 
 
 def _certificate(certificate: Document) -> Markup:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from textwrap import wrap
 
+from rigwise.search.robust import is_tied
 from rigwise.search.types import Certificate, Plan, PlanResult, Quantiles
 from rigwise.units import format_count, format_fraction, format_seconds, format_usd
 from rigwise.workload.job import Job
 
 _WIDTH = 80
+#: Reasons for leaving prices out that are told on the terminal.
+_REASONS_TOLD = 2
 _REASONS = {
     "memory": "cannot hold the weights",
     "deadline": "too slow at best",
@@ -25,6 +28,7 @@ def plan_text(result: PlanResult, *, brief: bool = False) -> str:
     if not brief:
         lines += ["", *_table(result.plans)]
         lines += ["", "why the first", *_listed(best.why)]
+        lines += ["", "if it is not to be had", *_listed(map(_fallback, result.fallbacks))] if result.fallbacks else []
         lines += ["", "certificate", *_listed(certificate_sentences(result.certificate))]
         lines += ["", "left out of the catalogue", *_listed([_left_out(result.excluded)])] if result.excluded else []
         lines += ["", "good to know", *_listed(result.advice)] if result.advice else []
@@ -62,7 +66,7 @@ def _devices(plan: Plan) -> str:
 
 
 def _table(plans: Sequence[Plan]) -> list[str]:
-    rows = [("#", "devices", "at", "layout", "cost", "time", "best?")]
+    rows = [("# ", "devices", "at", "layout", "cost", "time", "best?")]
     for plan in plans:
         layout = f"{plan.dtype} {plan.micro_batch}x{plan.accumulation}"
         layout += f" Z{plan.parallel.zero}" if plan.parallel.zero else ""
@@ -70,7 +74,8 @@ def _table(plans: Sequence[Plan]) -> list[str]:
         cost, time = format_usd(plan.cost_usd.p50), format_seconds(plan.time_s.p50)
         devices = f"{plan.count} x {plan.device}"
         odds = format_fraction(plan.p_best)
-        rows.append((str(plan.rank), devices, f"{plan.provider} {plan.instance}", layout, cost, time, odds))
+        rank = f"{plan.rank}=" if is_tied(plan) else f"{plan.rank} "
+        rows.append((rank, devices, f"{plan.provider} {plan.instance}", layout, cost, time, odds))
     limits = (3, 26, _WIDTH, 21, 10, 9, 6)
     widths = [min(limit, max(len(row[i]) for row in rows)) for i, limit in enumerate(limits)]
     widths[2] = max(2, min(widths[2], _WIDTH - 2 * (len(widths)) - sum(widths) + widths[2]))
@@ -99,9 +104,18 @@ def certificate_sentences(certificate: Certificate) -> list[str]:
     return [proof, f"{looked}, {cut}" if cut else looked, how]
 
 
+def _fallback(plan: Plan) -> str:
+    """A fallback, and what sets it apart from the first plan."""
+    return f"{_devices(plan)} at {plan.place}; {plan.why[0]}" if plan.why else f"{_devices(plan)} at {plan.place}"
+
+
 def _left_out(excluded: Mapping[str, int]) -> str:
+    """How many prices, and the reasons of most of them."""
     ranked = sorted(excluded.items(), key=lambda pair: -pair[1])
-    return "; ".join(f"{number:,} {reason}" for reason, number in ranked)
+    told = [f"{number:,} {reason}" for reason, number in ranked[:_REASONS_TOLD]]
+    others = ranked[_REASONS_TOLD:]
+    told += [f"{sum(n for _, n in others):,} for {len(others)} other reasons, see --json"] if others else []
+    return f"{sum(excluded.values()):,} prices: {'; '.join(told)}"
 
 
 def _listed(sentences: Iterable[str]) -> list[str]:

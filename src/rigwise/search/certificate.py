@@ -2,7 +2,8 @@
 
 The candidates and their bounds come from ``question``. Each part of the certificate's cover is
 held against those bounds, and every candidate that was said to be estimated is estimated again,
-with and without recompute.
+with and without recompute. Recompute counts where a recipe does not fit without it: no recipe is
+quicker with it, which is checked one by one.
 
 What a certificate proves: under this estimate no candidate is better. What it does not: that
 the estimate is right.
@@ -14,11 +15,13 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import inf, isclose
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rigwise.search.question import Block, Place, Question
-from rigwise.search.types import KEEP, REASONS, RECOMPUTE, Certificate, CoverEntry, FleetEstimate, State
+from rigwise.search.types import KEEP, REASONS, RECOMPUTE, Array, Certificate, CoverEntry, FleetEstimate, State
 
 _SLACK = 1e-9
 _MOST_AT_ONCE = 2_000_000
@@ -63,14 +66,21 @@ class _Found:
     """What the estimates of a part say.
 
     Attributes:
-        best: Least objective of what fits.
+        best: Least objective of what fits; with recompute, of what does not fit without.
         relaxed: Least objective of what does not fit, if memory were no limit.
-        quickest_s: Least time of all.
+        p50_s: Time of each recipe.
+        fits: Whether memory is enough for each.
     """
 
     best: float
     relaxed: float
-    quickest_s: float
+    p50_s: Array
+    fits: NDArray[np.bool_]
+
+    @property
+    def quickest_s(self) -> float:
+        """Least time of all."""
+        return float(self.p50_s[~np.isnan(self.p50_s)].min(initial=inf))
 
 
 # The cover
@@ -99,8 +109,8 @@ def _inadmissible(blocks: Mapping[State, Block], found: Mapping[_Part, _Found]) 
     for (state, kind), outcome in found.items():
         if outcome.quickest_s < blocks[state].least_s * (1 - _SLACK):
             yield f"{words((*state, kind))}: an estimate of {outcome.quickest_s:g} s is below the bound"
-        keep = found.get((state, KEEP), outcome)
-        if kind == RECOMPUTE and outcome.quickest_s < keep.quickest_s * (1 - _SLACK):
+        keep = found.get((state, KEEP))
+        if kind == RECOMPUTE and keep and (outcome.p50_s < _twins(keep.p50_s, outcome.p50_s) * (1 - _SLACK)).any():
             yield f"{words(state)}: recompute is quicker than keeping activations"
 
 
@@ -169,22 +179,32 @@ def _estimates(question: Question, blocks: Mapping[State, Block], parts: list[_P
     """What the estimator says of every recipe of these parts."""
     task, world = question.task, question.world
     alike: dict[tuple[object, ...], list[_Part]] = {}
-    for part in parts:
+    for part in sorted(parts, key=lambda part: part[1] != KEEP):
         machine = blocks[part[0]].place.machine
         alike.setdefault((blocks[part[0]].family, machine.count, machine.nodes, part[1]), []).append(part)
-    found = {}
+    found: dict[_Part, _Found] = {}
     for members in alike.values():
         inside = [blocks[state] for state, _ in members]
         recipes = question.recipes(inside[0].family, inside[0].place.machine, members[0][1])
         machines = [block.place.machine for block in inside]
         fleet = world.physics.estimate_recipes(task.case, recipes, machines, world.model)
         for i, part in enumerate(members):
-            found[part] = _best_of(question, inside[i].place, fleet, i)
+            found[part] = _best_of(question, inside[i].place, fleet, i, found.get((part[0], KEEP)))
     return found
 
 
-def _best_of(question: Question, place: Place, fleet: FleetEstimate, machine: int) -> _Found:
-    """The smallest allowed values over the recipes and prices of a place, whether memory is a limit or not."""
+def _twins(of_keep: NDArray[Any], again: Array) -> NDArray[Any]:
+    """Of each recipe with recompute, what is said of the one without: those of one recipe stand together."""
+    return np.repeat(of_keep, len(again) // max(len(of_keep), 1))
+
+
+def _best_of(
+    question: Question, place: Place, fleet: FleetEstimate, machine: int, keep: _Found | None = None
+) -> _Found:
+    """The smallest allowed values over the recipes and prices of a place, whether memory is a limit or not.
+
+    Of recipes with recompute only those count that do not fit as they are in ``keep``.
+    """
     task, (tariff, grams) = question.task, place.row(question.world)
     p50_s, p90_s = (task.steps * np.asarray(times)[:, machine] for times in (fleet.step_p50_s, fleet.step_p90_s))
     late_s = question.late(p50_s, p90_s)
@@ -197,10 +217,12 @@ def _best_of(question: Question, place: Place, fleet: FleetEstimate, machine: in
         value = question.value(tariff.cost_usd(shown_s), tariff.wall_s(shown_s), spent_j, spent_j / 3.6e6 * grams)
         best[rows] = np.where(allowed & ~np.isnan(value), value, inf).min(axis=1, initial=inf)
     fits = np.asarray(fleet.fit_probability)[:, machine] >= question.job.confidence
+    counts = fits & ~_twins(keep.fits, p50_s) if keep else fits
     return _Found(
-        best=float(best[fits].min(initial=inf)),
+        best=float(best[counts].min(initial=inf)),
         relaxed=float(best[~fits].min(initial=inf)),
-        quickest_s=float(p50_s[~np.isnan(p50_s)].min(initial=inf)),
+        p50_s=p50_s,
+        fits=fits,
     )
 
 

@@ -61,7 +61,9 @@ def _by_value(problem: PlanProblem, leaves: Iterable[Leaf]) -> list[Leaf]:
     space, goal, listed = problem.space, problem.goal, list(leaves)
     if not listed:
         return []
-    grams = np.array([space.grams_of(leaf.site)[int((space.sites[leaf.site].quote == leaf.quote).argmax())] for leaf in listed])
+    grams = np.array(
+        [space.grams_of(leaf.site)[int((space.sites[leaf.site].quote == leaf.quote).argmax())] for leaf in listed]
+    )
     time_s, cost_usd, energy_j = np.array([(leaf.time_s, leaf.cost_usd, leaf.energy_j) for leaf in listed]).T
     value = goal.value(cost_usd, time_s, energy_j, grams)
     order = np.lexsort((time_s, cost_usd, value))

@@ -121,7 +121,7 @@ class Estimates:
         """Rows of ``table`` that a site's devices can use: without recompute, and with it."""
         return self.table(family).of_shape[_shape(self._space.sites[site].machine)]
 
-    def ensure(self, family: Family, rows: Indices, site: int, urgency: Array) -> None:
+    def ensure(self, family: Family, rows: Indices, site: int, urgency: Array, confidence: float = _TIGHT) -> None:
         """Fill in some rows for a site, and the like rows of the next few machines by urgency along with it.
 
         Args:
@@ -129,14 +129,15 @@ class Estimates:
             rows: Of the site's machine.
             site: What is asked for.
             urgency: Smallest first; infinite for machines that will not be asked for ``[machines]``.
+            confidence: Probability with which a recipe must fit, so that it needs no recompute.
         """
-        table, machine = self.table(family), int(self.machine_of_site[site])
+        table, machine, tight = self.table(family), int(self.machine_of_site[site]), max(confidence, _TIGHT)
         again = bool(table.plain[rows[0]] != rows[0]) if len(rows) else False
         wanted = {machine: rows[table.known[rows, machine] == 0]}
         for other in np.argsort(urgency, kind="stable").tolist():
             if urgency[other] == np.inf or len(wanted) > _COMPANY:
                 break
-            if other != machine and len(missing := self._worth_a_look(table, other, _TIGHT, again=again)):
+            if other != machine and len(missing := self._worth_a_look(table, other, tight, again=again)):
                 wanted[other] = missing
         self._estimate(table, wanted)
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import isnan
 
-from rigwise.market.offers import BOUGHT, OWNED, SUBSCRIPTION
+from rigwise.market.offers import BOUGHT, OWNED, SPOT, SUBSCRIPTION
 from rigwise.market.tariff import Tariff
 from rigwise.search.bounds import KWH_J, Goal
 from rigwise.search.estimates import Estimates
@@ -14,7 +14,7 @@ from rigwise.search.problem import Leaf
 from rigwise.search.robust import is_tied
 from rigwise.search.space import Space
 from rigwise.search.types import Plan, PlanResult, Quantiles
-from rigwise.units import format_bytes, format_count, format_fraction, format_seconds, format_usd
+from rigwise.units import format_bytes, format_count, format_seconds, format_usd
 from rigwise.workload.case import Parallel
 
 #: What the fixed cost of a market is called, where it is not for the transfer of data.
@@ -85,14 +85,12 @@ def with_reasons(plans: Sequence[Plan], fastest: Plan, space: Space, goal: Goal)
 def _why(plan: Plan, plans: Sequence[Plan], fastest: Plan, space: Space, goal: Goal) -> list[str]:
     sentences = _facts(plan, space)
     if len(plans) > 1:
-        sentences.append(f"next best: {machine_words(plans[1])} at {plans[1].provider}, {_against(plans[1], plan)}")
+        sentences.append(f"next: {machine_words(plans[1])} at {plans[1].provider}, {compared(plans[1], plan)}")
     if fastest.time_s.p50 < plan.time_s.p50 and goal.objective != "time":
         sentences.append(
             f"fastest within the limits: {machine_words(fastest)} at {fastest.provider},"
             f" {format_seconds(fastest.time_s.p50)} for {format_usd(fastest.cost_usd.p50)}"
         )
-    if goal.objective == "cost" and plan.count == 1 and fastest.count > 1:
-        sentences.append("one device does it in time, and several share their work at a loss")
     return sentences
 
 
@@ -140,12 +138,34 @@ def layout_words(parallel: Parallel) -> list[str]:
     return words
 
 
-def _against(other: Plan, plan: Plan) -> str:
-    cost, time = other.cost_usd.p50, other.time_s.p50
-    more = f"{format_usd(cost)} and {format_seconds(time)}"
-    if plan.cost_usd.p50 > 0 and cost >= plan.cost_usd.p50:
-        more += f" ({format_fraction(cost / plan.cost_usd.p50 - 1)} dearer)"
-    return more
+#: Beside a multiple.
+_AS = {"dearer": "dear", "more": "much", "longer": "long"}
+
+
+def compared(other: Plan, first: Plan) -> str:
+    """A plan against the first: what it costs, and the price of an hour and the time, of which that is the product."""
+    cost = _change(other.cost_usd.p50, first.cost_usd.p50, "dearer", "cheaper")
+    hour = _change(other.usd_per_h, first.usd_per_h, "more", "less")
+    time = _change(other.time_s.p50, first.time_s.p50, "longer", "less time")
+    hourly = first.usd_per_h > 0 and first.kind == other.kind == "rent"
+    parts = [f"an hour costs {hour or 'the same'}" if hourly else "", f"it takes {time or 'as long'}"]
+    return f"{cost or 'no dearer'}: {' and '.join(part for part in parts if part)}"
+
+
+def _change(value: float, base: float, more: str, less: str) -> str:
+    """How much more or less than a base in words, empty if it is the same or the base is nothing.
+
+    >>> _change(1.5, 1.0, "dearer", "cheaper"), _change(4.0, 1.0, "longer", ""), _change(0.5, 1.0, "", "less time")
+    ('50 % dearer', '4.0 times as long', '50 % less time')
+    """
+    if base <= 0:
+        return f"{format_usd(value)} {more}" if value > 0 else ""
+    percent = 100 * (value / base - 1)
+    if abs(percent) < 0.5:
+        return ""
+    if percent >= 100:
+        return f"{value / base:.1f} times as {_AS[more]}"
+    return f"{abs(percent):.0f} % {more if percent > 0 else less}"
 
 
 def machine_words(plan: Plan) -> str:
@@ -168,9 +188,11 @@ def advice(result: PlanResult, goal: Goal, beside: Sequence[str] = ()) -> tuple[
         told.append("assumed: " + "; ".join(result.assumed))
     ties = sum(is_tied(plan) for plan in result.plans[1:])
     if ties:
+        regret = format_usd(best.expected_regret_usd)
         told.append(
-            f"{ties} of the {len(result.plans) - 1} next plans overlap with the first: it is the best of them with"
-            f" probability {best.p_best:.2f}"
+            f"{ties} of the {len(result.plans) - 1} next plans, marked =, are ahead of the first with probability 0.1"
+            f" or more; it is the best of all with probability {best.p_best:.2f}, and {regret} dearer than whatever"
+            " is the cheapest, on average"
         )
     quick = [p for p in result.frontier if p.time_s.p50 < 0.75 * best.time_s.p50]
     if quick and goal.objective == "cost" and quick[0].cost_usd.p50 < 1.1 * best.cost_usd.p50:
@@ -182,7 +204,8 @@ def advice(result: PlanResult, goal: Goal, beside: Sequence[str] = ()) -> tuple[
     old = _number(result.excluded, "price older than")
     if old:
         told.append(f"{old} offers have prices too old to count; --max-price-age lets them in")
-    told.append("starting machines, loading data and waiting for capacity are not counted")
+    if best.kind == "rent" and best.market != SPOT:
+        told.append("waiting until such a machine is free is not counted")
     if best.kind == "rent" and best.price_date:
         told.append(f"the price is of {best.price_date}: look it up before you rent")
     return tuple(told)

@@ -4,8 +4,9 @@ A state names a family (number format, layout, mode), a device class, a site, an
 activations are kept or computed again; below that, recipes and prices form a block.
 
 Recompute repeats part of the forward pass and changes nothing else, so no recipe is quicker
-with it than without. A recipe that fits without recompute is therefore no worse than with it,
-and what the others would take if memory were no limit bounds what they take with it.
+with it than without. A recipe that fits without recompute is therefore no worse than with it and
+is left out of the block that computes activations again; what the others would take if memory
+were no limit bounds what they take there.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import numpy as np
 
 from rigwise.search.astar import Child
 from rigwise.search.bounds import Z90, Goal, Least, SiteBounds, judge
-from rigwise.search.estimates import Estimates, Indices, Mask
+from rigwise.search.estimates import Estimates, Indices, Mask, Table
 from rigwise.search.space import Space
 from rigwise.search.types import KEEP, REASONS, RECOMPUTE, Array, State
 from rigwise.workload.choices import Family
@@ -100,7 +101,7 @@ class PlanProblem:
         family, site, rows = self._block(block)
         found = self._found.pop(block, None) or self._outcome(family, site, rows)
         leaves = []
-        for price, row in enumerate(np.argmin(found.value, axis=0)):
+        for price, row in enumerate(np.argmin(found.value, axis=0) if len(rows) else ()):
             value = float(found.value[row, price])
             if value < np.inf:
                 leaf = self._leaf(family, site, rows, found, (int(row), price))
@@ -171,19 +172,28 @@ class PlanProblem:
         return keep, Child((*state, RECOMPUTE), float(found.relaxed[~found.fits].min(initial=np.inf)))
 
     def _block(self, block: State) -> tuple[Family, int, Indices]:
-        """Family, site and recipes of a block; recipes are rows of the family's table."""
+        """Family, site and recipes of a block, as rows of the family's table: with recompute where it is needed."""
         family, site = self._family[block[0]], self._site[block[1], block[2]]
         plain, again = self.estimates.rows(family, site)
-        return family, site, plain if block[3] == KEEP else again
+        if block[3] == KEEP:
+            return family, site, plain
+        table, machine = self._ensured(family, site, plain), self.estimates.machine_of_site[site]
+        fits = table.columns["fit_probability"][table.plain[again], machine] >= self.goal.confidence
+        return family, site, again[~fits]
+
+    def _ensured(self, family: Family, site: int, rows: Indices) -> Table:
+        """The table of a family with these rows of a site filled in."""
+        table, machine = self.estimates.table(family), self.estimates.machine_of_site[site]
+        if not table.known[rows, machine].all():
+            self.estimates.ensure(family, rows, site, self._urgency(family), self.goal.confidence)
+        return table
 
     # Estimates
 
     def _outcome(self, family: Family, site: int, rows: Indices) -> Outcome:
         """Time, cost and value of recipes on one site at all its kept prices."""
         goal, here, steps = self.goal, self.space.sites[site], self.space.task.steps
-        table, machine = self.estimates.table(family), self.estimates.machine_of_site[site]
-        if not table.known[rows, machine].all():
-            self.estimates.ensure(family, rows, site, self._urgency(family))
+        table, machine = self._ensured(family, site, rows), self.estimates.machine_of_site[site]
         column = {name: table.columns[name][rows, machine] for name in _NEEDED}
         p50_s, p90_s = steps * column["step_p50_s"], steps * column["step_p90_s"]
         tariff, late_s = here.tariff, quantile_s(p50_s, p90_s, goal.z)[:, None]

@@ -56,9 +56,7 @@ class _Scatter:
     cost_usd: Array
 
 
-def with_odds(
-    plans: Sequence[Plan], goal: Goal, kin: Kinship = apart, rivals: Iterable[Plan] = ()
-) -> tuple[Plan, ...]:
+def with_odds(plans: Sequence[Plan], goal: Goal, kin: Kinship = apart, rivals: Iterable[Plan] = ()) -> tuple[Plan, ...]:
     """The plans with the probability of being the best, of being ahead of the first, and their regret in money.
 
     Plans that tie in a draw share it.

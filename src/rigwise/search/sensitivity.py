@@ -326,18 +326,26 @@ def limit_changes(again: Again) -> Iterator[Change]:
         now = getattr(again.goal, limit)
         given = None if now == np.inf else now
         at = getattr(again.first, kept)
+        inside: Answer | None = again.first
+        while inside is not None and inside.is_same(again.first) and at > 0:
+            at = getattr(inside, kept)
+            inside = again.solve(_with(again.goal, limit, at * _LESS))
         if at > 0:
-            inside = again.solve(replace(again.goal, **{limit: at * _LESS}))
-            yield Change(what=what, side="below", now=given, at=at, plan=inside and again.plan(inside))
+            yield Change(what=what, side="below", now=given, at=at, plan=None if inside is None else again.plan(inside))
         if given is not None:
             yield from _looser(again, what, kept, limit)
+
+
+def _with(goal: Goal, limit: str, value: float) -> Goal:
+    changed: dict[str, Any] = {limit: value}
+    return replace(goal, **changed)
 
 
 def _looser(again: Again, what: str, kept: str, limit: str) -> Iterator[Change]:
     """The limit above which the answer changes: the next step of the staircase of ever looser limits."""
     above, wider = None, np.inf
     while True:
-        found = again.solve(replace(again.goal, **{limit: wider}))
+        found = again.solve(_with(again.goal, limit, wider))
         if found is None or found.is_same(again.first):
             break
         above, wider = found, getattr(found, kept) * _LESS

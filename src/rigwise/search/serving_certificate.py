@@ -18,7 +18,7 @@ from statistics import NormalDist
 from rigwise.estimate.serving_curve import Curves, Floors
 from rigwise.estimate.serving_step import Replica
 from rigwise.machine.machine import Machine
-from rigwise.market.offers import BOUGHT, OWNED, SPOT, Quote
+from rigwise.market.offers import BOUGHT, OWNED, SPOT, SUBSCRIPTION, Quote
 from rigwise.market.spot import interruption_of
 from rigwise.market.terms import Terms, tariff_of
 from rigwise.search.serving_types import (
@@ -238,7 +238,8 @@ def _blocks(
     places: dict[tuple[str, str], tuple[Machine, list[Quote]]] = {}
     for quote in quotes:
         offer = quote.offer
-        if quote.market == BOUGHT or offer.session_cap_s is not None or offer.weekly_quota_s is not None:
+        capped = offer.session_cap_s is not None or offer.weekly_quota_s is not None
+        if capped or quote.market in (BOUGHT, SUBSCRIPTION):
             continue
         have, link = int(offer.accel_count or 0), offer.link if (offer.accel_count or 0) > 1 else ""
         name = instance_name(have, link, offer.instance if quote.market == OWNED else "")

@@ -17,7 +17,7 @@ from rigwise.estimate.serving_step import Replica
 from rigwise.facts.device import Device
 from rigwise.graph.graph import Model
 from rigwise.machine.machine import Machine
-from rigwise.market.offers import BOUGHT, OWNED, SPOT, Quote, refusal
+from rigwise.market.offers import BOUGHT, OWNED, SPOT, SUBSCRIPTION, Quote, refusal
 from rigwise.market.spot import interruption_of
 from rigwise.market.tariff import Tariff
 from rigwise.market.terms import Terms, tariff_of
@@ -141,6 +141,8 @@ def unusable(quote: Quote) -> str:
     """Why a price that may be used for a job cannot be for serving; empty if it can."""
     if quote.offer.session_cap_s is not None or quote.offer.weekly_quota_s is not None:
         return "free tier, whose sessions end"
+    if quote.market == SUBSCRIPTION:
+        return "a notebook by subscription, which serves nobody else"
     return "to be bought, which is not planned for serving" if quote.market == BOUGHT else ""
 
 

@@ -43,7 +43,9 @@ CONDITIONS: dict[str, tuple[Callable[[Facts], bool], str]] = {
     "several-gpus": (lambda facts: len(facts.rows("gpus")) > 1, "there are not several GPUs"),
     "several-amd": (lambda facts: cards(facts, "AMD") > 1, "there are not several AMD GPUs"),
     "amd-compute": (
-        lambda facts: "kfd" in (facts.get("container.other_devices") or []) or facts.get("software.torch_hip", "none") != "none",
+        lambda facts: (
+            "kfd" in (facts.get("container.other_devices") or []) or facts.get("software.torch_hip", "none") != "none"
+        ),
         "nothing here computes on AMD GPUs",
     ),
     "mig": (lambda facts: any(gpu.get("mig") == "enabled" for gpu in facts.rows("gpus")), "MIG is off"),

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 
 from rigwise.errors import InvalidInputError
 from rigwise.facts.registries import registries
-from rigwise.facts.software import Build, builds, driver_floor, runs_on, version
+from rigwise.facts.software import Build, builds, cuda_releases, driver_floor, runs_on, version
 from rigwise.machine.doctor.types import Facts
 
 FRAMEWORKS = ("torch", "jax", "tensorflow")
 #: glibc that wheels of PyTorch ask for from 2.7 on, and before it. Source: tags of wheels, 2.6.0 and 2.7.1 measured.
 TORCH_GLIBC = (((2, 7), "2.28"), ((2, 0), "2.17"))
-#: Oldest driver for builds whose maker states none: the CUDA version's own floor.
+#: Names of the processor that the tables are of.
 X86 = ("x86_64", "amd64", "")
 
 
@@ -98,6 +98,8 @@ def advise(framework: str, target: Target) -> Advice:
         raise InvalidInputError(f"what fits {framework!r} is not known", hint=f"one of {', '.join(FRAMEWORKS)}")
     if not target.capabilities:
         return _without_gpu(framework, target)
+    if not target.driver:
+        return Advice(framework=framework, build=None, spec="", index="", why="install the NVIDIA driver first")
     refused: list[tuple[str, str]] = []
     for build in builds(framework):
         reason = against(build, target)
@@ -105,7 +107,9 @@ def advise(framework: str, target: Target) -> Advice:
             return _chosen(build, target, tuple(refused))
         refused.append((_name(build), reason))
     why = f"none of {len(refused)} known builds fits"
-    return Advice(framework=framework, build=None, spec="", index="", why=why, refused=tuple(refused), assumed=_assumed(target))
+    return Advice(
+        framework=framework, build=None, spec="", index="", why=why, refused=tuple(refused), assumed=_assumed(target)
+    )
 
 
 def against(build: Build, target: Target) -> str:
@@ -114,8 +118,6 @@ def against(build: Build, target: Target) -> str:
     A build whose architectures are not known is refused: a wrong one fails at the first kernel.
     """
     floor = build.floor or driver_floor(build.cuda)
-    if not target.driver:
-        return "there is no driver"
     if floor and version(target.driver) < version(floor):
         return f"CUDA {build.cuda} needs driver {floor}, this is {target.driver}"
     lacking = [capability for capability in target.capabilities if not _covers(build, capability)]
@@ -133,16 +135,21 @@ def against(build: Build, target: Target) -> str:
 
 
 def _covers(build: Build, capability: str) -> bool:
+    """Of PyTorch the architectures inside decide, of JAX its maker's word, of TensorFlow what its CUDA compiles for."""
     if build.framework == "torch":
         return runs_on(build.archs, capability)
+    if build.framework == "tensorflow":
+        of_cuda = [row.capabilities for row in cuda_releases() if row.cuda == build.cuda]
+        return bool(of_cuda) and capability in of_cuda[0]
     least = build.capability_least or ("7.5" if version(build.cuda)[:1] == (13,) else "5.2")
-    newest = {"12": (9, 0)}.get(build.cuda.partition(".")[0]) if build.framework == "tensorflow" else None
-    return version(capability) >= version(least) and (newest is None or version(capability) <= newest)
+    return version(capability) >= version(least)
 
 
 def _pythons_of(build: Build) -> tuple[str, ...]:
     """Interpreters of the same version's default build, where a build does not state its own."""
-    return next((other.pythons for other in builds(build.framework) if other.version == build.version and other.pythons), ())
+    return next(
+        (other.pythons for other in builds(build.framework) if other.version == build.version and other.pythons), ()
+    )
 
 
 def _glibc(build: Build) -> str:
@@ -157,8 +164,11 @@ def _name(build: Build) -> str:
 
 def _chosen(build: Build, target: Target, refused: Sequence[tuple[str, str]]) -> Advice:
     index = "" if build.is_default else registries().wheels[build.framework].url.format(tag=build.tag)
-    where = {"torch": f"its architectures are {build.confidence.replace('_', ' ')}"}.get(build.framework, "by its maker's statement")
-    why = f"driver {target.driver} loads CUDA {build.cuda}, it runs compute capability {', '.join(target.capabilities)} ({where})"
+    where = {"torch": f"its architectures are {build.confidence.replace('_', ' ')}"}.get(
+        build.framework, "by its maker's statement"
+    )
+    shown = ", ".join(target.capabilities)
+    why = f"driver {target.driver} loads CUDA {build.cuda}, it runs compute capability {shown} ({where})"
     return Advice(
         framework=build.framework, build=build, spec=build.spec, index=index, why=why, refused=tuple(refused),
         assumed=_assumed(target),
@@ -178,10 +188,13 @@ def _without_gpu(framework: str, target: Target) -> Advice:
             index = registries().wheels["torch"].url.format(tag="cpu") if framework == "torch" else ""
             return Advice(
                 framework=framework, build=None, spec=f"{framework}=={build.version}", index=index,
-                why="no NVIDIA GPU: the build for the CPU is a tenth of the size", refused=_once(refused), assumed=_assumed(target),
+                why="no NVIDIA GPU is known here: the build for the CPU", refused=_once(refused),
+                assumed=_assumed(target),
             )  # fmt: skip
     why = "no known build fits this Python and C library"
-    return Advice(framework=framework, build=None, spec="", index="", why=why, refused=_once(refused), assumed=_assumed(target))
+    return Advice(
+        framework=framework, build=None, spec="", index="", why=why, refused=_once(refused), assumed=_assumed(target)
+    )
 
 
 def _once(refused: list[tuple[str, str]]) -> tuple[tuple[str, str], ...]:

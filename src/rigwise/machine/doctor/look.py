@@ -24,7 +24,9 @@ PROCESSES_LIMIT = 400
 #: All that is looked at together; a reader of a broken driver that has not ended by then is left behind.
 LIMIT_S = 5.0
 XID = re.compile(r"NVRM: Xid \((?:PCI:)?([0-9a-fA-F:.]{7,16})\): (\d{1,3})\b")
-OFF_THE_BUS = re.compile(r"GPU (?:at )?(?:PCI:)?([0-9a-fA-F:.]{7,16})[^\n]{0,40}has fallen off the bus|fallen off the bus")
+OFF_THE_BUS = re.compile(
+    r"GPU (?:at )?(?:PCI:)?([0-9a-fA-F:.]{7,16})[^\n]{0,40}has fallen off the bus|fallen off the bus"
+)
 #: Options of a command line that carry a secret.
 SECRET_OPTION = re.compile(r"^--?[\w.-]*(token|password|passwd|api[-_]key|secret)(?:=|$)", re.IGNORECASE)
 
@@ -170,7 +172,7 @@ def numa(root: Root) -> dict[str, str]:
 
 def affinity(root: Root) -> str:
     """CPUs that this process may run on, in the kernel's form."""
-    return re.findall(r"(?m)^Cpus_allowed_list:\s*(\S+)", root.text("/proc/self/status"))[0]
+    return str(re.findall(r"(?m)^Cpus_allowed_list:\s*(\S+)", root.text("/proc/self/status"))[0])
 
 
 def files_limit(root: Root) -> int:

@@ -9,15 +9,16 @@ from typing import Any
 
 from rigwise.machine.doctor.look import PROCESSES_LIMIT, SECRET_OPTION, python_child
 from rigwise.machine.probe.source import Root, Unreadable
-from rigwise.machine.snapshot import Snapshot
+from rigwise.machine.snapshot import Snapshot, printable
 
-#: Files below the home folder that hold a secret; ``*`` stands for the names that match.
+#: Folders below the home folder, and the names in them that hold a secret.
 SECRETS = (
-    (".ssh", r"id_(rsa|ecdsa|ed25519|dsa)$|[\w.-]+\.pem$"), (".jupyter", r"[\w.-]+\.(key|pem)$|jupyter_server_config\.json$"),
+    (".ssh", r"id_(rsa|ecdsa|ed25519|dsa)$|[\w.-]+\.pem$"),
+    (".jupyter", r"[\w.-]+\.(key|pem)$|jupyter_server_config\.json$"),
     (".cache/huggingface", r"token$|stored_tokens$"), (".huggingface", r"token$"), (".aws", r"credentials$"),
     (".kaggle", r"kaggle\.json$"), (".config/gcloud", r"(application_default_credentials\.json|credentials\.db)$"),
     (".azure", r"(accessTokens|msal_token_cache)\.json$"), (".kube", r"config$"), (".docker", r"config\.json$"),
-    (".ngc", r"config$"), ("", r"\.(netrc|git-credentials|wandb_key|vast_api_key|pgpass)$"), (".cache/rigwise", r"token$"),
+    (".ngc", r"config$"), ("", r"\.(netrc|git-credentials|wandb_key|vast_api_key|pgpass)$"),
 )  # fmt: skip
 #: Ports asked at most, and how long the child that asks may take altogether.
 PORTS_LIMIT = 24
@@ -52,9 +53,9 @@ def answers(root: Root, snapshot: Snapshot) -> list[dict[str, Any]]:
     text = python_child(root, http_child.__file__, *asked, name="http-answers", limit_s=ASK_LIMIT_S)
     found = []
     for line in text.splitlines()[: 2 * PORTS_LIMIT]:
-        match = re.fullmatch(r"(\d{1,5})(/\S*) (\d{3}|none) ?(.*)", line.strip())
+        match = re.fullmatch(r"(\d{1,5})(/\S*) (\d{3}|none) (json|other)", line.strip())
         if match:
-            found.append({"port": int(match[1]), "path": match[2], "status": match[3], "body": match[4][:80]})
+            found.append({"port": int(match[1]), "path": match[2], "status": match[3], "json": match[4] == "json"})
     return found
 
 
@@ -66,7 +67,11 @@ def _asked(entry: Any) -> bool:
 def secret_files(root: Root) -> list[dict[str, str]]:
     """Mode of every file below the home folder that holds a secret."""
     folder = home(root)
-    paths = [f"{folder}/{place}/{name}".replace("//", "/") for place, pattern in SECRETS for name in root.names(f"{folder}/{place}", pattern)]
+    paths = [
+        f"{folder}/{place}/{name}".replace("//", "/")
+        for place, pattern in SECRETS
+        for name in root.names(f"{folder}/{place}", pattern)
+    ]
     if not paths:
         return []
     text = root.run("stat", "-c", "%a %u %n", folder, *paths[:200], name="stat-secrets")
@@ -74,7 +79,9 @@ def secret_files(root: Root) -> list[dict[str, str]]:
     for line in text.splitlines():
         match = re.fullmatch(r"([0-7]{3,4}) (\d+) (/.+)", line.strip())
         if match:
-            found.append({"mode": match[1], "owner": match[2], "path": match[3], "name": match[3].replace(folder, "~", 1)})
+            found.append(
+                {"mode": match[1], "owner": match[2], "path": match[3], "name": match[3].replace(folder, "~", 1)}
+            )
     return found
 
 
@@ -83,14 +90,17 @@ def argv_secrets(root: Root) -> list[str]:
     found = []
     for process in root.names("/proc", r"\d+$")[-PROCESSES_LIMIT:]:
         try:
-            words = root.text(f"/proc/{process}/cmdline", limit_bytes=64 * 1024).split()
+            content = root.content(f"/proc/{process}/cmdline", limit_bytes=64 * 1024)
         except Unreadable:
             continue
+        words = [word for word in content.decode("utf-8", "replace").split("\0") if word]
         for word, following in zip(words, [*words[1:], ""], strict=False):
             match = SECRET_OPTION.match(word)
             value = word.partition("=")[2] or ("" if "=" in word else following)
             if match and len(value.strip("'\"")) >= 6 and not value.startswith(("-", "/", "$")):
-                found.append(f"{words[0].rpartition('/')[2]} {word.partition('=')[0]} (process {process})")
+                found.append(
+                    f"{printable(words[0]).rpartition('/')[2][:40]} {word.partition('=')[0]} (process {process})"
+                )
     return found[:20]
 
 
@@ -100,7 +110,7 @@ def jupyter_config(root: Root) -> list[str]:
     folder = f"{home(root)}/.jupyter"
     for name in root.names(folder, r"jupyter_(server|notebook|lab)_config\.(py|json)$"):
         try:
-            text = root.text(f"{folder}/{name}", limit_bytes=2**20)
+            text = root.text(f"{folder}/{name}", kept=lambda _: "", limit_bytes=2**20)
         except Unreadable:
             continue
         live = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("#"))
@@ -114,5 +124,5 @@ def jupyter_config(root: Root) -> list[str]:
 OPENING = {
     "no token": r"(?:NotebookApp|ServerApp|IdentityProvider)\.token\s*=\s*(?:u?''|u?\"\")|\"token\"\s*:\s*\"\"",
     "every address": r"\.ip\s*=\s*u?['\"](?:0\.0\.0\.0|\*|::)?['\"]|\"ip\"\s*:\s*\"(?:0\.0\.0\.0|\*|::)\"",
-    "a password": r"password\s*=\s*u?['\"](?:argon2|sha1|sha256):|\"(?:hashed_)?password\"\s*:\s*\"(?:argon2|sha1|sha256):",
+    "a password": r"password\"?\s*[=:]\s*u?['\"](?:argon2|sha1|sha256):",
 }

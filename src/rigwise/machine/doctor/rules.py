@@ -25,6 +25,7 @@ class Service:
         port: Where it listens if nothing else is said.
         name: What it is called.
         path: What to ask to tell whether it lets anybody in.
+        json: Whether it answers that with JSON; another kind of answer is another program.
         source: Where port and path were read.
     """
 
@@ -32,6 +33,7 @@ class Service:
     name: str
     path: str
     source: str
+    json: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +90,7 @@ def services() -> tuple[Service, ...]:
     return tables().services
 
 
-def test_of(rule: Rule) -> Callable[[Facts], Answer]:
+def function_of(rule: Rule) -> Callable[[Facts], Answer]:
     """The function that a rule names."""
     module, _, name = rule.test.partition(".")
     found: Callable[[Facts], Answer] = getattr(import_module(f"rigwise.machine.doctor.checks.{module}"), name)
@@ -97,11 +99,13 @@ def test_of(rule: Rule) -> Callable[[Facts], Answer]:
 
 def judge(identifier: str, rule: Rule, facts: Facts) -> Finding:
     """What one rule says of a machine."""
-    without = missing(facts, rule.applies)
-    if without:
-        answer = Answer(status=Status.OK, evidence=f"does not apply: {without}")
-    else:
-        answer = _answer(rule, facts)
+    without = ""
+    try:
+        without = missing(facts, rule.applies)
+        beside = Answer(status=Status.OK, evidence=f"does not apply: {without}")
+        answer = beside if without else _answer(rule, facts)
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError):
+        answer = Answer(status=Status.UNKNOWN, evidence="what was read cannot be understood")
     return Finding(
         rule=identifier,
         status=answer.status,
@@ -122,10 +126,7 @@ def _answer(rule: Rule, facts: Facts) -> Answer:
         if name not in facts.values:
             reason = facts.reasons.get("seen", "") if name.startswith("seen.") else ""
             return Answer(status=Status.UNKNOWN, evidence=f"{name} is unknown: {reason or facts.reason(name)}")
-    try:
-        return test_of(rule)(facts)
-    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError):
-        return Answer(status=Status.UNKNOWN, evidence="what was read cannot be understood")
+    return function_of(rule)(facts)
 
 
 def examine(facts: Facts) -> tuple[Finding, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from rigwise.machine.probe import portable
 from rigwise.machine.probe.source import Root, Unreadable, attempt
 from rigwise.machine.snapshot import Confidence, Field, unknown
 
@@ -25,6 +26,8 @@ ARM_MAKERS = {"0x41": "Arm", "0x4e": "NVIDIA", "0x51": "Qualcomm", "0x61": "Appl
 
 def cpu(root: Root) -> dict[str, Field]:
     """Every field of the CPU."""
+    if root.foreign:
+        return portable.cpu()
     if root.has_program("sw_vers"):
         from rigwise.machine.probe.gpu_apple import cpu as of_apple
 
@@ -75,7 +78,7 @@ def isa_of(flags: str) -> list[str]:
     """The vector instruction sets among the kernel's flags.
 
     >>> isa_of("fpu sse4_2 avx avx2 fma avx512f")
-    ['sse4.2', 'avx', 'avx2', 'fma', 'avx512']
+    ['sse4.2', 'avx', 'fma', 'avx2', 'avx512']
     """
     said = set(flags.split())
     return list(dict.fromkeys(word for flag, word in ISA.items() if flag in said))

@@ -48,11 +48,20 @@ def node_properties(text: str) -> dict[str, int]:
     return {key: int(number) for key, number in re.findall(r"(?m)^(\w+) (\d{1,20})$", text)}
 
 
+def node_address(node: dict[str, int]) -> str:
+    """Where a node lies on PCI: bus in the upper byte of its location, device and function in the lower.
+
+    >>> node_address({"location_id": 0x7500, "domain": 0})
+    '0000:75:00.0'
+    """
+    place = node.get("location_id", 0)
+    return f"{node.get('domain', 0):04x}:{place >> 8 & 0xFF:02x}:{place >> 3 & 0x1F:02x}.{place & 7}"
+
+
 def _gpu(root: Root, place: int, name: str, nodes: list[dict[str, int]]) -> dict[str, Field]:
     device = f"{CARDS}/{name}/device"
-    minor = attempt(NODES, lambda: 128 + int(name[4:]))
-    mine = [node for node in nodes if node.get("drm_render_minor") == minor.value]
-    node = mine[0] if mine else nodes[place] if place < len(nodes) else {}
+    bus = root.field(f"{device}/uevent", lambda text: re.findall(r"PCI_SLOT_NAME=([0-9a-f:.]+)", text)[0])
+    node = next((node for node in nodes if node_address(node) == bus.value), {})
 
     def stated(file: str, convert: Callable[[str], Value]) -> Field:
         return root.field(f"{device}/{file}", convert)
@@ -67,7 +76,7 @@ def _gpu(root: Root, place: int, name: str, nodes: list[dict[str, int]]) -> dict
         "index": Field(value=place, source=CARDS),
         "vendor": Field(value="AMD", source=f"{device}/vendor"),
         "name": _name(root, device, place),
-        "bus": stated("uevent", lambda text: re.findall(r"PCI_SLOT_NAME=([0-9a-f:.]+)", text)[0]),
+        "bus": bus,
         "device": stated("device", str),
         "driver": root.field("/sys/module/amdgpu/version"),
         "architecture": compute(lambda: gfx_name(node["gfx_target_version"])),

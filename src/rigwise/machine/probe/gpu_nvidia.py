@@ -114,6 +114,7 @@ def _smi_gpu(place: int, gpu: Any, shared: dict[str, str | None]) -> dict[str, F
         "persistence": stated("persistence_mode", convert=str.lower),
         "compute_mode": stated("compute_mode", convert=str.lower),
         "mig": stated("mig_mode/current_mig", convert=str.lower),
+        "mig_slices": attempt(SMI_SOURCE, lambda: len(gpu.findall("mig_devices/mig_device"))),
         "fabric": stated("fabric/state", convert=str.lower),
         "throttle": attempt(SMI_SOURCE, lambda: _throttle(gpu)),
         "processes": attempt(SMI_SOURCE, lambda: len(gpu.findall("processes/process_info"))),

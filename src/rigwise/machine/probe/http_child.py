@@ -1,6 +1,6 @@
 """Run as a process of its own: asks ports of this machine for one path each, without a password, one line for each.
 
-Only the loopback address is asked, only with GET, and nothing of what is answered is kept but its status and title.
+Only the loopback address is asked, only with GET, and nothing of what is answered is kept but its status and kind.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ import ssl
 import sys
 
 TIMEOUT_S = 0.25
+LIMIT_BYTES = 16_384
 
 
 def ask(port: int, path: str, *, encrypted: bool = False) -> tuple[str, str]:
-    """Status of the answer, ``none`` where it is no HTTP, and the name that the server gives itself."""
+    """Status of the answer, ``none`` where it is no HTTP, and whether it is JSON."""
     request = f"GET {path} HTTP/1.0\r\nHost: localhost:{port}\r\nAccept: */*\r\n\r\n".encode()
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT_S) as plain:
@@ -26,22 +27,36 @@ def ask(port: int, path: str, *, encrypted: bool = False) -> tuple[str, str]:
                 context.verify_mode = ssl.CERT_NONE
                 stream = context.wrap_socket(plain)
             stream.sendall(request)
-            answer = stream.recv(4096)
+            answer = _received(stream)
     except (OSError, ValueError):
-        return "none", ""
+        return "none", "other"
     match = re.match(rb"HTTP/1\.[01] (\d{3})", answer)
-    server = re.search(rb"(?im)^server:\s*([\w./ -]{1,40})", answer)
-    return (match[1].decode() if match else "none"), (server[1].decode().strip() if server else "")
+    body = answer.partition(b"\r\n\r\n")[2].lstrip()
+    return (match[1].decode() if match else "none"), ("json" if body[:1] in (b"{", b"[") else "other")
+
+
+def _received(stream: socket.socket) -> bytes:
+    """The head of an answer and the beginning of its body; what a server that says no more had said."""
+    answer = b""
+    while len(answer) < LIMIT_BYTES and not answer.partition(b"\r\n\r\n")[2].strip():
+        try:
+            part = stream.recv(4096)
+        except TimeoutError:
+            break
+        if not part:
+            break
+        answer += part
+    return answer
 
 
 def main(arguments: list[str]) -> int:
     """Ask each ``PORT/PATH``; over TLS where the plain answer says nothing or asks for it."""
     for argument in arguments:
         port, slash, path = argument.partition("/")
-        status, server = ask(int(port), slash + path)
+        status, kind = ask(int(port), slash + path)
         if status in ("none", "400"):
-            status, server = ask(int(port), slash + path, encrypted=True)
-        print(f"{port}{slash}{path} {status} {server}".rstrip(), flush=True)
+            status, kind = ask(int(port), slash + path, encrypted=True)
+        print(f"{port}{slash}{path} {status} {kind}", flush=True)
     return 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from rigwise.machine.probe import portable
 from rigwise.machine.probe.cpu import SYSTEM, cpu_list
 from rigwise.machine.probe.source import Root, Unreadable, attempt
 from rigwise.machine.snapshot import Confidence, Field, unknown
@@ -16,6 +17,8 @@ NO_LIMIT_BYTES = 2**60
 
 def limits(root: Root) -> dict[str, Field]:
     """What ``os.cpu_count()`` says, what the affinity and the control group allow, and what is left to use."""
+    if root.foreign:
+        return portable.limits()
     machine = root.field(f"{SYSTEM}/online", lambda text: len(cpu_list(text)))
     allowed = attempt("/proc/self/status", lambda: len(cpu_list(_status(root)["Cpus_allowed_list"])))
     quota, memory = cpu_quota(root), memory_limit(root)

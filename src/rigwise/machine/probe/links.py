@@ -43,8 +43,7 @@ def topology(text: str) -> list[tuple[int, int, str]]:
     >>> topology("\tGPU0\tGPU1\tCPU Affinity\nGPU0\t X \tNV4\t0-7\nGPU1\tNV4\t X \t0-7")
     [(0, 1, 'NV4')]
     """
-    plain = re.sub(r"\x1b\[[0-9;]*m", "", text)
-    rows = [re.split(r"\s+", line.strip()) for line in plain.splitlines() if re.match(r"\s*GPU\d+\s", line)]
+    rows = [re.split(r"\s+", line.strip()) for line in text.splitlines() if re.match(r"\s*GPU\d+\s", line)]
     header, *lines = rows or [[]]
     columns = [name for name in header if re.fullmatch(r"GPU\d+", name)]
     pairs = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from rigwise.machine.probe import portable
 from rigwise.machine.probe.source import Root, Unreadable, attempt
 from rigwise.machine.snapshot import Field, unknown
 
@@ -14,13 +15,20 @@ DMI = ("dmidecode", "-t", "17")
 
 def memory(root: Root) -> dict[str, Field]:
     """Every field of the memory."""
+    if root.foreign:
+        return portable.memory()
     if root.has_program("sw_vers"):
         from rigwise.machine.probe.gpu_apple import memory as of_apple
 
         return of_apple(root)
 
+    try:
+        sizes, why = meminfo(root.text(MEMINFO)), "it does not state it"
+    except Unreadable as error:
+        sizes, why = {}, str(error)
+
     def stated(key: str) -> Field:
-        return attempt(MEMINFO, lambda: meminfo(root.text(MEMINFO))[key])
+        return Field(value=sizes[key], source=MEMINFO) if key in sizes else unknown(MEMINFO, why)
 
     shm = "df of /dev/shm"
     return {

@@ -7,6 +7,7 @@ import re
 import sys
 from mmap import ACCESS_READ, mmap
 
+from rigwise.machine.probe import portable
 from rigwise.machine.probe.source import Root, Unreadable, attempt
 from rigwise.machine.snapshot import Field
 
@@ -86,6 +87,8 @@ def _libraries(root: Root) -> list[str]:
 
 def system(root: Root) -> dict[str, Field]:
     """Operating system, kernel, C library and Python."""
+    if root.foreign:
+        return portable.system()
     return {
         "os": attempt("/etc/os-release", lambda: _os_name(root)),
         "kernel": attempt("uname -srm", lambda: root.run("uname", "-srm").strip()),

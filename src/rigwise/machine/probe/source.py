@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from rigwise.errors import InvalidInputError, RigwiseError
-from rigwise.machine.snapshot import Confidence, Field, Value, unknown
+from rigwise.machine.snapshot import Confidence, Field, Value, printable, unknown
 
 #: No file of the kernel that is read here is larger; /proc/cpuinfo of 256 CPUs has 400 kB.
 TEXT_LIMIT_BYTES = 4 * 2**20
@@ -40,6 +40,12 @@ VARIABLES = re.compile(
     r"|NCCL_(P2P_DISABLE|IB_DISABLE|SOCKET_IFNAME|DEBUG)|KUBERNETES_SERVICE_HOST|(APPTAINER|SINGULARITY)_CONTAINER|container"
     r"|SLURM_(JOB_ID|JOB_PARTITION|CPUS_PER_TASK|CPUS_ON_NODE|JOB_GPUS|GPUS_ON_NODE|NNODES|NTASKS|MEM_PER_NODE)"
     r"|PBS_(JOBID|NODEFILE|NCPUS)|NCPUS|LSB_JOBID|COLAB_(GPU|RELEASE_TAG)|KAGGLE_KERNEL_RUN_TYPE|WSL_DISTRO_NAME)"
+)
+
+#: What tells one machine from all others of its kind, in what tools print; a captured tree does without.
+IDENTITIES = re.compile(
+    r"(?<=<uuid>)[^<]+|(?<=<serial>)[^<]+|(?<=<process_name>)[^<]+|(?<=<pid>)\d+|(?<=<clusterUuid>)[^<]+"
+    r"|(?:GPU|MIG)-[0-9a-fA-F]{8}-[0-9a-fA-F-]{27}|(?<=Serial Number: )\S.*|(?<=Asset Tag: )\S.*"
 )
 
 T = TypeVar("T")
@@ -68,6 +74,11 @@ class Root:
         """Whether this computer is read."""
         return self.folder is None
 
+    @property
+    def foreign(self) -> bool:
+        """Whether this computer keeps nothing where Linux does, nor where a Mac does."""
+        return self.live and not self.exists("/proc/self") and not self.has_program("sw_vers")
+
     def text(self, path: str, *, kept: Callable[[str], str] = str, limit_bytes: int = TEXT_LIMIT_BYTES) -> str:
         """The content of a file of the machine, without the white space at its ends.
 
@@ -79,7 +90,7 @@ class Root:
         Raises:
             Unreadable: There is none, it is no regular file, or it may not be read.
         """
-        content = self.content(path, limit_bytes=limit_bytes).decode("utf-8", "replace").replace("\0", " ").strip()
+        content = printable(self.content(path, limit_bytes=limit_bytes).decode("utf-8", "replace")).strip()
         self.keep(path, kept(content) + "\n")
         return content
 
@@ -182,8 +193,8 @@ class Root:
             raise Unreadable(f"{command[0]} did not answer in {limit_s:g} s") from None
         except (OSError, ValueError) as error:
             raise Unreadable(_why(error)) from None
-        text = done.stdout[:TEXT_LIMIT_BYTES].decode("utf-8", "replace")
-        said = text if done.returncode == 0 else text + done.stderr[:2000].decode("utf-8", "replace")
+        text = done.stdout[:TEXT_LIMIT_BYTES] + (done.stderr[:2000] if done.returncode else b"")
+        said = printable(text.decode("utf-8", "replace"))
         self.keep(f"commands/{called}", said)
         if done.returncode:
             self.keep(f"commands/{called}.exit", f"{done.returncode}\n")
@@ -259,7 +270,7 @@ class Root:
                 file.unlink(missing_ok=True)
                 file.symlink_to(link)
             else:
-                file.write_text(content or "", encoding="utf-8")
+                file.write_text(IDENTITIES.sub("hidden", content or ""), encoding="utf-8")
         except OSError as error:
             raise InvalidInputError(f"{file} cannot be written: {error.strerror or error}") from None
 

@@ -12,9 +12,13 @@ JUPYTER = "Jupyter"
 
 
 def _open(facts: Facts, *, jupyter: bool) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Listeners of known services that answer without a password, and those that were not asked."""
+    """Listeners of known services that answer without a password, and those that were not asked.
+
+    A Jupyter that answers 404 serves below another path: it counts as not asked.
+    """
     names = {service.port: service.name for service in services()}
-    answers = {int(entry["port"]): str(entry["status"]) for entry in facts.get("seen.answers") or []}
+    plain = {service.port for service in services() if not service.json}
+    answers = {int(entry["port"]): _said(entry, plain) for entry in facts.get("seen.answers") or []}
     let_in, unasked = [], []
     for entry in facts.rows("listeners"):
         port, program = int(entry.get("port", 0)), str(entry.get("program", ""))
@@ -22,11 +26,17 @@ def _open(facts: Facts, *, jupyter: bool) -> tuple[list[dict[str, Any]], list[di
         if not name or (name == JUPYTER) is not jupyter:
             continue
         found = {"port": port, "name": name, "reach": str(entry.get("reach", ""))}
-        if port not in answers:
+        if port not in answers or (answers[port] == "404" and "jupyter" in program):
             unasked.append(found)
         elif answers[port] == "200":
             let_in.append(found)
     return let_in, unasked
+
+
+def _said(answer: dict[str, Any], plain: set[int]) -> str:
+    """The status of an answer; ``other`` where it is of another kind than the service's."""
+    status = str(answer["status"])
+    return "other" if status == "200" and not answer["json"] and answer["port"] not in plain else status
 
 
 def jupyter(facts: Facts) -> Answer:
@@ -35,13 +45,19 @@ def jupyter(facts: Facts) -> Answer:
     config = [line for line in facts.get("seen.jupyter_config") or [] if not line.startswith("a password")]
     if let_in:
         worst = max(let_in, key=lambda entry: entry["reach"] != "this machine")
-        reach = f"reachable from {worst['reach']}" if worst["reach"] != "this machine" else "reachable by every user of this machine"
+        reach = (
+            f"reachable from {worst['reach']}"
+            if worst["reach"] != "this machine"
+            else "reachable by every user of this machine"
+        )
         return problem(f"port {worst['port']} answers /api/contents without a password, {reach}")
     if any(line.startswith("no token") for line in config) and not _has_password(facts):
         return problem("; ".join(config))
     outside = [entry for entry in unasked if entry["reach"] != "this machine"]
     if outside:
-        return unknown(f"port {outside[0]['port']} is reachable from {outside[0]['reach']}; it was not asked for a password")
+        return unknown(
+            f"port {outside[0]['port']} is reachable from {outside[0]['reach']}; it was not asked for a password"
+        )
     return ok("no notebook server lets anybody in")
 
 
@@ -52,14 +68,18 @@ def _has_password(facts: Facts) -> bool:
 def dashboards(facts: Facts) -> Answer:
     """A dashboard or a model server that other machines can reach and that asks for no password."""
     let_in, unasked = _open(facts, jupyter=False)
-    note = "; what the container publishes decides" if in_container(facts) else "; a firewall before it was not looked at"
+    note = (
+        "; what the container publishes decides" if in_container(facts) else "; a firewall before it was not looked at"
+    )
     outside = [entry for entry in let_in if entry["reach"] != "this machine"]
     if outside:
         shown = ", ".join(f"{entry['name']} at port {entry['port']}" for entry in outside[:4])
         return problem(f"{shown}: answers without a password, reachable from {outside[0]['reach']}{note}")
     guessed = [entry for entry in unasked if entry["reach"] != "this machine"]
     if guessed:
-        return unknown(f"port {guessed[0]['port']} ({guessed[0]['name']} by default) is reachable; it was not asked for a password")
+        return unknown(
+            f"port {guessed[0]['port']} ({guessed[0]['name']} by default) is reachable; it was not asked for a password"
+        )
     return ok("no dashboard is open to other machines")
 
 

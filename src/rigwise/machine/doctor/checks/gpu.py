@@ -82,7 +82,9 @@ def driver_too_old(facts: Facts) -> Answer:
     driver = driver_of(facts)
     if not driver:
         return unknown("the driver's version is unknown")
-    wanted = {"PyTorch": facts.text("software.torch_cuda")} if facts.text("software.torch_cuda") not in ("", "none") else {}
+    wanted = (
+        {"PyTorch": facts.text("software.torch_cuda")} if facts.text("software.torch_cuda") not in ("", "none") else {}
+    )
     for major in ("12", "13"):
         if f"software.jax_cuda{major}_plugin" in facts.values:
             wanted["JAX"] = f"{major}.0"
@@ -106,7 +108,7 @@ def driver_below_toolkit(facts: Facts) -> Answer:
 
 
 def compat_libraries(facts: Facts) -> Answer:
-    """The compatibility libcuda of an image stands before the driver's, on a card or a driver that it does not support."""
+    """The compatibility libcuda of an image stands before the driver's, on a GPU that it does not support."""
     compat = [path for path in facts.get("driver.libraries") or [] if "/compat/libcuda." in path]
     first = str((facts.get("seen.ldconfig") or {}).get("libcuda.so.1", ""))
     on_path = [folder for folder in facts.variables().get("LD_LIBRARY_PATH", "").split(":") if "/compat" in folder]
@@ -123,7 +125,7 @@ def compat_libraries(facts: Facts) -> Answer:
 
 
 def library_and_module(facts: Facts) -> Answer:
-    """libcuda of another version than the kernel module."""
+    """Libcuda of another version than the kernel module."""
     return _same_version(facts, "seen.libcuda", "libcuda.so.1", r"cuInit answers 803")
 
 
@@ -134,7 +136,9 @@ def nvml_and_module(facts: Facts) -> Answer:
 
 def _same_version(facts: Facts, name: str, library: str, saying: str) -> Answer:
     module, installed = driver_of(facts), facts.text(name)
-    said = next((text for text in (facts.text("seen.nvidia_smi"), facts.text("seen.cuda_init")) if re.search(saying, text)), "")
+    said = next(
+        (text for text in (facts.text("seen.nvidia_smi"), facts.text("seen.cuda_init")) if re.search(saying, text)), ""
+    )
     if said:
         return problem(f"{said}" + (f"; module {module}" if module else ""))
     if not module or not installed:
@@ -164,7 +168,9 @@ def uvm(facts: Facts) -> Answer:
     devices = facts.get("container.nvidia_devices") or []
     if "nvidia-uvm" not in devices and any(re.fullmatch(r"nvidia\d+", device) for device in devices):
         return problem("/dev/nvidia0 is there, /dev/nvidia-uvm is not")
-    return ok("CUDA starts" if said == "ok" else "/dev/nvidia-uvm is there" if devices else "no device files to compare")
+    return ok(
+        "CUDA starts" if said == "ok" else "/dev/nvidia-uvm is there" if devices else "no device files to compare"
+    )
 
 
 def cuda_start(facts: Facts) -> Answer:
@@ -180,7 +186,9 @@ def cuda_start(facts: Facts) -> Answer:
 def visible_devices(facts: Facts) -> Answer:
     """``CUDA_VISIBLE_DEVICES`` hides GPUs: empty, -1, or an index that is not there, after which nothing is seen."""
     variables = facts.variables()
-    name = next((key for key in ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES") if key in variables), "")
+    name = next(
+        (key for key in ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES") if key in variables), ""
+    )
     count = len(facts.rows("gpus")) or cards(facts, "NVIDIA")
     if not name:
         return ok(f"no variable hides any of {count} GPUs")
@@ -201,9 +209,7 @@ def _visible(text: str, count: int) -> tuple[list[str], str | None]:
     for part in (part.strip() for part in text.split(",")):
         if part in seen:
             return [], f"{part!r} stands twice"
-        if part.startswith(("GPU-", "MIG-")):
-            seen.append(part)
-        elif part.isdecimal() and int(part) < count:
+        if part.startswith(("GPU-", "MIG-")) or (part.isdecimal() and int(part) < count):
             seen.append(part)
         else:
             rest = f"there is no device {part!r}" if part else "it is empty"
@@ -253,7 +259,9 @@ def wheel_architectures(facts: Facts) -> Answer:
     for gpu in gpus:
         capability = str(gpu["compute_capability"])
         if not runs_on(archs, capability):
-            return problem(f"{gpu.get('name', 'the GPU')} has compute capability {capability}; PyTorch has {' '.join(archs)}")
+            return problem(
+                f"{gpu.get('name', 'the GPU')} has compute capability {capability}; PyTorch has {' '.join(archs)}"
+            )
     shown = ", ".join(sorted({str(gpu["compute_capability"]) for gpu in gpus}))
     return ok(f"compute capability {shown}; PyTorch has {' '.join(archs)}")
 

@@ -75,7 +75,11 @@ def kernel_faults(facts: Facts) -> Answer:
 def off_the_bus(facts: Facts) -> Answer:
     """A GPU that the machine lost."""
     lost = [str(entry["bus"]) for entry in facts.get("seen.kernel_log") or [] if entry["xid"] == 79]
-    return problem(f"Xid 79: {lost[0] or 'a GPU'} has fallen off the bus ({len(lost)} time(s))") if lost else ok("no GPU was lost")
+    return (
+        problem(f"Xid 79: {lost[0] or 'a GPU'} has fallen off the bus ({len(lost)} time(s))")
+        if lost
+        else ok("no GPU was lost")
+    )
 
 
 def _counted(lines: list[str]) -> str:
@@ -95,7 +99,11 @@ def memory_errors(facts: Facts) -> Answer:
     if logged:
         return problem(f"the kernel logged Xid {', '.join(map(str, sorted(set(logged))))}")
     known = any("ecc_uncorrected" in gpu or "rows_failed" in gpu for gpu in facts.rows("gpus"))
-    return ok("no errors that could not be corrected") if known else ok("these GPUs count no errors, the kernel logged none")
+    return (
+        ok("no errors that could not be corrected")
+        if known
+        else ok("these GPUs count no errors, the kernel logged none")
+    )
 
 
 def persistence(facts: Facts) -> Answer:
@@ -107,7 +115,9 @@ def persistence(facts: Facts) -> Answer:
     ]
     if not off or facts.get("seen.persistenced") or in_container(facts):
         return ok("the driver stays loaded" if not off else "the persistence daemon runs")
-    return problem(f"persistence mode of GPU {', '.join(map(str, off))} is off, and the daemon does not run", *map(str, off))
+    return problem(
+        f"persistence mode of GPU {', '.join(map(str, off))} is off, and the daemon does not run", *map(str, off)
+    )
 
 
 def allocator(facts: Facts) -> Answer:
@@ -145,7 +155,11 @@ def governor(facts: Facts) -> Answer:
 def huge_pages(facts: Facts) -> Answer:
     """Transparent huge pages switched off."""
     chosen = facts.text("memory.transparent_huge_pages")
-    return problem(f"transparent huge pages: {chosen}", "madvise") if chosen == "never" else ok(f"transparent huge pages: {chosen}")
+    return (
+        problem(f"transparent huge pages: {chosen}", "madvise")
+        if chosen == "never"
+        else ok(f"transparent huge pages: {chosen}")
+    )
 
 
 def memory_held(facts: Facts) -> Answer:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from rigwise.facts.software import builds, version
-from rigwise.machine.doctor.types import Answer, Facts, ok, problem, unknown
+from rigwise.machine.doctor.types import Answer, Facts, ok, problem
 
 #: PyTorch 2.N came with torchvision 0.(N + 15). Source: torchvision's README, table of versions.
 VISION_OFFSET = 15
@@ -15,7 +15,9 @@ NUMPY_2 = (2, 3)
 
 def _cudnn(facts: Facts) -> str:
     """The cuDNN that pip installed."""
-    return next((str(value) for name, value in facts.section("software").items() if name.startswith("nvidia_cudnn")), "")
+    return next(
+        (str(value) for name, value in facts.section("software").items() if name.startswith("nvidia_cudnn")), ""
+    )
 
 
 def _on_path(facts: Facts, pattern: str) -> list[str]:
@@ -25,7 +27,9 @@ def _on_path(facts: Facts, pattern: str) -> list[str]:
 def tensorflow_libraries(facts: Facts) -> Answer:
     """TensorFlow on a GPU machine without the CUDA libraries it loads."""
     pip = _cudnn(facts)
-    system = [path for path in facts.get("driver.libraries") or [] if "libcudnn.so" in path] or _on_path(facts, r"libcudnn\.so")
+    system = [path for path in facts.get("driver.libraries") or [] if "libcudnn.so" in path] or _on_path(
+        facts, r"libcudnn\.so"
+    )
     if pip or system:
         return ok(f"cuDNN {pip}" if pip else system[0])
     return problem(f"TensorFlow {facts.text('software.tensorflow')} is installed, cuDNN is nowhere")
@@ -37,7 +41,9 @@ def jax_libraries(facts: Facts) -> Answer:
     if shadow:
         return problem(f"{shadow[0]} is searched before what JAX brings")
     installed, jax = _cudnn(facts), facts.text("software.jax")
-    ranges = [build for build in builds("jax") if build.cudnn and version(build.version) <= version(jax)]
+    major = "13" if "software.jax_cuda13_plugin" in facts.values else "12"
+    known = [build for build in builds("jax") if build.cudnn and build.cuda == major]
+    ranges = [build for build in known if version(build.version) <= version(jax)]
     least = re.search(r">=([\d.]+)", ranges[0].cudnn) if ranges else None
     if least and installed and version(installed) < version(least[1]):
         return problem(f"cuDNN {installed} is installed, JAX {jax} needs {least[1]}")
@@ -67,7 +73,11 @@ def cudnn_major(facts: Facts) -> Answer:
     needs: dict[str, int] = {}
     for package, bands in tables().cudnn_needs.items():
         installed = facts.text(f"software.{package}")
-        fitting = [(version(start), major) for start, major in bands.items() if installed and version(start) <= version(installed)]
+        fitting = [
+            (version(start), major)
+            for start, major in bands.items()
+            if installed and version(start) <= version(installed)
+        ]
         if package == "torch" and facts.get("software.torch_cuda", "none") == "none":
             continue
         if fitting:
@@ -88,7 +98,11 @@ def cudnn_major(facts: Facts) -> Answer:
 def nvjitlink(facts: Facts) -> Answer:
     """Libraries of a CUDA toolkit on ``LD_LIBRARY_PATH`` before those that came with PyTorch."""
     folders = facts.variables().get("LD_LIBRARY_PATH", "").split(":")
-    found = [path for path in _on_path(facts, r"/lib(nvJitLink|cusparse|cublas)\w*\.so") if path.rpartition("/")[0] in folders]
+    found = [
+        path
+        for path in _on_path(facts, r"/lib(nvJitLink|cusparse|cublas)\w*\.so")
+        if path.rpartition("/")[0] in folders
+    ]
     if found:
         return problem(f"{found[0]} is searched before what PyTorch {facts.text('software.torch')} brings")
     return ok("no other CUDA libraries are searched first")
@@ -116,10 +130,17 @@ def glibc(facts: Facts) -> Answer:
 
 
 def vision_pair(facts: Facts) -> Answer:
-    """torchvision of another release, or for another CUDA, than PyTorch."""
-    torch, vision = facts.text("software.torch_local") or facts.text("software.torch"), facts.text("software.torchvision")
+    """Torchvision of another release, or for another CUDA, than PyTorch."""
+    torch, vision = (
+        facts.text("software.torch_local") or facts.text("software.torch"),
+        facts.text("software.torchvision"),
+    )
     pair = f"torch {torch}, torchvision {vision}"
-    if version(torch)[:1] == (2,) and version(vision)[:1] == (0,) and version(vision)[1] != version(torch)[1] + VISION_OFFSET:
+    if (
+        version(torch)[:1] == (2,)
+        and version(vision)[:1] == (0,)
+        and version(vision)[1] != version(torch)[1] + VISION_OFFSET
+    ):
         return problem(f"{pair}; to it belongs 0.{version(torch)[1] + VISION_OFFSET}")
     tags = [text.partition("+")[2] for text in (torch, vision)]
     if all(tags) and tags[0] != tags[1]:
@@ -128,7 +149,7 @@ def vision_pair(facts: Facts) -> Answer:
 
 
 def audio_pair(facts: Facts) -> Answer:
-    """torchaudio of another release than PyTorch."""
+    """Torchaudio of another release than PyTorch."""
     torch, audio = facts.text("software.torch"), facts.text("software.torchaudio")
     if not audio or version(torch)[:2] >= (2, 9):
         return ok("torchaudio is not installed" if not audio else f"torchaudio {audio}")
@@ -146,7 +167,7 @@ def numpy_abi(facts: Facts) -> Answer:
 
 
 def conda_build(facts: Facts) -> Answer:
-    """conda chose a CPU build although there is a GPU."""
+    """Conda chose a CPU build although there is a GPU."""
     found = facts.get("seen.conda_builds") or {}
     for package, build in found.items():
         if re.search(r"(^|_)cpu", build) and "cuda" not in build:

@@ -78,13 +78,15 @@ def slurm_cpus(facts: Facts) -> Answer:
 
 def slurm_gres(facts: Facts) -> Answer:
     """Nodes out of use because they have fewer GPUs than configured."""
-    found = [line for line in facts.get("seen.slurm_reasons") or [] if re.search(r"gres/gpu|count reported lower", line)]
+    found = [
+        line for line in facts.get("seen.slurm_reasons") or [] if re.search(r"gres/gpu|count reported lower", line)
+    ]
     return problem(f"{len(found)} node(s): {found[0]}") if found else ok("no node is out of use for its GPUs")
 
 
 def peer_to_peer(facts: Facts) -> Answer:
     """Access control or an IOMMU that sends traffic between GPUs the long way, where NCCL hangs or is slow."""
-    redirects, options = facts.get("seen.acs_redirects"), facts.text("system.cmdline")
+    redirects, options = facts.get("seen.acs_redirects"), facts.text("system.boot_options")
     if facts.get("cpu.virtual"):
         return ok("a virtual machine needs them")
     if redirects:
@@ -98,7 +100,11 @@ def peer_to_peer(facts: Facts) -> Answer:
 
 def p2p_switched_off(facts: Facts) -> Answer:
     """A variable that was set against a hang and stayed."""
-    found = [f"{key}={value}" for key, value in facts.variables().items() if key in ("NCCL_P2P_DISABLE", "NCCL_IB_DISABLE") and value == "1"]
+    found = [
+        f"{key}={value}"
+        for key, value in facts.variables().items()
+        if key in ("NCCL_P2P_DISABLE", "NCCL_IB_DISABLE") and value == "1"
+    ]
     return problem(" ".join(found)) if found else ok("NCCL may use every way")
 
 
@@ -110,7 +116,11 @@ def network_interface(facts: Facts) -> Answer:
         exact = chosen.startswith("=")
         wanted = chosen.removeprefix("=").split(",")
         hits = [name for name in names if any(name == one if exact else name.startswith(one) for one in wanted)]
-        return ok(f"NCCL uses {', '.join(hits)}") if hits else problem(f"NCCL_SOCKET_IFNAME={chosen}, there are {', '.join(names)}")
+        return (
+            ok(f"NCCL uses {', '.join(hits)}")
+            if hits
+            else problem(f"NCCL_SOCKET_IFNAME={chosen}, there are {', '.join(names)}")
+        )
     nodes = str((facts.get("scheduler.given") or {}).get("SLURM_NNODES", "1"))
     up = [str(entry.get("name")) for entry in facts.rows("network") if entry.get("state") == "up"]
     inside = [name for name in up if INSIDE.match(name)]
@@ -121,7 +131,7 @@ def network_interface(facts: Facts) -> Answer:
 
 def rccl_iommu(facts: Facts) -> Answer:
     """Several AMD GPUs without pass-through of the IOMMU."""
-    options = facts.text("system.cmdline")
+    options = facts.text("system.boot_options")
     return ok(options) if "iommu=pt" in options else problem(f"the kernel was started with {options}")
 
 
@@ -131,7 +141,11 @@ def numa_distance(facts: Facts) -> Answer:
 
     nodes, mine = facts.get("seen.numa") or {}, set(cpu_list(facts.text("seen.affinity")))
     here = {node for node, cpus in nodes.items() if mine & set(cpu_list(cpus))}
-    cards = [card for card in facts.rows("pcie") if card.get("kind") in ("gpu", "accelerator") and card.get("numa_node", -1) >= 0]
+    cards = [
+        card
+        for card in facts.rows("pcie")
+        if card.get("kind") in ("gpu", "accelerator") and card.get("numa_node", -1) >= 0
+    ]
     far = [card for card in cards if str(card["numa_node"]) not in here]
     if len(nodes) > 1 and cards and len(far) == len(cards):
         return problem(f"this process runs on node {', '.join(sorted(here))}, the GPU is at node {far[0]['numa_node']}")
@@ -142,7 +156,9 @@ def disk_full(facts: Facts) -> Answer:
     """A file system with no room for a checkpoint."""
     for disk in facts.rows("disks"):
         size, free = disk.get("size_bytes"), disk.get("free_bytes")
-        local = str(disk.get("mount", "")).startswith("/") and not str(disk.get("mount")).startswith(("/boot", "/snap", "/efi"))
+        local = str(disk.get("mount", "")).startswith("/") and not str(disk.get("mount")).startswith(
+            ("/boot", "/snap", "/efi")
+        )
         if local and size and free is not None and free < min(FREE_LEAST_FRAC * size, FREE_LEAST_BYTES):
             return problem(f"{disk['mount']} has {free / GIB:.1f} GiB of {size / GIB:,.0f} GiB free")
     return ok("every file system that could be read has room")

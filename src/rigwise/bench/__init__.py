@@ -1,0 +1,1 @@
+"""What a machine really does: one file for each benchmark, all measured in one way."""

@@ -1,0 +1,119 @@
+"""The process that measures: a hang, a crash or a lack of memory ends it and not the command.
+
+The request is one line of JSON on stdin. Answers are lines of JSON on stdout, one for each benchmark that starts,
+each figure, each benchmark that ends; whatever else a library prints goes to stderr.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import Any, TextIO
+
+from rigwise.bench import state
+from rigwise.bench.framework import torch_or_none, why_not
+from rigwise.bench.types import Context, Raw
+
+
+def main() -> None:
+    """Read the request, run its benchmarks one after the other, write what they find."""
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    request = json.loads(sys.stdin.readline())
+    context = Context(**{**request["context"], "wanted": tuple(request["context"]["wanted"])})
+    torch = torch_or_none()
+    if fault := cannot(torch, context):
+        _say(answers, {"fault": fault})
+        return
+    if torch is not None:
+        torch.set_num_threads(context.threads)
+    for name, module in request["benchmarks"]:
+        _say(answers, {"start": name})
+        if time.monotonic() > request["ends_s"]:
+            _say(answers, _figure(Raw(name=name, unit="", skipped="the time was up")))
+        else:
+            _run(answers, name, import_module(module).run, context, torch)
+        _say(answers, {"end": name})
+    _say(answers, {"done": True, "software": software(torch)})
+
+
+def _run(answers: TextIO, name: str, run: Callable[[Context], Any], context: Context, torch: Any) -> None:
+    """One benchmark; a fault that it does not know is its result."""
+    begun = state.mark()
+    try:
+        for raw in run(context):
+            ended = state.mark()
+            found = dataclasses.replace(
+                state.between(begun, ended, ticks_per_s=state.clock_ticks()), **_gpu(torch, context)
+            )
+            _say(answers, _figure(dataclasses.replace(raw, state=found)))
+            begun = state.mark()
+    except MemoryError:
+        _say(answers, _figure(Raw(name=name, unit="", skipped="too little memory")))
+    except Exception as error:  # whatever a library raises, the other benchmarks go on
+        _say(answers, _figure(Raw(name=name, unit="", skipped=f"{type(error).__name__}: {why_not(error)}")))
+
+
+def cannot(torch: Any, context: Context) -> str:
+    """Why nothing can run on the target; empty where it can."""
+    kind = context.target.partition(":")[0]
+    if kind == "cpu":
+        return ""
+    if torch is None:
+        return "no torch"
+    backend = torch.backends.mps if kind == "mps" else getattr(torch, kind, None)
+    try:
+        able = bool(backend is not None and backend.is_available())
+    except RuntimeError as error:
+        return why_not(error)
+    return "" if able else f"PyTorch {torch.__version__} cannot use it"
+
+
+def _gpu(torch: Any, context: Context) -> dict[str, Any]:
+    """Clock and power of a GPU of NVIDIA where its library is installed."""
+    if not context.target.startswith("cuda"):
+        return {}
+    try:
+        index = int(context.target.partition(":")[2] or 0)
+        return {"gpu_hz": 1e6 * torch.cuda.clock_rate(index), "gpu_w": 1e-3 * torch.cuda.power_draw(index)}
+    except Exception:  # without nvidia-ml-py, or another driver's version
+        return {}
+
+
+def software(torch: Any) -> dict[str, str]:
+    """Versions of what computed."""
+    import platform
+
+    import numpy as np
+
+    found = {"python": platform.python_version(), "numpy": np.__version__}
+    if torch is not None:
+        found["torch"] = str(torch.__version__)
+    return found
+
+
+def _figure(raw: Raw) -> dict[str, Any]:
+    """A figure as its line; one that is no finite number is none."""
+    numbers = [raw.amount, *(() if raw.value is None else (raw.value,)), *(raw.timing.samples_s if raw.timing else ())]
+    if not all(math.isfinite(one) for one in numbers):
+        raw = Raw(name=raw.name, unit=raw.unit, parameters=raw.parameters, skipped="the result is no finite number")
+    return {"figure": dataclasses.asdict(raw)}
+
+
+def _say(answers: TextIO, line: Mapping[str, Any]) -> None:
+    """One line; where nobody reads any more, this process ends."""
+    try:
+        answers.write(json.dumps(line, allow_nan=False) + "\n")
+        answers.flush()
+    except BrokenPipeError:
+        os._exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,227 @@
+"""What a figure is compared with: its physical limit, what the catalogue predicts, what others published.
+
+The limit takes the highest clock of the device, so that no measurement may exceed it; a figure that does is reported
+as such, with what usually explains it. The prediction is the estimate of one operator that is repeated alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from rigwise.bench import state
+from rigwise.bench.timing import median_interval, quantile, spread_frac
+from rigwise.bench.types import ERROR, TIME, Figure, Raw, Reference
+from rigwise.errors import RigwiseError
+from rigwise.facts.device import RATES_OF_FORMAT, Device
+from rigwise.graph.op import Kind, Op, Phase, Role, Tensor
+
+#: Boards with a raised clock run up to a tenth above the reference; the same allowance as the search's bound.
+HEADROOM = 1.10
+#: Fewer samples say nothing of their spread.
+LEAST_SAMPLES = 3
+#: How the graph names the type of each number format.
+_TYPES = {"fp64": "float64", "fp32": "float32", "tf32": "float32", "fp16": "float16", "bf16": "bfloat16"}
+_TYPES |= {"int8": "int8"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishedFigure:
+    """A row of ``published.toml``.
+
+    Attributes:
+        name: Of the figure it stands beside.
+        value: In the unit of that figure.
+        words: On what, and how, it was measured.
+        source: Key of the table of sources.
+        device: Catalogue id; empty for a class of things that any machine may have.
+    """
+
+    name: str
+    value: float
+    words: str
+    source: str
+    device: str = ""
+
+
+def judged(raw: Raw, device: Device | None, threads: int) -> Figure:
+    """A raw figure with its spread and everything it is compared with.
+
+    Args:
+        raw: As measured.
+        device: What it was measured on; None where the machine does not tell enough of itself.
+        threads: Of the suite; a CPU's limit counts only the cores they use.
+    """
+    if raw.skipped or (raw.timing is None and raw.value is None):
+        return Figure(raw=raw)
+    used = _part_of(device, raw, threads) if device else None
+    figure = replace(
+        _measured(raw),
+        limit=limit_of(raw, used) if used else None,
+        predicted=predicted(raw, used) if used else None,
+        published=published(raw.name, device.id if device else ""),
+    )
+    return replace(figure, remarks=_remarks(figure))
+
+
+def _measured(raw: Raw) -> Figure:
+    if raw.timing is None:
+        return Figure(raw=raw, value=raw.value)
+    samples = raw.timing.samples_s
+    ends = median_interval(samples)
+    in_unit = [_in_unit(raw, one) for one in (quantile(samples, 0.5), *ends, min(samples))]
+    value = in_unit[0] if raw.value is None else raw.value
+    low, high = sorted(in_unit[1:3])
+    return Figure(
+        raw=raw,
+        value=value,
+        low=low,
+        high=high,
+        best=in_unit[3],
+        spread_frac=spread_frac(samples) if len(samples) >= LEAST_SAMPLES else None,
+    )
+
+
+def _in_unit(raw: Raw, time_s: float) -> float:
+    return time_s if raw.unit == TIME else raw.amount / time_s
+
+
+def _part_of(device: Device, raw: Raw, threads: int) -> Device:
+    """The device with as many cores as threads computed."""
+    used = int(raw.parameters.get("threads", threads))
+    if device.kind != "cpu" or not device.units or used >= device.units:
+        return device
+    share = used / device.units
+    peaks = {name: share * rate for name, rate in device.peak_flops_per_s.items()}
+    return replace(device, units=used, peak_flops_per_s=peaks)
+
+
+def limit_of(raw: Raw, device: Device) -> Reference | None:
+    """The rate that physics allows, with its arithmetic; None where the catalogue does not know it."""
+    if raw.limit == "memory" and device.memory_bytes_per_s:
+        basis = device.basis.get("memory_bytes_per_s", device.basis.get("", ""))
+        words = "memory of the whole socket" if device.kind == "cpu" else "memory bus"
+        return Reference(value=device.memory_bytes_per_s, words=f"{words} ({basis})" if basis else words)
+    if raw.limit == "host link" and device.host_bytes_per_s_each_way:
+        return Reference(value=device.host_bytes_per_s_each_way, words=device.host_link or "link to the host")
+    rates = {device.peak_flops_per_s.get(name) for name in RATES_OF_FORMAT.get(raw.limit, ())} - {None}
+    if not rates:
+        return None
+    peak = max(rate for rate in rates if rate)
+    rated_hz, highest_hz = device.tensor_hz, device.boost_hz
+    if rated_hz and highest_hz and highest_hz > rated_hz:
+        peak *= highest_hz / rated_hz
+    return Reference(value=peak, words=_arithmetic(device, peak, highest_hz or rated_hz))
+
+
+def _arithmetic(device: Device, peak_flops_per_s: float, clock_hz: float | None) -> str:
+    """The peak as units x clock x FLOP."""
+    if not device.units or not clock_hz:
+        return "the data sheet's peak"
+    each = peak_flops_per_s / device.units / clock_hz
+    units = "core" if device.kind == "cpu" else "unit"
+    return f"{device.units} {units}{'s' if device.units != 1 else ''} x {clock_hz / 1e9:.2f} GHz x {each:.0f} FLOP"
+
+
+def predicted(raw: Raw, device: Device) -> Reference | None:
+    """What the catalogue's constants say; None where no law covers it, or a fact is missing."""
+    if not raw.work:
+        return None
+    try:
+        op = operator(raw.work)
+        time_s = _time_s(op, device, str(raw.work.get("layout", "nchw")))
+    except RigwiseError:
+        return None
+    return Reference(value=_in_unit(raw, time_s), words="estimate of this operator alone") if time_s > 0 else None
+
+
+def _time_s(op: Op, device: Device, layout: str) -> float:
+    from rigwise.estimate.calibration import load_calibration
+    from rigwise.estimate.columns import columns
+    from rigwise.estimate.op_time import op_times
+    from rigwise.estimate.setting import Setting
+    from rigwise.workload.table import tabulate
+
+    calibration = load_calibration()
+    setting = Setting(layout=layout, operand_sets=1)
+    times = op_times(tabulate([op], {"b": 1}), columns([device], calibration), calibration, setting)
+    found = float(times.total_s[0, 0, 0])
+    return 0.0 if math.isnan(found) else found
+
+
+def operator(work: Mapping[str, Any]) -> Op:
+    """The operator of the graph that a benchmark ran.
+
+    >>> operator({"law": "gemm", "m": 2, "n": 3, "k": 4, "format": "fp32"}).outputs[0].shape
+    (2, 3)
+    """
+    number_format = str(work.get("format", "fp32"))
+    dtype, attrs = _TYPES[number_format], {"format": number_format}
+    law = work["law"]
+    if law == "gemm":
+        m, n, k = (int(work[key]) for key in ("m", "n", "k"))
+        inputs = (Tensor((m, k), dtype), Tensor((k, n), dtype, Role.PARAMETER))
+        return _op("aten.mm", Kind.GEMM, inputs, Tensor((m, n), dtype), attrs)
+    if law == "conv":
+        n, c, h, w, k, r = (int(work[key]) for key in ("n", "c", "h", "w", "k", "r"))
+        shape: dict[str, Any] = {"stride": (1, 1), "padding": (r // 2, r // 2), "dilation": (1, 1), "groups": 1}
+        inputs = (Tensor((n, c, h, w), dtype), Tensor((k, c, r, r), dtype, Role.PARAMETER))
+        return _op("aten.convolution", Kind.CONV, inputs, Tensor((n, k, h, w), dtype), {**attrs, **shape})
+    if law == "attention":
+        batch, heads, seq, head = (int(work[key]) for key in ("batch", "heads", "seq", "head"))
+        one = Tensor((batch, heads, seq, head), dtype)
+        shape = {"causal": True}
+        return _op("rigwise.attention", Kind.ATTENTION, (one, one, one), one, {**attrs, **shape})
+    x = Tensor((int(work["elements"]),), dtype)
+    if work["operator"] == "copy":
+        return _op("aten.clone", Kind.COPY, (x,), x, attrs)
+    return _op(f"aten.{work['operator']}", Kind.ELEMENTWISE, (x, x), x, attrs)
+
+
+def _op(name: str, kind: Kind, inputs: tuple[Tensor, ...], output: Tensor, attrs: Mapping[str, Any]) -> Op:
+    return Op(name=name, kind=kind, phase=Phase.FORWARD, inputs=inputs, outputs=(output,), attrs=attrs)
+
+
+@cache
+def _published_table() -> tuple[tuple[PublishedFigure, ...], dict[str, str]]:
+    """All rows, and titles of sources with their dates."""
+    from rigwise.edge import parse, parse_toml
+
+    found = parse_toml(files("rigwise.bench").joinpath("published.toml").read_text("utf-8"), "published.toml")
+    rows = parse(found["figure"], tuple[PublishedFigure, ...], "published.toml")
+    return rows, {key: f"{row['title']}, {row['as_of']}" for key, row in found["sources"].items()}
+
+
+def published(name: str, device: str) -> tuple[Reference, ...]:
+    """What others published of this figure, on this device or on a class of things.
+
+    >>> [reference.words for reference in published("disk.sequential", "t4")]
+    ['a hard disk', 'an SSD on SATA']
+    """
+    rows, sources = _published_table()
+    return tuple(
+        Reference(value=row.value, words=row.words, source=sources[row.source])
+        for row in rows
+        if row.name == name and row.device in ("", device)
+    )
+
+
+def _remarks(figure: Figure) -> tuple[str, ...]:
+    found: list[str] = []
+    limit, value, raw = figure.limit, figure.value, figure.raw
+    if limit and value and raw.unit not in (TIME, ERROR) and value > HEADROOM * limit.value:
+        reason = "savings of the algorithm" if raw.name.startswith("convolution") else "a higher clock, or a cache"
+        found.append(f"above its limit, which {reason} would explain; else the limit is wrong")
+    return (*found, *state.remarks(raw.state, figure.spread_frac))
+
+
+def bottlenecks(figures: Sequence[Figure]) -> dict[str, float]:
+    """Samples a second of each stage of an input pipeline that was measured: disk, decoding, loader."""
+    stages = {"records.files.cold": "disk", "loader.decode": "decode on one core"}
+    found = {stages[f.raw.name]: f.value for f in figures if f.raw.name in stages and f.value}
+    loaders = [f.value for f in figures if f.raw.name.startswith("loader.workers") and f.value]
+    return {**found, **({"loader": max(loaders)} if loaders else {})}

@@ -1,0 +1,109 @@
+"""``rigwise bench``: what this machine really does, beside its limits, predictions and published figures."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from rigwise.cli.output import answer_options, print_json, write_output
+from rigwise.errors import InvalidInputError
+
+_CLEAR = "\r\x1b[K"
+
+
+@click.command("bench")
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.option("--quick", is_flag=True, help="The whole suite in less than a minute.")
+@click.option("--device", "part", metavar="PART", default="", help="cpu or gpu0; the first GPU where there is one.")
+@click.option("--each", metavar="TIME", help="Time for one figure, as 500ms; 3s, or 0.4s with --quick.")
+@click.option("--threads", type=int, help="Threads of arithmetic on the CPU; as many as cores may be used.")
+@click.option("--folder", default=".", type=click.Path(), help="Where the disk is tested; nothing stays there.")
+@click.option("--save", type=click.Path(), metavar="FILE", help="The answer as FILE.json, or FILE.csv for calibrate.")
+@click.option("--list", "is_list", is_flag=True, help="List the benchmarks and end.")
+@answer_options
+def command(
+    *,
+    names: tuple[str, ...],
+    quick: bool,
+    part: str,
+    each: str | None,
+    threads: int | None,
+    folder: str,
+    save: str | None,
+    is_list: bool,
+    as_json: bool,
+    quiet: bool,
+) -> int:
+    """What this machine really does: arithmetic, memory, disk, input pipeline, network.
+
+    NAME is a benchmark, a group (compute, memory, storage, network) or one figure
+    (matmul.fp32); all without. Less than 10 % of the memory is idle while it runs, and up
+    to 2 GiB of the disk are used for a moment.
+
+    For example: rigwise bench --quick
+    Then: rigwise bench matmul convolution --save here.csv
+          rigwise calibrate here.csv
+    """
+    from rigwise.bench.suite import BENCHMARKS, Request, run_suite
+    from rigwise.report.bench_text import bench_text, document, list_text, measurements_csv
+    from rigwise.units import parse_seconds
+
+    if is_list:
+        if as_json:
+            rows = [{"name": b.name, "group": b.group, "answers": b.answers} for b in BENCHMARKS]
+            print_json({"schema": "rigwise.bench-list/1", "benchmarks": rows})
+        else:
+            click.echo(list_text(BENCHMARKS), nl=False)
+        return 0
+    if save and not save.endswith((".json", ".csv")):
+        raise InvalidInputError(f"--save {save} ends neither in .json nor in .csv")
+    request = Request(
+        names=names,
+        part=_part(part),
+        quick=quick,
+        each_s=parse_seconds(each) if each else None,
+        threads=_threads(threads),
+        folder=folder,
+    )
+    report = run_suite(request, _shown if sys.stderr.isatty() and not quiet else lambda name, done, total: None)
+    if sys.stderr.isatty() and not quiet:
+        sys.stderr.write(_CLEAR)
+    if save:
+        import json
+
+        content = measurements_csv(report) if save.endswith(".csv") else json.dumps(document(report), indent=1) + "\n"
+        write_output(save, content, quiet=quiet or as_json)
+    if as_json:
+        print_json(document(report))
+    else:
+        click.echo(bench_text(report, brief=quiet), nl=False)
+    if report.interrupted:
+        return 130
+    return 0 if any(figure.value is not None for figure in report.figures) else 1
+
+
+def _part(text: str) -> str:
+    """``cpu`` or ``gpu1``; also behind ``this:``.
+
+    Raises:
+        InvalidInputError: It is neither.
+    """
+    word = text.lower().removeprefix("this").removeprefix(":")
+    digits = word.removeprefix("gpu")
+    is_gpu = word.startswith("gpu") and len(digits) < 4 and (digits.isdecimal() or not digits)
+    if word in ("", "cpu") or is_gpu:
+        return word
+    raise InvalidInputError(f"--device {text[:40]!r} is no part of this machine", hint="cpu, gpu0, gpu1 ...")
+
+
+def _threads(count: int | None) -> int | None:
+    if count is not None and count < 1:
+        raise InvalidInputError(f"--threads {count}", hint="at least 1")
+    return count
+
+
+def _shown(name: str, done: int, total: int) -> None:
+    """The benchmark that runs, on one line that is written over."""
+    sys.stderr.write(f"{_CLEAR}{done + 1} of {total}: {name}")
+    sys.stderr.flush()

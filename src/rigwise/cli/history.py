@@ -1,0 +1,392 @@
+"""``rigwise history``: what was measured, compared, checked, drawn, exported and imported."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from rigwise.cli.output import answer_options, print_json, print_table, write_output
+from rigwise.errors import InvalidInputError, near_matches
+
+if TYPE_CHECKING:
+    from rigwise.measurement.records import Record, Selection
+    from rigwise.measurement.store import Store
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+EXAMPLES = """\b
+Examples:
+  rigwise history --name matmul
+  rigwise history compare 2026-10 2026-11
+  rigwise history check --since 2026-06-01
+  rigwise history export steps.csv --kind step
+"""
+#: Series that are still told apart in one picture.
+_MOST_SERIES = 8
+
+
+class Actions(click.Group):
+    """The actions; a word that is none of them gets near matches, as everywhere."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does, with a hint for a typo."""
+        if args and args[0] not in self.commands and not args[0].startswith("-"):
+            close = near_matches(args[0], self.commands) or f"it has {', '.join(self.commands)}"
+            raise click.UsageError(f"history has no action {args[0]!r}; {close}", ctx)
+        return super().resolve_command(ctx, args)
+
+
+def selecting(function: F) -> F:
+    """Which records: the options of every action that reads some."""
+    for option in (
+        click.option("--until", default="", metavar="DATE", help="Before this date or time, UTC."),
+        click.option("--since", default="", metavar="DATE", help="From this date or time on, UTC."),
+        click.option("--tag", "tags", multiple=True, metavar="KEY=VALUE", help="Only with this tag; may be repeated."),
+        click.option("--machine", "machines", multiple=True, metavar="ID", help="A machine id, or its beginning."),
+        click.option("--name", "names", multiple=True, help="A figure, or its beginning: matmul, matmul.fp32."),
+        click.option("--kind", "kinds", multiple=True, help="What measured it: bench, run, step."),
+        _store_option,
+    ):
+        function = option(function)
+    return function
+
+
+_store_option = click.option(
+    "--store", metavar="FILE|URL", help="SQLite file or postgresql:// URL.  [default: RIGWISE_STORE, or the usual file]"
+)
+
+
+@click.group("history", cls=Actions, invoke_without_command=True, epilog=EXAMPLES, subcommand_metavar="[ACTION]")
+@selecting
+@click.option("--limit", type=click.IntRange(min=1), default=40, show_default=True, help="The newest so many.")
+@answer_options
+@click.pass_context
+def command(context: click.Context, /, *, limit: int, as_json: bool, quiet: bool, **flags: Any) -> int:
+    """What was measured, the newest first.
+
+    Measurements are kept with their machine and their software. Figures are compared only where they
+    measured the same thing: the same unit, sizes, number format and method.
+    """
+    if context.invoked_subcommand:
+        given = next((name for name, value in {**flags, "json": as_json}.items() if value), "")
+        if given:
+            flag = {"kinds": "kind", "names": "name", "machines": "machine", "tags": "tag"}.get(given, given)
+            raise click.UsageError(f"--{flag} stands before {context.invoked_subcommand}; give it after")
+        return 0
+    records, place = _read(flags, limit=limit)
+    if as_json:
+        print_json({"schema": "rigwise.history/1", "store": place, "records": [_plain(r) for r in reversed(records)]})
+        return 0
+    if not records:
+        click.echo(_nothing(flags, place))
+        return 0
+    from rigwise.report.history_text import LIST_RIGHT, list_table
+
+    columns, rows = list_table(records)
+    print_table(columns, rows, right=LIST_RIGHT)
+    if len(records) == limit and not quiet:
+        click.echo(f"the newest {limit}; --limit shows more, --name fewer")
+    return 0
+
+
+@command.command("machines")
+@_store_option
+@answer_options
+def machines_command(*, store: str | None, as_json: bool, quiet: bool) -> int:
+    """The machines that were measured, the last one first."""
+    opened = _open(store)
+    found: Sequence[Any] = ()
+    if opened is not None:
+        with opened:
+            found = opened.machines()
+    if as_json:
+        print_json({"schema": "rigwise.history.machines/1", "machines": list(found)})
+    elif not found:
+        click.echo(_nothing({}, _shown(store)))
+    else:
+        rows = [(one.machine_id, f"{one.records:,}", one.first[:10], one.last[:10]) for one in found]
+        print_table(("machine", "figures", "first", "last"), rows, right=("figures",))
+    return 0
+
+
+@command.command("compare")
+@click.argument("first")
+@click.argument("second")
+@selecting
+@answer_options
+def compare_command(*, first: str, second: str, as_json: bool, quiet: bool, **flags: Any) -> int:
+    """Two machines, or two times of one machine, figure by figure.
+
+    FIRST and SECOND are machine ids or their beginnings, or times: 2026-11-21, 2026-11, or
+    2026-11-01..2026-11-07. A ratio is second over first. Exits 1 if nothing can be compared.
+
+    For example: rigwise history compare 2026-10 2026-11 --name matmul
+    """
+    from rigwise.measurement.compare import compare_sides
+    from rigwise.measurement.sides import one_machine, selections, side
+
+    with _required(flags["store"]) as store:
+        known = [one.machine_id for one in store.machines()]
+        sides = [side(words, known) for words in (first, second)]
+        asked = selections(sides[0], sides[1], _selection(flags))
+        records = [store.query(one) for one in asked]
+    if not sides[0].machine:
+        one_machine([*records[0], *records[1]])
+    for words, found in zip((first, second), records, strict=True):
+        if not found:
+            raise InvalidInputError(f"nothing was measured for {words}", hint="rigwise history lists what was")
+    answer = compare_sides(*records, machines=bool(sides[0].machine))
+    if as_json:
+        print_json({"schema": "rigwise.history.compare/1", "first": sides[0], "second": sides[1], **_compared(answer)})
+    else:
+        from rigwise.report.history_text import COMPARE_RIGHT, compare_notes, compare_table
+
+        if answer.comparisons:
+            columns, rows = compare_table(answer)
+            print_table(columns, rows, right=COMPARE_RIGHT)
+        for line in () if quiet else compare_notes(answer, first, second):
+            click.echo(line)
+    if not answer.comparisons:
+        why = f": {answer.refused[0][0]}: {answer.refused[0][1]}" if answer.refused else ": they share no figure"
+        print(f"rigwise: {first} and {second} are not comparable{why}", file=sys.stderr)
+        return 1
+    return 0
+
+
+@command.command("check")
+@selecting
+@answer_options
+def check_command(*, as_json: bool, quiet: bool, **flags: Any) -> int:
+    """Regressions and outliers in every series of runs; exits 1 if a figure became worse.
+
+    A series is one figure on one machine; it needs eight runs. A change of level needs Pettitt's test
+    (p at most 0.05 after Benjamini and Hochberg) and 5 %; an outlier a modified z-score over 3.5, more
+    in short series, and 5 %.
+    """
+    from rigwise.measurement.compare import check
+
+    records, place = _read(flags)
+    findings, looked = check(records)
+    if as_json:
+        counts = {"store": place, "records": len(records), "series_checked": looked}
+        print_json({"schema": "rigwise.history.check/1", **counts, "findings": [_finding(one) for one in findings]})
+    else:
+        from rigwise.report.history_text import finding_lines
+
+        for line in finding_lines(findings):
+            click.echo(line)
+        if not quiet or not findings:
+            enough = f"{looked} series of eight runs or more" if looked else "no series has eight runs"
+            click.echo(f"{enough}, {len(records):,} records, {len(findings)} findings")
+    return int(any(one.what == "regression" for one in findings))
+
+
+@command.command("plot")
+@selecting
+@click.option("--output", metavar="FILE.svg", help="A picture instead of text.")
+@click.option("--quiet", is_flag=True, help="Print the answer only.")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.", expose_value=False)
+def plot_command(*, output: str | None, quiet: bool, **flags: Any) -> int:
+    """Figures over time, each series by itself: p10 to p90, the median marked.
+
+    For example: rigwise history plot --name matmul.fp32 --output matmul.svg
+    """
+    from rigwise.measurement.compare import key_of
+
+    if output is not None and not output.lower().endswith(".svg"):
+        raise InvalidInputError(f"--output is {output}", hint="name a file that ends in .svg")
+    records, place = _read(flags)
+    if not records:
+        raise InvalidInputError(_nothing(flags, place))
+    series = {(record.machine_id, key_of(record)) for record in records}
+    if len(series) > _MOST_SERIES:
+        names = ", ".join(sorted({record.name for record in records})[:5])
+        raise InvalidInputError(
+            f"these are {len(series)} series, more than one picture shows", hint=f"--name chooses: {names} ..."
+        )
+    from rigwise.report.history_text import chart, plot_lines
+
+    if output is None:
+        for line in plot_lines(records):
+            click.echo(line)
+        return 0
+    from rigwise.report.plots import svg
+
+    write_output(output, svg(chart(records)), quiet=quiet)
+    return 0
+
+
+@command.command("export")
+@click.argument("file", type=click.Path(path_type=Path))
+@selecting
+@click.option("--steps", is_flag=True, help="Only what judge and calibrate read.")
+@answer_options
+def export_command(*, file: Path, steps: bool, as_json: bool, quiet: bool, **flags: Any) -> int:
+    """Write records as CSV or Parquet, in the columns that judge and calibrate read.
+
+    FILE ends in .csv or .parquet. A CSV has the machine snapshots beside it, in NAME.snapshots.jsonl.
+    """
+    from rigwise.measurement import exchange
+
+    suffix = file.suffix.lower()
+    if suffix not in (".csv", ".parquet", ".pq"):
+        raise InvalidInputError(f"{file} ends in {suffix or 'nothing'}", hint="name a file .csv or .parquet")
+    records, place = _read(flags, snapshots=True)
+    records = [record for record in records if exchange.is_step(record)] if steps else records
+    if not records:
+        raise InvalidInputError("no record that judge reads was selected" if steps else _nothing(flags, place))
+    content = exchange.csv_text(records) if suffix == ".csv" else exchange.parquet_bytes(records)
+    snapshots = exchange.snapshots_text(records) if suffix == ".csv" else ""
+    if snapshots:
+        write_output(str(exchange.snapshots_file(file)), snapshots, quiet=quiet or as_json)
+    write_output(str(file), content, quiet=quiet or as_json)
+    if as_json:
+        beside = str(exchange.snapshots_file(file)) if snapshots else None
+        counts = {"records": len(records), "steps": sum(map(exchange.is_step, records))}
+        print_json({"schema": "rigwise.history.export/1", "file": str(file), "snapshots": beside, **counts})
+    return 0
+
+
+@command.command("import")
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@_store_option
+@click.option("--when", default="", metavar="DATE", help="When a table without dates was measured.")
+@answer_options
+def import_command(*, files: tuple[Path, ...], store: str | None, when: str, as_json: bool, quiet: bool) -> int:
+    """Add records of CSV or Parquet files; what is there already is not added twice.
+
+    A table of judge and calibrate counts as steps measured at --when. A row that cannot be used is
+    named and left out; exits 1 if none can be used.
+    """
+    from rigwise.measurement.exchange import read_records
+    from rigwise.measurement.store import open_store
+
+    records: list[Record] = []
+    left_out: list[Any] = []
+    for file in files:
+        found, rejected = read_records(file, when=when)
+        records += found
+        left_out += rejected
+    added = 0
+    if records:
+        with open_store(store) as opened:
+            added = opened.add(records)
+    if as_json:
+        counts = {"read": len(records) + len(left_out), "added": added, "present": len(records) - added}
+        print_json({"schema": "rigwise.history.import/1", **counts, "left_out": left_out})
+    else:
+        for one in left_out[:6]:
+            print(f"rigwise: left out {one.where}: {one.reason}", file=sys.stderr)
+        if len(left_out) > 6:
+            print(f"rigwise: left out {len(left_out) - 6} more rows", file=sys.stderr)
+        if not quiet:
+            click.echo(f"added {added:,}, already there {len(records) - added:,}, left out {len(left_out):,}")
+    return 0 if records else 1
+
+
+def _selection(flags: dict[str, Any]) -> Selection:
+    from rigwise.measurement.records import Selection, utc
+
+    tags = {}
+    for text in flags["tags"]:
+        key, sign, value = text.partition("=")
+        if not (key and sign):
+            raise InvalidInputError(f"--tag is {text!r}", hint="as in --tag format=fp32")
+        tags[key] = value
+    times = [utc(flags[key]) if flags[key] else "" for key in ("since", "until")]
+    return Selection(
+        kinds=tuple(flags["kinds"]),
+        names=tuple(flags["names"]),
+        machines=tuple(flags["machines"]),
+        since=times[0],
+        until=times[1],
+        tags=tags,
+    )
+
+
+def _open(url: str | None) -> Store | None:
+    """The store; None where nobody has written one yet and none was named.
+
+    Raises:
+        InvalidInputError: The one that ``--store`` names does not exist.
+    """
+    from rigwise.measurement.store import locate, open_store
+
+    place = locate(url)
+    if not place.exists:
+        if url is not None:
+            raise InvalidInputError(f"there is no store {place.shown}", hint="rigwise bench --store writes one")
+        return None
+    return open_store(url)
+
+
+def _required(url: str | None) -> Store:
+    opened = _open(url)
+    if opened is None:
+        raise InvalidInputError(_nothing({}, _shown(url)))
+    return opened
+
+
+def _read(flags: dict[str, Any], *, limit: int | None = None, snapshots: bool = False) -> tuple[Sequence[Record], str]:
+    """The selected records, the oldest first, and the store they are from."""
+    asked = replace(_selection(flags), limit=limit)
+    opened = _open(flags["store"])
+    if opened is None:
+        return (), _shown(flags["store"])
+    with opened as store:
+        return store.query(asked, snapshots=snapshots), store.place.shown
+
+
+def _shown(url: str | None) -> str:
+    from rigwise.measurement.store import locate
+
+    return locate(url).shown
+
+
+def _nothing(flags: dict[str, Any], place: str) -> str:
+    asked = [name for name in ("kinds", "names", "machines", "tags", "since", "until") if flags.get(name)]
+    if asked:
+        return f"nothing in {place} was selected; rigwise history --limit 5 shows what there is"
+    return f"nothing has been measured yet ({place}); rigwise bench fills it"
+
+
+def _plain(record: Record) -> dict[str, Any]:
+    import json
+
+    keys = ("when", "kind", "name", "value", "unit", "p10", "p90", "n", "machine_id")
+    software = json.loads(record.software) if record.software else None
+    return {**{key: getattr(record, key) for key in keys}, "tags": dict(record.tags), "software": software}
+
+
+def _key(key: Any) -> dict[str, Any]:
+    return {"kind": key[0], "name": key[1], "unit": key[2], "tags": dict(key[3])}
+
+
+def _compared(answer: Any) -> dict[str, Any]:
+    import math
+
+    rows = []
+    for one in answer.comparisons:
+        ratio = one.ratio and {
+            "value": one.ratio.value,
+            "low": one.ratio.low or None,
+            "high": one.ratio.high if math.isfinite(one.ratio.high) else None,
+        }
+        rest = {"runs": one.runs, "medians": one.medians, "ratio": ratio, "p": one.p}
+        rows.append({**_key(one.key), **rest, "verdict": one.verdict, "note": one.note})
+    refused = [{"name": name, "reason": why} for name, why in answer.refused]
+    changed = [{"package": name, "first": old, "second": new} for name, old, new in answer.changed]
+    return {"comparisons": rows, "refused": refused, "only": answer.only, "software": changed}
+
+
+def _finding(one: Any) -> dict[str, Any]:
+    keys = ("what", "machine_id", "when", "runs", "medians", "p", "z")
+    changed = [{"package": name, "before": old, "after": new} for name, old, new in one.changed]
+    return {**_key(one.key), **{key: getattr(one, key) for key in keys}, "software": changed}

@@ -1,0 +1,207 @@
+"""What was measured, compared and found, as text and as one chart."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from textwrap import fill
+from typing import Any
+
+from rigwise.measurement.compare import Comparison, Finding, Key, Sides, grouped, key_of
+from rigwise.measurement.records import Record
+from rigwise.units import format_count, format_seconds
+
+#: Width of a terminal, of the name of a figure, and of the drawn range.
+_WIDTH, _NAME, _DRAWN = 79, 26, 36
+
+LIST_RIGHT = ("value", "p10 to p90", "n")
+COMPARE_RIGHT = ("runs", "first", "second", "ratio", "95 %")
+_VERDICTS = ("worse", "changed", "better", "cannot tell", "same")
+
+
+def amount(value: float, unit: str) -> str:
+    """A figure with its unit.
+
+    >>> amount(0.0123, "s"), amount(1.5e12, "FLOP/s"), amount(0.25, "")
+    ('12.3 ms', '1.50 TFLOP/s', '0.25')
+    """
+    if unit == "s":
+        return format_seconds(value) if abs(value) >= 1e-9 or value == 0 else f"{value:.3g} s"
+    if unit == "":
+        return f"{value:.4g}"
+    return format_count(value, unit) if abs(value) >= 1e-2 or value == 0 else f"{value:.3g} {unit}"
+
+
+def day_and_time(when: str) -> str:
+    """A time as people read it, UTC.
+
+    >>> day_and_time("2026-11-21T18:00:00.000000Z")
+    '2026-11-21 18:00'
+    """
+    return when[:16].replace("T", " ")
+
+
+def list_table(records: Sequence[Record]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Columns and rows, the newest first; the machine is a column where there are several."""
+    several = len({record.machine_id for record in records}) > 1
+    columns = ("when", "figure", "value", "p10 to p90", "n", *(("machine",) if several else ()))
+    rows: list[tuple[str, ...]] = []
+    for record in reversed(records):
+        spread = "" if record.p10 is None or record.p90 is None else _span(record.p10, record.p90, record.unit)
+        row = (day_and_time(record.when), record.name, amount(record.value, record.unit), spread, f"{record.n:,}")
+        rows.append((*row, record.machine_id) if several else row)
+    return columns, rows
+
+
+def _span(low: float, high: float, unit: str) -> str:
+    """Two figures, the unit once where it is the same."""
+    first, last = amount(low, unit), amount(high, unit)
+    number, _, rest = first.partition(" ")
+    return f"{number}-{last}" if rest and last.endswith(f" {rest}") else f"{first}-{last}"
+
+
+def compare_table(found: Sides) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Columns and rows, what became worse first."""
+    columns = ("figure", "runs", "first", "second", "ratio", "95 %", "verdict")
+    ordered = sorted(found.comparisons, key=lambda one: (_VERDICTS.index(one.verdict), one.key))
+    names = _names([one.key for one in ordered])
+    return columns, [_comparison(one, name) for one, name in zip(ordered, names, strict=True)]
+
+
+def _comparison(one: Comparison, name: str) -> tuple[str, ...]:
+    unit = one.key[2]
+    ratio = interval = "-"
+    if one.ratio is not None:
+        ratio = f"{one.ratio.value:.2f}"
+        bounded = one.ratio.low > 0 and math.isfinite(one.ratio.high)
+        interval = f"{one.ratio.low:.2f}-{one.ratio.high:.2f}" if bounded else "-"
+    sides = (amount(one.medians[0], unit), amount(one.medians[1], unit))
+    return name, f"{one.runs[0]}, {one.runs[1]}", *sides, ratio, interval, one.verdict
+
+
+def _names(keys: Sequence[Key]) -> list[str]:
+    """Names of figures, with the tags that tell those of one name apart."""
+    shown = []
+    for key in keys:
+        others = [other for other in keys if other[1] == key[1] and other != key]
+        apart = [f"{name}={value}" for name, value in key[3] if any(dict(o[3]).get(name) != value for o in others)]
+        shown.append(" ".join([key[1], *apart]))
+    return shown
+
+
+def compare_notes(found: Sides, first: str, second: str) -> Iterator[str]:
+    """What the table leaves out."""
+    reasons: dict[str, list[str]] = {}
+    for one in found.comparisons:
+        if one.note:
+            reasons.setdefault(one.note, []).append(one.key[1])
+    for note, names in reasons.items():
+        yield _wrapped(f"cannot tell, {_few(names)}: {note}")
+    for name, why in found.refused:
+        yield _wrapped(f"not comparable, {name}: {why}")
+    for words, names in zip((first, second), found.only, strict=True):
+        if names:
+            yield _wrapped(f"only in {words}: {_few(names)}")
+    if found.changed:
+        yield _wrapped(f"software: {_versions(found.changed)}")
+
+
+def _versions(changed: Sequence[tuple[str, str, str]]) -> str:
+    shown = ", ".join(f"{name} {old} -> {new}" for name, old, new in changed[:8])
+    return shown + (f" and {len(changed) - 8} more" if len(changed) > 8 else "")
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+
+
+def finding_lines(findings: Sequence[Finding]) -> Iterator[str]:
+    """One sentence for each finding, regressions first."""
+    order = ("regression", "change", "outlier", "improvement")
+    for one in sorted(findings, key=lambda f: (order.index(f.what), f.when)):
+        unit, name = one.key[2], one.key[1]
+        before, after = (amount(value, unit) for value in one.medians)
+        ratio = f"{one.medians[1] / one.medians[0]:.2f} times"
+        place = f"{one.what}: {name} on {one.machine_id}"
+        if one.what == "outlier":
+            words = f"{day_and_time(one.when)} {after}, {ratio} the median {before} of {one.runs[0]} runs"
+            yield _wrapped(f"{place}: {words} (z {one.z:+.1f})")
+            continue
+        words = f"since {day_and_time(one.when)} {after}, before {before}: {ratio}"
+        runs = f"{one.runs[0]} runs before, {one.runs[1]} since, p {one.p:.3f}"
+        software = f"; software: {_versions(one.changed)}" if one.changed else ""
+        yield _wrapped(f"{place}: {words} ({runs}){software}")
+
+
+def plot_lines(records: Sequence[Record], most: int = 40) -> Iterator[str]:
+    """Every series drawn by itself, a line for each run: p10 to p90, and the median as ``o``."""
+    for name, found in _series(records).items():
+        shown = found[-most:]
+        low = min(min(r.value, r.value if r.p10 is None else r.p10) for r in shown)
+        high = max(max(r.value, r.value if r.p90 is None else r.p90) for r in shown)
+        yield _wrapped(name)
+        unit = shown[0].unit
+        edges = f"{amount(low, unit)}{amount(high, unit):>{max(1, _DRAWN - len(amount(low, unit)))}}"
+        yield f"{'':33}{edges if high > low else amount(low, unit)}"
+        for record in shown:
+            drawn = _range(record, low, high)
+            yield f"{day_and_time(record.when)}  {amount(record.value, unit):>13}  {drawn}".rstrip()
+        if len(found) > most:
+            yield f"  {len(found) - most:,} earlier runs are not shown"
+        yield ""
+
+
+def _series(records: Sequence[Record]) -> dict[str, list[Record]]:
+    """Records by machine and figure, under a heading that says both."""
+    groups = grouped(sorted(records, key=lambda r: r.when))
+    names = dict(zip(groups, _names(list(groups)), strict=True))
+    found: dict[str, list[Record]] = {}
+    for record in sorted(records, key=lambda r: (r.name, r.machine_id, r.when)):
+        found.setdefault(f"{names[key_of(record)]} on {record.machine_id}", []).append(record)
+    return found
+
+
+def _range(record: Record, low: float, high: float) -> str:
+    cells = [" "] * (_DRAWN + 1)
+
+    def place(value: float) -> int:
+        return round((value - low) / (high - low) * _DRAWN) if high > low else 0
+
+    if record.p10 is not None and record.p90 is not None:
+        for position in range(place(record.p10), place(record.p90) + 1):
+            cells[position] = "-"
+    cells[place(record.value)] = "o"
+    return "".join(cells)
+
+
+def chart(records: Sequence[Record], *, width_px: int = 720) -> Any:
+    """Every series in a panel of its own, by time, with p10 to p90.
+
+    Raises:
+        MissingExtraError: Altair is not installed.
+    """
+    from rigwise.report.plots import BLUE, _altair, _dress
+
+    alt = _altair()
+    panels = []
+    for name, found in _series(records).items():
+        rows = [
+            {
+                "when": record.when,
+                "value": record.value,
+                "low": record.value if record.p10 is None else record.p10,
+                "high": record.value if record.p90 is None else record.p90,
+            }
+            for record in found
+        ]
+        unit = found[0].unit or "ratio"
+        y = alt.Y("value:Q", title=unit, scale=alt.Scale(zero=False), axis=alt.Axis(format="~s"))
+        base = alt.Chart(alt.Data(values=rows)).encode(x=alt.X("when:T", title=None))
+        rule = base.mark_rule(color=BLUE, opacity=0.5).encode(y=alt.Y("low:Q", title=unit), y2="high:Q")
+        points = base.mark_circle(color=BLUE, size=50, opacity=1).encode(y=y)
+        panels.append(alt.layer(rule, points).properties(title=name, width=width_px, height=140))
+    return _dress(alt.vconcat(*panels), width_px, 140) if len(panels) > 1 else _dress(panels[0], width_px, 160)
+
+
+def _wrapped(sentence: str) -> str:
+    return fill(sentence, _WIDTH, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
