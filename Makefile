@@ -7,13 +7,24 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALL := $(PIP) install --quiet --constraint constraints/test.txt
 SOURCES := src tests tools benchmarks examples .ci
 
-.PHONY: demo test lint types arch docs bench format wheel clean
+.PHONY: demo test test-external lint types arch docs bench format wheel clean
 
 demo: .venv/demo.installed  ## plan a real fine-tune over the whole catalogue
 	$(BIN)/rigwise plan examples/finetune-llama.toml --output demo-plan.json --report demo-report.html
 
 test: .venv/test.installed  ## the whole suite; needs no GPU and no network
 	$(BIN)/python -m pytest -n 2 -q
+
+# A Python with skypilot, gpuhunt and ortools, which stand apart from the package and its tests.
+PEERS ?= .venv-peers/bin/python
+
+test-external: .venv/test.installed  ## beside other planners, in an environment of their own: make test-external PEERS=PYTHON
+	@if [ ! -x "$(PEERS)" ]; then \
+	  echo "test-external: skipped, there is no $(PEERS) (skypilot, gpuhunt, ortools)"; \
+	else \
+	  $(BIN)/python benchmarks/bench_choice.py --peers "$(PEERS)" && \
+	  $(BIN)/python benchmarks/bench_plan_scale.py --part stages --part placement --peers "$(PEERS)"; \
+	fi
 
 lint: .venv/lint.installed  ## style and formatting
 	$(BIN)/ruff check $(SOURCES)
@@ -57,7 +68,7 @@ clean:
 	@touch $@
 
 .venv/test.installed: .venv/pip.upgraded
-	$(INSTALL) --editable '.[plot,torch,onnx,jax]' --group test --group frameworks
+	$(INSTALL) --editable '.[plot,torch,onnx,jax,store,postgres,parquet]' --group test --group frameworks
 	$(INSTALL) --no-deps timm
 	@touch $@
 

@@ -1,29 +1,37 @@
-"""How long planning takes: A* against exhaustive search, and as the catalogue grows.
+"""How long planning takes beside exhaustive search, and whether both agree on thousands of random markets.
 
-Prints minimum, median and maximum over repeats, and the ratio of the medians. Both searches
-use the same estimator, with the model and the catalogue loaded and nothing estimated yet.
+    python benchmarks/bench_plan.py [--repeats 5] [--markets 5000]
+
+First part: CPU seconds, minimum, median and maximum over repeats, and the ratio of the minima. Both searches use the
+same estimator, with the model and the catalogue loaded and nothing estimated yet; exhaustive search looks at every
+recipe on every machine at every kept price, side by side in arrays. How planning grows with the catalogue is in
+``bench_plan_scale.py``.
+
+Second part: random small markets of the property tests, with a toy estimator. A* against looking at everything; the
+certificate; and plans whose price, cost, time or memory was falsified, each of which the checker must reject.
 """
 
 from __future__ import annotations
 
 import argparse
-import random
+import math
 import resource
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import date
+from pathlib import Path
 
 from rigwise.estimate import fleet
-from rigwise.facts.offer import Offer
 from rigwise.search.bounds import Goal, least
 from rigwise.search.estimates import Estimates
 from rigwise.search.exhaustive import exhaustive
 from rigwise.search.plan import all_quotes, catalogue_world, plan, surroundings
 from rigwise.search.space import build_space
-from rigwise.search.types import World
+from rigwise.search.types import Plan, World
 from rigwise.workload.choices import settle
 from rigwise.workload.job import Job
 
@@ -40,16 +48,23 @@ FINE_TUNE = Job(
     budget_usd=100,
 )
 NARROW = replace(CONVNET, devices=("t4", "a10", "l4"), deadline_s=None)
-SIZES = (1_000, 10_000, 125_000)
+FALSIFIED: dict[str, Callable[[Plan], Plan]] = {
+    "price": lambda p: replace(p, usd_per_h=p.usd_per_h * 0.83 + 0.0137),
+    "cost": lambda p: replace(p, cost_usd=replace(p.cost_usd, p50=p.cost_usd.p50 * 0.9 + 0.0137)),
+    "time": lambda p: replace(p, time_s=replace(p.time_s, p50=p.time_s.p50 * 0.99)),
+    "late time": lambda p: replace(p, time_s=replace(p.time_s, p90=p.time_s.p90 * 0.99)),
+    "memory": lambda p: replace(p, memory_bytes=p.memory_bytes * 0.9),
+    "fit": lambda p: replace(p, fit_probability=p.fit_probability * 0.999),
+}
 
 
 def spread(action: Callable[[], object], repeats: int) -> list[float]:
     times = []
     for _ in range(repeats):
         forget()
-        start = time.perf_counter()
+        start = time.process_time()
         action()
-        times.append(time.perf_counter() - start)
+        times.append(time.process_time() - start)
     return times
 
 
@@ -60,7 +75,7 @@ def forget() -> None:
 
 
 def show(name: str, times: Sequence[float], against: Sequence[float] | None = None) -> None:
-    ratio = f"{statistics.median(times) / statistics.median(against):7.2f} x" if against else ""
+    ratio = f"{min(times) / min(against):7.2f} x" if against else ""
     print(f"{name:<44} {min(times):7.3f} {statistics.median(times):7.3f} {max(times):7.3f} s {ratio}")
 
 
@@ -71,23 +86,41 @@ def look_at_everything(job: Job, world: World) -> float:
     return exhaustive(space, Estimates(space, world.physics), Goal.of(job))[0][0]
 
 
-def grown(offers: Sequence[Offer], number: int) -> Iterator[Offer]:
-    """A catalogue of this size: the rows of the real one in more regions, each at a price of its own."""
-    dice = random.Random(number)
-    for row in range(number):
-        offer = offers[row % len(offers)]
-        factor = dice.uniform(0.8, 2.0)
-        yield replace(
-            offer,
-            provider=f"{offer.provider}-{row // len(offers) % 20}",
-            region=f"region-{row // len(offers) // 20}",
-            price_usd_h=offer.price_usd_h and offer.price_usd_h * factor,
-            spot_price_usd_h=offer.spot_price_usd_h and offer.spot_price_usd_h * factor,
-        )
+def random_markets(number: int) -> None:
+    """The second part."""
+    sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "properties"))
+    import test_plan_markets as toy
+
+    counts: Counter[str] = Counter()
+    started = time.process_time()
+    for seed in range(number):
+        job, world = toy.a_market(seed)
+        result, every = toy.solved(job, world), toy.brute_force(job, world)
+        counts["feasible"] += result is not None
+        if result is None:
+            counts["agree"] += not every
+            continue
+        values = [toy.objective(job, p) for p in result.plans]
+        counts["agree"] += len(values) == len(every) and all(map(same, values, every))
+        counts["proven"] += toy.faults(result.certificate, result.plans, job, world) == []
+        for name, change in FALSIFIED.items():
+            changed = (change(result.plans[0]), *result.plans[1:])
+            counts[f"rejected: {name}"] += bool(toy.faults(result.certificate, changed, job, world))
+    feasible = counts.pop("feasible")
+    print(f"{number:,} random markets, {feasible:,} with a plan, {time.process_time() - started:.0f} CPU s")
+    print(f"  A* and looking at everything agree      {counts.pop('agree'):,} of {number:,}")
+    print(f"  certificate holds                       {counts.pop('proven'):,} of {feasible:,}")
+    for name, times in counts.items():
+        print(f"  {name:<39} {times:,} of {feasible:,}")
 
 
-def main(repeats: int) -> None:
-    print(f"{'':<44} {'min':>7} {'median':>7} {'max':>7}")
+def same(one: float, other: float) -> bool:
+    """Equal but for rounding."""
+    return math.isclose(one, other, rel_tol=1e-12, abs_tol=1e-12)
+
+
+def main(repeats: int, markets: int) -> None:
+    print(f"{'CPU time':<44} {'min':>7} {'median':>7} {'max':>7}")
     for name, job in (("ResNet-50", CONVNET), ("Llama-3.1-8B LoRA", FINE_TUNE), ("ResNet-50, 3 devices", NARROW)):
         world = catalogue_world(job.model, TODAY)
         result = plan(job, world)
@@ -97,17 +130,17 @@ def main(repeats: int) -> None:
         whole = spread(lambda job=job, world=world: plan(job, world), repeats)
         every = spread(lambda job=job, world=world: look_at_everything(job, world), repeats)
         certificate = result.certificate
-        print(f"{name}: {certificate.estimated:,} of {certificate.candidates:,} candidates estimated")
+        seen = f"{certificate.estimated:,} of {certificate.candidates:,} candidates estimated"
+        print(f"{name}: {certificate.expanded:,} states expanded, {seen}")
         show("  plan: A*, fastest, frontier, certificate", whole)
         show("  exhaustive search alone", every, whole)
-    world = catalogue_world(CONVNET.model, TODAY)
-    for size in SIZES:
-        more = replace(world, offers=tuple(grown(world.offers, size)))
-        show(f"{size:,} offers", spread(lambda more=more: plan(CONVNET, more), repeats))
-    print(f"peak resident memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB")
+    print(f"peak resident memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB\n")
+    random_markets(markets)
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=5)
-    main(parser.parse_args().repeats)
+    parser.add_argument("--markets", type=int, default=1_000)
+    given = parser.parse_args()
+    main(given.repeats, given.markets)

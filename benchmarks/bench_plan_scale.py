@@ -42,8 +42,8 @@ from rigwise.search.plan import catalogue_world, plan
 
 SIZES = (1_000, 10_000, 125_000, 1_000_000)
 JOBS = {"ResNet-50": CONVNET, "Llama-3.1-8B LoRA": FINE_TUNE}
-STAGES = ((2, 50), (3, 100), (4, 200), (6, 200), (8, 400))
-COMPONENTS = ((4, 3), (6, 4), (8, 5), (12, 6), (16, 8), (24, 8))
+STAGES = ((2, 50), (3, 50), (3, 200), (4, 50), (4, 200), (6, 50))
+COMPONENTS = ((4, 3), (6, 4), (8, 5), (10, 5), (12, 6))
 #: Choices above which not every one is looked at.
 MOST_CHOICES = 2e7
 HERE = Path(__file__).parent
@@ -134,9 +134,8 @@ def stages(python: str) -> None:
         found.append((number, choices, best, took_s, every))
     others = solved(python, problems) or [None] * len(found)
     for (number, choices, best, took_s, every), other in zip(found, others, strict=True):
-        print(
-            f"{number:>6} {choices:>8} {choices**number:>9.1e} {compared(best.number, best.labels, took_s, every, other)}"
-        )
+        ways = f"{float(choices) ** number:>9.1e}"
+        print(f"{number:>6} {choices:>8} {ways} {compared(best.number, best.labels, took_s, every, other)}")
 
 
 def a_frontier(dice: random.Random, choices: int) -> list[Step]:

@@ -12,4 +12,5 @@ def captures_of_this_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
         patch.setenv("RIGWISE_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setenv("RIGWISE_CALIBRATION", "none")
         patch.setenv("RIGWISE_OFFERS", "none")
+        patch.setenv("RIGWISE_STORE", str(tmp_path_factory.mktemp("store") / "measurements.sqlite"))
         yield

@@ -250,6 +250,18 @@ def test_a_probe_that_hangs_or_fails_leaves_the_others(monkeypatch) -> None:
     assert found.value("system.kernel")
 
 
+def test_where_nvml_hangs_the_kernel_module_still_tells(tmp_path, monkeypatch) -> None:
+    information = tmp_path / "proc/driver/nvidia/gpus/0000:41:00.0/information"
+    information.parent.mkdir(parents=True)
+    information.write_text("Model: \t NVIDIA A40\n", encoding="utf-8")
+    monkeypatch.setattr(gpu_nvidia, "gpus", lambda root: time.sleep(30))
+    monkeypatch.setattr(inspection, "GRACE_S", 0.2)
+    found = inspect(Root(folder=tmp_path.resolve(), limit_s=0.3))
+    assert found.value("gpus.0.name") == "NVIDIA A40"
+    assert found.failed["gpus nvidia"].startswith("it did not end")
+    assert [finding.where for finding in found.findings] == ["gpus.0.memory_bytes"]
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="a shell script")
 def test_a_command_that_hangs_is_ended(tmp_path, monkeypatch) -> None:
     script = tmp_path / "nvidia-smi"

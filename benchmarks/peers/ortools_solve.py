@@ -19,13 +19,15 @@ from ortools.sat.python import cp_model
 
 #: Whole units that the largest number of a problem becomes.
 UNITS = 10**8
+#: By resource, what loads it.
+Loads = dict[int, list[Any]]
 
 
 def chain(problem: dict[str, Any]) -> tuple[cp_model.CpModel, float]:
     """One step of each stage."""
     stages = problem["stages"]
     value_unit = max(v for stage in stages for v, _ in stage) / UNITS
-    time_unit = max(problem["limit_s"], max(s for stage in stages for _, s in stage)) / UNITS
+    time_unit = max(problem["limit_s"], *(s for stage in stages for _, s in stage)) / UNITS
     model = cp_model.CpModel()
     cost, seconds = [], []
     for stage in stages:
@@ -49,22 +51,13 @@ def placement(problem: dict[str, Any]) -> tuple[cp_model.CpModel, float]:
     for row in on:
         model.add_exactly_one([x for x in row if x is not None])
     top = model.new_int_var(0, UNITS * 100, "top")
-    loads: dict[int, list[Any]] = {}
+    loads: Loads = {}
     for i, row in enumerate(on):
         for p, x in enumerate(row):
             if x is not None:
                 model.add(top >= round(own[i][p] / unit) * x)
-                for r, load in problem["loads"][i][p]:
-                    loads.setdefault(r, []).append(round(load / unit) * x)
-    for i, j, a, b, found in problem["copies"]:
-        if on[i][a] is not None and on[j][b] is not None:
-            both = model.new_bool_var("")
-            model.add_bool_or([on[i][a].negated(), on[j][b].negated(), both])
-            for r, load in found:
-                loads.setdefault(r, []).append(round(load / unit) * both)
-    for i, j, a, b in problem["apart"]:
-        if on[i][a] is not None and on[j][b] is not None:
-            model.add_bool_or([on[i][a].negated(), on[j][b].negated()])
+                add(loads, problem["loads"][i][p], x, unit)
+    cross(model, problem, on, loads, unit)
     for p, room in enumerate(problem["room"]):
         if room is not None:
             held = [round(problem["memory"][i][p]) * row[p] for i, row in enumerate(on) if row[p] is not None]
@@ -73,6 +66,24 @@ def placement(problem: dict[str, Any]) -> tuple[cp_model.CpModel, float]:
         model.add(sum(parts) <= top)
     model.minimize(top)
     return model, unit
+
+
+def cross(model: cp_model.CpModel, problem: dict[str, Any], on: list[list[Any]], loads: Loads, unit: float) -> None:
+    """What edges load links with where their ends stand on two places, and which two cannot be joined."""
+    for i, j, a, b, found in problem["copies"]:
+        if on[i][a] is not None and on[j][b] is not None:
+            both = model.new_bool_var("")
+            model.add_bool_or([on[i][a].negated(), on[j][b].negated(), both])
+            add(loads, found, both, unit)
+    for i, j, a, b in problem["apart"]:
+        if on[i][a] is not None and on[j][b] is not None:
+            model.add_bool_or([on[i][a].negated(), on[j][b].negated()])
+
+
+def add(loads: Loads, more: list[tuple[int, float]], chosen: Any, unit: float) -> None:
+    """Loads of resources if something is chosen."""
+    for r, load in more:
+        loads.setdefault(r, []).append(round(load / unit) * chosen)
 
 
 def main() -> None:

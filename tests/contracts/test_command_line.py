@@ -32,6 +32,7 @@ ANSWERS = {
     "run": ["run", "examples/camera-detectors/app.toml", "--items", "8"],
     "judge": ["judge", "tests/data/measured/steps.csv"],
     "calibrate": ["calibrate", "tests/data/measured/steps.csv", "--dry-run", "--fresh"],
+    "history": ["history"],
 }
 
 #: Commands with subcommands, and the schema of the one that is asked.

@@ -223,3 +223,14 @@ def test_no_facts_break_a_rule(values) -> None:
     assert len(examine(facts)) == len(rules())
     for framework in FRAMEWORKS:
         advise(framework, target_of(facts))
+
+
+def test_a_notebook_below_another_path_is_asked_there(trees, tmp_path) -> None:
+    from rigwise.machine.doctor.look_open import notebook_paths
+
+    runtime = "/home/user/.local/share/jupyter/runtime"
+    machine = trees.merged(trees.clean("laptop"), {"files": {
+        f"{runtime}/jpserver-7.json": '{"base_url": "/x/", "port": 8897, "token": "sesame"}',
+        f"{runtime}/jpserver-8.json": '{"base_url": "/;rm", "port": 8898}', f"{runtime}/jpserver-9.json": "{",
+    }})  # fmt: skip
+    assert notebook_paths(open_root(trees.build(tmp_path / "tree", machine))) == {8897: "/x/api/contents?content=0"}

@@ -62,7 +62,7 @@ def test_a_pasted_text_is_known(text, error) -> None:
 
 def test_the_file_is_consistent() -> None:
     for name, error in known_errors().items():
-        assert sum(cause.share for cause in error.causes) == pytest.approx(1), name
+        assert sum(cause.share_frac for cause in error.causes) == pytest.approx(1), name
         assert {rule for cause in error.causes for rule in cause.rules} <= set(rules()), name
         assert error.source, name
 

@@ -60,6 +60,11 @@ def test_without_a_gpu_it_is_the_cpu_build() -> None:
     assert advise("torch", Target(python="3.11", glibc="2.36")).command.endswith("/cpu")
 
 
+def test_a_gpu_that_is_not_known_gets_no_cpu_build() -> None:
+    assert advise("torch", Target(driver="580.65.06", cards=1)).spec == ""
+    assert advise("torch", Target(cards=1)).why == "install the NVIDIA driver first"
+
+
 def test_an_unknown_framework_is_an_error() -> None:
     with pytest.raises(InvalidInputError, match="caffe"):
         advise("caffe", Target())

@@ -65,6 +65,14 @@ def test_findings_are_sorted_by_weight(trees, checkup_of) -> None:
     assert order == [Severity.ERROR, Severity.NOTE]
 
 
+def test_a_driver_that_hangs_is_a_problem(trees, checkup_of) -> None:
+    said = {"nvidia-smi_-q_-x": "", "nvidia-smi_-L": "", "cuda-attributes": ""}
+    hung = {"mute": True, "commands": said, "exits": dict.fromkeys(said, "hang")}
+    checkup = checkup_of(trees.merged(trees.clean("gaming"), hung))
+    assert fired(checkup) == {"cuda-start"}
+    assert "did not answer" in found(checkup, "cuda-start").evidence
+
+
 def test_an_empty_machine_is_unknown_not_wrong(tmp_path) -> None:
     from rigwise.machine.doctor.checkup import check
     from rigwise.machine.probe.source import open_root
@@ -73,3 +81,9 @@ def test_an_empty_machine_is_unknown_not_wrong(tmp_path) -> None:
     checkup = check(open_root(tmp_path))
     assert fired(checkup) == set()
     assert any(finding.status is Status.UNKNOWN for finding in checkup.findings)
+
+
+def test_the_reference_lists_every_rule() -> None:
+    page = (Path(__file__).parent.parent.parent / "docs" / "reference" / "doctor.md").read_text("utf-8")
+    rows = [f"| `{name}` | {rule.title} | {rule.severity} |" for name, rule in rules().items()]
+    assert [row for row in rows if row not in page] == []

@@ -121,9 +121,7 @@ def _gpu_commands(machine: dict[str, Any]) -> dict[str, str]:
     if not gpus or not machine.get("driver") or machine.get("mute"):
         return {}
     body = "".join(_xml(gpu) for gpu in gpus)
-    lines = [
-        f"bus={gpu['bus']} sm_count=10 l2_bytes=1048576 major={gpu['cc'][:-2]} minor={gpu['cc'][-1]}" for gpu in gpus
-    ]
+    lines = [f"bus={gpu['bus']} {gpu.get('units', '')} major={gpu['cc'][:-2]} minor={gpu['cc'][-1]}" for gpu in gpus]
     return {
         "nvidia-smi_-q_-x": f"<nvidia_smi_log><driver_version>{machine['driver']}</driver_version>"
         f"<cuda_version>{machine.get('cuda', '13.0')}</cuda_version>{body}</nvidia_smi_log>",

@@ -118,6 +118,13 @@ def estimate_recipes(case, recipes, machines, model=None, wanted=None):
     return SimpleNamespace(**{n: np.array([one[n] for one in every]).reshape(-1, len(machines)) for n in names})
 
 
+def least_family_s(case, family, machines, model=None):
+    """No recipe reaches nine tenths of the bound; and of some devices nothing is known."""
+    quickest_s = [least_step_s(least_work(case, family.dtype), m.device, m.count) / 0.9 for m in machines]
+    known = [m.device.id != "d3" for m in machines]
+    return np.where(known, quickest_s, np.nan)
+
+
 PHYSICS = SimpleNamespace(
     estimate_fleet=estimate_fleet,
     estimate_recipes=estimate_recipes,
@@ -126,6 +133,7 @@ PHYSICS = SimpleNamespace(
     least_energy_j=least_energy_j,
     least_memory_bytes=least_memory_bytes,
 )
+CLOSE_PHYSICS = SimpleNamespace(**vars(PHYSICS), least_family_s=least_family_s)
 
 
 # Random devices, offers and jobs
@@ -206,7 +214,7 @@ def a_market(seed):
         device=devices.__getitem__,
         model=MODEL,
         today=TODAY,
-        physics=PHYSICS,
+        physics=PHYSICS if seed % 2 else CLOSE_PHYSICS,
         billing=BILLING,
         subscriptions=(a_subscription(dice, devices),) if dice.random() < 0.2 else (),
         grams_per_kwh=lambda quote: {"east": 100.0, "west": 400.0}.get(quote.offer.region, float("nan")),
@@ -330,7 +338,7 @@ def objective(job, p):
     }[job.minimize]
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(SEEDS)
 def test_a_star_returns_what_exhaustive_search_returns(seed) -> None:
     job, world = a_market(seed)
@@ -363,7 +371,7 @@ def blocks_below(problem, state):
     return [(str(family), site.device_class, site.name, kind) for site in sites for kind in kinds]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(SEEDS)
 def test_every_bound_is_below_every_leaf(seed) -> None:
     job, world = a_market(seed)
@@ -371,7 +379,7 @@ def test_every_bound_is_below_every_leaf(seed) -> None:
     if not quotes:
         return
     space, goal = build_space(settle(job, MODEL), quotes, surroundings(job, world)), Goal.of(job)
-    estimates = Estimates(space, PHYSICS)
+    estimates = Estimates(space, world.physics)
     problem = PlanProblem(space, least(space, PHYSICS), estimates, goal)
     bound_of, ruled_out = walk(problem)
     for state in ruled_out:
@@ -384,7 +392,7 @@ def test_every_bound_is_below_every_leaf(seed) -> None:
             assert max(bounds) <= value * (1 + 1e-12)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(SEEDS, SEEDS)
 def test_another_offer_never_worsens_the_best_plan(seed, other) -> None:
     job, world = a_market(seed)
@@ -394,7 +402,7 @@ def test_another_offer_never_worsens_the_best_plan(seed, other) -> None:
     assert value_of(solved(job, replace(world, offers=(*world.offers, more)))) <= value_of(solved(job, world))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(SEEDS, st.floats(1, 10))
 def test_relaxing_a_limit_never_worsens_the_best_plan(seed, factor) -> None:
     job, world = a_market(seed)
@@ -404,7 +412,7 @@ def test_relaxing_a_limit_never_worsens_the_best_plan(seed, factor) -> None:
             assert value_of(solved(replace(job, **{limit: getattr(job, limit) * factor}), world)) <= best
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(SEEDS)
 def test_a_gap_is_kept_and_certified(seed) -> None:
     job, world = a_market(seed)
@@ -417,7 +425,7 @@ def test_a_gap_is_kept_and_certified(seed) -> None:
         assert found == []
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(SEEDS, st.integers(1, 40))
 def test_a_search_that_is_stopped_returns_its_best_and_what_it_cannot_rule_out(seed, steps) -> None:
     job, world = a_market(seed)
@@ -432,7 +440,7 @@ def test_a_search_that_is_stopped_returns_its_best_and_what_it_cannot_rule_out(s
         assert faults(certificate, found.plans, job, world) == []
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(SEEDS, st.booleans())
 def test_the_frontier_is_every_point_that_nothing_beats(seed, energy) -> None:
     job, world = a_market(seed)
@@ -456,7 +464,7 @@ def test_the_frontier_is_every_point_that_nothing_beats(seed, energy) -> None:
     assert np.array(sorted(front)) == pytest.approx(np.array(sorted(points - beaten)), rel=1e-12)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(SEEDS)
 def test_a_genuine_certificate_holds(seed) -> None:
     job, world = a_market(seed)
@@ -525,7 +533,7 @@ def _with_other_counts(dice, certificate):
         _with_other_counts,
     ],
 )
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(seed=SEEDS)
 def test_a_certificate_that_was_tampered_with_is_rejected(tamper, seed) -> None:
     job, world = a_market(seed)
@@ -542,6 +550,8 @@ def test_a_certificate_that_was_tampered_with_is_rejected(tamper, seed) -> None:
         lambda p: replace(p, time_s=replace(p.time_s, p50=p.time_s.p50 * 0.99)),
         lambda p: replace(p, cost_usd=replace(p.cost_usd, p90=p.cost_usd.p90 * 0.5 + 0.01)),
         lambda p: replace(p, fit_probability=p.fit_probability * 0.999),
+        lambda p: replace(p, memory_bytes=p.memory_bytes * 0.9),
+        lambda p: replace(p, memory_capacity_bytes=p.memory_capacity_bytes * 2),
         lambda p: replace(p, provider="gamma"),
         lambda p: replace(p, count=p.count + 1),
         lambda p: replace(p, dtype="fp64"),
@@ -549,7 +559,7 @@ def test_a_certificate_that_was_tampered_with_is_rejected(tamper, seed) -> None:
         lambda p: replace(p, market="barter"),
     ],
 )
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(seed=SEEDS)
 def test_a_plan_that_was_tampered_with_is_rejected(tamper, seed) -> None:
     job, world = a_market(seed)
@@ -560,7 +570,7 @@ def test_a_plan_that_was_tampered_with_is_rejected(tamper, seed) -> None:
         assert faults(result.certificate, false, job, world)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(SEEDS)
 def test_a_market_that_changed_is_noticed(seed) -> None:
     """A cheaper price for every machine, or a candidate more, leaves no certificate of cost standing."""
@@ -594,7 +604,7 @@ def why_not(job, world):
     return ""
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(SEEDS)
 def test_an_infeasible_job_names_a_change_that_is_feasible(seed) -> None:
     """With the figures that the message names, rounded as printed, there is a plan."""

@@ -7,9 +7,9 @@ software for each workload (network, task, format, layout, mode) and device. For
 workloads in common, the mean product of those figures over their mean square is the share of the variance that both
 have. The constant is its mean over pairs of devices, each pair counting alike however many workloads it shares.
 
-Printed beside it: the same for matrix products alone, where each kernel's own error hides what is shared; each pair
-predicted by the others, as the mean squared difference of two errors, against errors that share nothing; and what
-networks of one family share on one device.
+Printed beside it: the same for matrix products alone, where each kernel's own error hides what is shared; how many of
+the ratios of two devices' times lie within an 80 % interval, by the share of the other pairs and if nothing were
+shared; and what networks of one family share on one device.
 
 Source: the tables in FOLDER; analysis of variance with random effects.
 """
@@ -26,6 +26,7 @@ from pathlib import Path
 import numpy as np
 from gemm import LEAST_S, NOT_FITTED, Group, csv_rows, device_of, is_possible, medians, operator, predicted_s, tabulate
 from interval import features, half_width, in_force
+from numpy.typing import NDArray
 from steps import Row, rows_of
 
 from rigwise.calibrate.rows import family_of
@@ -43,13 +44,14 @@ MOST = 4.0
 HARNESS_S = 45e-6
 #: Tables of matrix products on several devices.
 PRODUCTS = ("neusight_ops", "vidur", "aiconfigurator_gemm")
+Array = NDArray[np.float64]
 Workload = tuple[str, ...]
 Errors = dict[tuple[str, str], dict[Workload, float]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
-    """Two devices of one table: mean product of their errors, and mean squares, over the workloads they share."""
+    """Two devices of one table: mean product and mean square of their errors over what they share, differences."""
 
     source: str
     devices: tuple[str, str]
@@ -57,7 +59,7 @@ class Pair:
     shared: int
     product: float
     squares: float
-    difference: float
+    differences: Array
 
 
 def workload_of(row: Row) -> Workload:
@@ -120,7 +122,7 @@ def pairs_of(errors: Errors) -> list[Pair]:
                 shared=len(shared),
                 product=float(np.mean(a * b)),
                 squares=float(np.mean((a * a + b * b) / 2)),
-                difference=float(np.mean(np.square(a - b))),
+                differences=a - b,
             )
         )
     return pairs
@@ -157,11 +159,16 @@ def report(steps: Sequence[Pair], products: Sequence[Pair]) -> None:
             print(f"products, {'one architecture' if alike else 'others'}: {share(kind):.2f}, n {len(kind)}")
     if len(steps) < 2:
         return
-    print("squared difference of two errors: found, by the share of the other pairs, if nothing were shared")
+    print("80 % intervals of the ratio of two times that cover it: if nothing were shared, by the share of the others")
     for pair in steps:
         others = share([other for other in steps if other is not pair])
         names = f"{pair.source} {' '.join(pair.devices)}"
-        print(f"  {names:<54}{pair.difference:8.2f}{2 * pair.squares * (1 - others):8.2f}{2 * pair.squares:8.2f}")
+        print(f"  {names:<54}{covered(pair, 0.0):8.0%}{covered(pair, others):8.0%}")
+
+
+def covered(pair: Pair, common: float) -> float:
+    """Part of the ratios of two times that lie within their 80 % interval, for a share of the variance in common."""
+    return float(np.mean(np.abs(pair.differences) <= Z90 * np.sqrt(2 * (1 - common))))
 
 
 def write(pairs: Sequence[Pair]) -> None:

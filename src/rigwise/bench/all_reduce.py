@@ -106,6 +106,8 @@ def measured(context: Context, sizes: Sequence[int]) -> list[list[float]]:
         for process in ranks:
             process.kill()
             process.wait()
+            if process.stdout:
+                process.stdout.close()
         meeting.unlink(missing_ok=True)
     if not isinstance(found, list) or len(found) != len(sizes):
         raise ValueError("no times")

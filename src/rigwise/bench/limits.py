@@ -59,10 +59,11 @@ def judged(raw: Raw, device: Device | None, threads: int) -> Figure:
     if raw.skipped or (raw.timing is None and raw.value is None):
         return Figure(raw=raw)
     used = _part_of(device, raw, threads) if device else None
+    asked = None if raw.work.get("law") == "step" and used is not device else used  # a step is of the whole device
     figure = replace(
         _measured(raw),
         limit=limit_of(raw, used) if used else None,
-        predicted=predicted(raw, used) if used else None,
+        predicted=predicted(raw, asked) if asked else None,
         published=published(raw.name, device.id if device else ""),
     )
     return replace(figure, remarks=_remarks(figure))
@@ -132,11 +133,27 @@ def predicted(raw: Raw, device: Device) -> Reference | None:
     if not raw.work:
         return None
     try:
-        op = operator(raw.work)
-        time_s = _time_s(op, device, str(raw.work.get("layout", "nchw")))
+        if raw.work["law"] == "step":
+            times_s = _step_s(raw.work, device)
+            ends = sorted(_in_unit(raw, times_s[key]) for key in ("p10", "p90"))
+            words = f"80 %: {ends[0]:.3g} to {ends[1]:.3g}"
+            return Reference(value=_in_unit(raw, times_s["p50"]), words=words)
+        time_s = _time_s(operator(raw.work), device, str(raw.work.get("layout", "nchw")))
     except RigwiseError:
         return None
-    return Reference(value=_in_unit(raw, time_s), words="estimate of this operator alone") if time_s > 0 else None
+    return Reference(value=_in_unit(raw, time_s), words="this operator alone") if time_s > 0 else None
+
+
+def _step_s(work: Mapping[str, Any], device: Device) -> Mapping[str, float]:
+    """Quantiles of a network's step."""
+    from rigwise.estimate.predict import predict
+    from rigwise.workload.case import Case
+
+    sizes: dict[str, Any] = {key: int(work[key]) for key in ("batch", "seq", "image_size") if key in work}
+    case = Case(
+        model=str(work["model"]), device=device.id, task=str(work["task"]), dtype="fp32", optimizer="none", **sizes
+    )
+    return predict(case).step_time_s
 
 
 def _time_s(op: Op, device: Device, layout: str) -> float:

@@ -93,7 +93,7 @@ def step(torch: Any, net: Any, inputs: Any, *, training: bool) -> Callable[[], A
 
 def alexnet(torch: Any) -> Any:
     """AlexNet of one column."""
-    nn = torch.nn
+    nn: Any = torch.nn
     sizes = [(3, 64, 11, 4, 2), (64, 192, 5, 1, 2), (192, 384, 3, 1, 1), (384, 256, 3, 1, 1), (256, 256, 3, 1, 1)]
     layers: list[Any] = []
     for place, (inner, outer, kernel, stride, padding) in enumerate(sizes):
@@ -105,7 +105,7 @@ def alexnet(torch: Any) -> Any:
 
 def resnet(torch: Any, model: str) -> Any:
     """ResNet-18 or -50, with the stride in the 3x3 convolution."""
-    nn = torch.nn
+    nn: Any = torch.nn
     counts, wide = {"resnet18": ((2, 2, 2, 2), 1), "resnet50": ((3, 4, 6, 3), 4)}[model]
 
     class Block(nn.Module):  # type: ignore[misc]
@@ -137,7 +137,8 @@ def resnet(torch: Any, model: str) -> Any:
 
 def gpt2(torch: Any, layers: int = 12, width: int = 768, heads: int = 12, vocabulary: int = 50257) -> Any:
     """GPT-2 with the head tied to the embedding; logits of all tokens."""
-    nn, functional = torch.nn, torch.nn.functional
+    nn: Any = torch.nn
+    functional = nn.functional
 
     class Block(nn.Module):  # type: ignore[misc]
         """Attention and two linear layers, each behind a normalisation and beside a way around."""

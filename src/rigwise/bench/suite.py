@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import math
 import os
-import queue
-import signal
-import subprocess
-import sys
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from rigwise.bench.limits import judged
+from rigwise.bench.supervise import Found, Progress, supervise
 from rigwise.bench.timing import METHOD
-from rigwise.bench.types import Context, Figure, Raw
+from rigwise.bench.types import Benchmark, Context, Figure, Raw
 from rigwise.errors import (
     InvalidInputError,
-    MissingExtraError,
     MissingFactError,
     UnknownNameError,
     UnsupportedError,
@@ -39,53 +31,32 @@ from rigwise.machine.snapshot import Snapshot
 from rigwise.machine.this import device_of
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Benchmark:
-    """One file of this package.
-
-    Attributes:
-        name: First word of its figures.
-        group: What part of the machine it is about.
-        answers: What it measures, for people.
-    """
-
-    name: str
-    group: str
-    answers: str
-
-    @property
-    def module(self) -> str:
-        """Where its ``run`` is."""
-        return f"rigwise.bench.{self.name.replace('-', '_')}"
-
-
-def _benchmark(name: str, group: str, answers: str) -> Benchmark:
-    return Benchmark(name=name, group=group, answers=answers)
+def _benchmark(name: str, group: str, figures: int, answers: str) -> Benchmark:
+    return Benchmark(name=name, group=group, figures=figures, answers=answers)
 
 
 #: In the order in which they run: what is quick and most asked first.
 BENCHMARKS = (
-    _benchmark("matmul", "compute", "matrix products by number format"),
-    _benchmark("stream", "memory", "memory bandwidth: copy and triad"),
-    _benchmark("disk", "storage", "reads and writes past the page cache and through it"),
-    _benchmark("launch", "compute", "what an operator costs that does nothing"),
-    _benchmark("convolution", "compute", "a convolution of ResNet-50 in NCHW and NHWC"),
-    _benchmark("attention", "compute", "causal attention, forward and training"),
-    _benchmark("optimizer", "compute", "the optimizer's own step"),
-    _benchmark("formats", "compute", "what a layer loses in each number format"),
-    _benchmark("molecular", "compute", "a Lennard-Jones step over all pairs"),
-    _benchmark("cache", "memory", "the same copy by size: each cache level"),
-    _benchmark("host-link", "memory", "between host and GPU, pinned and pageable"),
-    _benchmark("records", "storage", "small files, a packed file, a tar archive"),
-    _benchmark("loader", "storage", "decoding, and PyTorch's loader by workers"),
-    _benchmark("all-reduce", "network", "all-reduce between two processes of this computer"),
+    _benchmark("matmul", "compute", 6, "matrix products by number format"),
+    _benchmark("stream", "memory", 4, "memory bandwidth: copy and triad"),
+    _benchmark("disk", "storage", 5, "reads and writes past the page cache and through it"),
+    _benchmark("launch", "compute", 1, "what an operator costs that does nothing"),
+    _benchmark("convolution", "compute", 2, "a convolution of ResNet-50 in NCHW and NHWC"),
+    _benchmark("attention", "compute", 2, "causal attention, forward and training"),
+    _benchmark("optimizer", "compute", 2, "the optimizer's own step"),
+    _benchmark("formats", "compute", 4, "what a layer loses in each number format"),
+    _benchmark("molecular", "compute", 1, "a Lennard-Jones step over all pairs"),
+    _benchmark("cache", "memory", 2, "the same copy by size: each cache level"),
+    _benchmark("host-link", "memory", 1, "between host and GPU, pinned and pageable"),
+    _benchmark("records", "storage", 6, "small files, a packed file, a tar archive"),
+    _benchmark("loader", "storage", 5, "decoding, and PyTorch's loader by workers"),
+    _benchmark("all-reduce", "network", 8, "all-reduce between two processes of this computer"),
+    _benchmark("networks", "compute", 12, "AlexNet, ResNet, GPT-2: forward and training"),
 )
 #: PyTorch's name for the GPUs of each vendor.
 _BACKENDS = {"nvidia": "cuda", "amd": "cuda", "intel": "xpu", "apple": "mps"}
 #: Time for one figure, and for the whole suite when it must be quick.
 EACH_S, QUICK_EACH_S, QUICK_S = 3.0, 0.4, 42.0
-#: A benchmark that says nothing for so long, apart from its own measuring, is ended.
-_SILENT_S = 90.0
 #: Share of the memory that is available that a benchmark may count on.
 _MEMORY_FRAC = 0.8
 
@@ -139,9 +110,6 @@ class Report:
     interrupted: bool = False
 
 
-Progress = Callable[[str, int, int], None]
-
-
 def chosen(names: Sequence[str]) -> tuple[Benchmark, ...]:
     """The benchmarks that names of benchmarks, groups or figures mean, in the order of the suite.
 
@@ -184,14 +152,15 @@ def run_suite(request: Request, progress: Progress = lambda name, done, total: N
         device, unknown = None, str(error)
     with _folder(request.folder) as folder:
         context = context_of(request, snapshot, (target, part), folder)
-        found = _Found()
+        found = Found()
         interrupted = False
         try:
-            _supervise(benchmarks, context, _ends_s(request, started_s), found, progress)
+            supervise(benchmarks, context, _ends_s(request, started_s), found, progress)
         except KeyboardInterrupt:
             interrupted = True
             if not found.raws:
                 raise
+    found.raws.extend(_missed(context, found.raws, interrupted=interrupted))
     name = device.name if device else str(snapshot.value("cpu.name") or "unknown")
     return Report(
         started=started,
@@ -254,8 +223,27 @@ def context_of(request: Request, snapshot: Snapshot, target: tuple[str, str], fo
         memory_bytes=_MEMORY_FRAC * memory,
         cache_bytes=cache or 32e6,
         disk_bytes=(256 if request.quick or each_s < 1 else 2048) * 2**20,
-        wanted=tuple(name for name in request.names if "." in name),
+        wanted=_wanted(request.names),
     )
+
+
+def _wanted(names: Sequence[str]) -> tuple[str, ...]:
+    """Figures and benchmarks that count where single figures were asked for; empty where none was."""
+    if not any("." in name for name in names):
+        return ()
+    of_group = [benchmark.name for benchmark in BENCHMARKS if benchmark.group in names]
+    return (*names, *of_group)
+
+
+def _missed(context: Context, raws: Sequence[Raw], *, interrupted: bool) -> list[Raw]:
+    """Figures that were asked for and that their benchmark does not have."""
+    had = [raw.name for raw in raws]
+
+    def has(name: str) -> bool:
+        return any(one == name or one.startswith(f"{name}.") or name.startswith(f"{one}.") for one in had)
+
+    missed = [name for name in context.wanted if "." in name and not has(name)]
+    return [] if interrupted else [Raw(name=name, unit="", skipped="there is no such figure here") for name in missed]
 
 
 def _ends_s(request: Request, started_s: float) -> float:
@@ -275,128 +263,3 @@ def _folder(parent: str) -> Iterator[str]:
         return
     with made as folder:
         yield os.path.abspath(folder)
-
-
-@dataclass(frozen=True, slots=True)
-class _Found:
-    """What the child has said so far."""
-
-    raws: list[Raw] = field(default_factory=list)
-    software: dict[str, str] = field(default_factory=dict)
-
-
-def _supervise(
-    benchmarks: Sequence[Benchmark], context: Context, ends_s: float, found: _Found, progress: Progress
-) -> None:
-    """Run the benchmarks in a child; after one that ended or silenced it, go on with the next in a new child."""
-    left = list(benchmarks)
-    while left:
-        running, reason = _one_child(left, context, ends_s, found, lambda name: _tell(progress, name, benchmarks))
-        if running is None:
-            return
-        found.raws.append(Raw(name=running, unit="", skipped=reason))
-        left = left[1 + [benchmark.name for benchmark in left].index(running) :]
-
-
-def _tell(progress: Progress, name: str, benchmarks: Sequence[Benchmark]) -> None:
-    progress(name, [benchmark.name for benchmark in benchmarks].index(name), len(benchmarks))
-
-
-def _one_child(
-    left: Sequence[Benchmark], context: Context, ends_s: float, found: _Found, started: Callable[[str], None]
-) -> tuple[str | None, str]:
-    """The benchmark that ended the child early and how; None where all of them ended."""
-    threads = str(context.threads)
-    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "rigwise.bench.child"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        env={**os.environ, **dict.fromkeys(names, threads)},
-        start_new_session=True,
-    )
-    request = {
-        "context": dataclasses.asdict(context),
-        "benchmarks": [[benchmark.name, benchmark.module] for benchmark in left],
-        "ends_s": ends_s,
-    }
-    running = left[0].name
-    try:
-        lines = _lines(process, json.dumps(request))
-        while True:
-            try:
-                line = lines.get(timeout=_SILENT_S + 20 * context.each_s)
-            except queue.Empty:
-                return running, "it did not answer any more and was ended"
-            if line is None:
-                return running, f"its process ended by itself{_signal(process.wait())}"
-            answer = json.loads(line)
-            if "start" in answer:
-                running = answer["start"]
-                started(running)
-            elif _take(answer, context, found):
-                return None, ""
-    finally:
-        _end(process)
-
-
-def _take(answer: Mapping[str, Any], context: Context, found: _Found) -> bool:
-    """Keep what a line says; whether it is the last.
-
-    Raises:
-        UnsupportedError: Nothing can run on the target.
-        MissingExtraError: That needs PyTorch.
-    """
-    from rigwise.edge import parse
-
-    if "figure" in answer:
-        found.raws.append(parse(answer["figure"], Raw, "what the benchmark said"))
-    elif "fault" in answer:
-        if answer["fault"] == "no torch":
-            raise MissingExtraError("PyTorch", "bench")
-        raise UnsupportedError(f"{context.target}: {answer['fault']}", hint="--device cpu, or rigwise doctor")
-    elif "done" in answer:
-        found.software.update(answer["software"])
-        return True
-    return False
-
-
-def _lines(process: subprocess.Popen[bytes], request: str) -> queue.Queue[bytes | None]:
-    """Lines of the child as they come, then None."""
-    lines: queue.Queue[bytes | None] = queue.Queue()
-
-    def read() -> None:
-        for line in process.stdout or ():
-            lines.put(line)
-        lines.put(None)
-
-    threading.Thread(target=read, daemon=True).start()
-    with suppress(BrokenPipeError):
-        if process.stdin:
-            process.stdin.write(request.encode() + b"\n")
-            process.stdin.close()
-    return lines
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """End the child and all that it started."""
-    if hasattr(os, "killpg"):
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
-    process.kill()
-    process.wait()
-
-
-def _signal(code: int) -> str:
-    """How a process ended.
-
-    >>> _signal(-9), _signal(3)
-    (' (SIGKILL: perhaps for lack of memory)', ' (exit code 3)')
-    """
-    if code >= 0:
-        return f" (exit code {code})"
-    with suppress(ValueError):
-        name = signal.Signals(-code).name
-        return f" ({name}{': perhaps for lack of memory' if name == 'SIGKILL' else ''})"
-    return f" (signal {-code})"

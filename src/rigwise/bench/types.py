@@ -147,3 +147,25 @@ class Context:
     disk_bytes: int = 256 * 2**20
     seed: int = 0
     wanted: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Benchmark:
+    """One file of this package.
+
+    Attributes:
+        name: First word of its figures.
+        group: What part of the machine it is about.
+        figures: How many it takes, in times of one figure.
+        answers: What it measures, for people.
+    """
+
+    name: str
+    group: str
+    figures: int
+    answers: str
+
+    @property
+    def module(self) -> str:
+        """Where its ``run`` is."""
+        return f"rigwise.bench.{self.name.replace('-', '_')}"

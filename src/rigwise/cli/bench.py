@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import click
 
@@ -70,10 +71,10 @@ def command(
     if sys.stderr.isatty() and not quiet:
         sys.stderr.write(_CLEAR)
     if save:
-        import json
-
-        content = measurements_csv(report) if save.endswith(".csv") else json.dumps(document(report), indent=1) + "\n"
+        content, left_out = measurements_csv(report) if save.endswith(".csv") else (_json_text(document(report)), 0)
         write_output(save, content, quiet=quiet or as_json)
+        if left_out and not (quiet or as_json):
+            print(f"{left_out} figures left out: others took the CPU, or few threads were used", file=sys.stderr)
     if as_json:
         print_json(document(report))
     else:
@@ -81,6 +82,12 @@ def command(
     if report.interrupted:
         return 130
     return 0 if any(figure.value is not None for figure in report.figures) else 1
+
+
+def _json_text(document: dict[str, Any]) -> str:
+    import json
+
+    return json.dumps(document, indent=1, allow_nan=False) + "\n"
 
 
 def _part(text: str) -> str:

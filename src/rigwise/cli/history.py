@@ -146,12 +146,9 @@ def compare_command(*, first: str, second: str, as_json: bool, quiet: bool, **fl
     if as_json:
         print_json({"schema": "rigwise.history.compare/1", "first": sides[0], "second": sides[1], **_compared(answer)})
     else:
-        from rigwise.report.history_text import COMPARE_RIGHT, compare_notes, compare_table
+        from rigwise.report.history_text import compare_lines, compare_notes
 
-        if answer.comparisons:
-            columns, rows = compare_table(answer)
-            print_table(columns, rows, right=COMPARE_RIGHT)
-        for line in () if quiet else compare_notes(answer, first, second):
+        for line in (*compare_lines(answer, first, second), *(() if quiet else compare_notes(answer, first, second))):
             click.echo(line)
     if not answer.comparisons:
         why = f": {answer.refused[0][0]}: {answer.refused[0][1]}" if answer.refused else ": they share no figure"

@@ -5,12 +5,16 @@ from __future__ import annotations
 import math
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 _EVERY_S = 0.2
+_WIDTH = 78
+#: What a free hour counts in an objective is no money.
+_NOTHING = 1e-9
 
 
 class Watch:
@@ -26,14 +30,14 @@ class Watch:
         now_s = time.monotonic()
         if self._shows and now_s - self._drawn_s > _EVERY_S:
             self._drawn_s = now_s
-            sys.stderr.write(f"\r\x1b[K{progress_line(self._objective, best, bound)}")
+            sys.stderr.write(f"\r{progress_line(self._objective, best, bound):<{_WIDTH}.{_WIDTH}}")
             sys.stderr.flush()
         return self.interrupted
 
     def clear(self) -> None:
         """Wipe the progress line."""
         if self._shows:
-            sys.stderr.write("\r\x1b[K")
+            sys.stderr.write("\r" + " " * _WIDTH + "\r")
             sys.stderr.flush()
 
 
@@ -47,9 +51,11 @@ def progress_line(objective: str, best: float, bound: float) -> str:
 
     if not math.isfinite(best):
         return "searching"
-    gap = f": gap {best / bound - 1:.0%}".replace("%", " %") if bound > 0 else ""
+    if bound < _NOTHING:
+        return f"best so far {format_value(objective, best)}; Ctrl-C takes it"
+    gap = f": gap {best / bound - 1:.0%}".replace("%", " %")
     shown = f"best so far {format_value(objective, best)}"
-    return f"{shown}, nothing below {format_value(objective, bound)}{gap}; Ctrl-C takes it" if bound else shown
+    return f"{shown}, nothing below {format_value(objective, bound)}{gap}; Ctrl-C takes it"
 
 
 @contextmanager
@@ -62,9 +68,11 @@ def watching(objective: str, *, quiet: bool) -> Iterator[Watch]:
             raise KeyboardInterrupt
         watch.interrupted = True
 
-    before = signal.signal(signal.SIGINT, interrupt)
+    heard = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGINT, interrupt) if heard else None
     try:
         yield watch
     finally:
-        signal.signal(signal.SIGINT, before)
+        if heard:
+            signal.signal(signal.SIGINT, before)
         watch.clear()

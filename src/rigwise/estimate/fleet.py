@@ -21,6 +21,7 @@ from rigwise.estimate.bound import LeastEnergy, LeastWork
 from rigwise.estimate.calibration import load_calibration
 from rigwise.estimate.communication import Groups
 from rigwise.estimate.device_memory import can_index, memory_spread
+from rigwise.estimate.fleet_bound import least_shared_s
 from rigwise.estimate.fleet_columns import Fleet, Known, facts_of, fleet_of, least_energy_of, network_between
 from rigwise.estimate.fleet_work import Indices, Kept, kept_work, of_one_device
 from rigwise.estimate.interval import fit_probability, quantiles, step_spread
@@ -45,6 +46,7 @@ __all__ = [
     "estimate_fleet",
     "estimate_recipes",
     "least_energy_j",
+    "least_family_s",
     "least_memory_bytes",
     "least_step_s",
     "least_work",
@@ -200,6 +202,16 @@ def least_step_s(least: LeastWork, device: Device, count: int = 1) -> float:
 
 def _least_step_s(least: LeastWork, device: Device, energy: LeastEnergy, count: int) -> float:
     return max(bound.least_step_s(least, device, count), bound.powered_step_s(least, energy, count))
+
+
+def least_family_s(case: Case, family: Any, machines: Sequence[Machine], model: Model | None = None) -> Array:
+    """Lower bound of the median time of a step over all recipes of a family that only share the batch ``[machines]``.
+
+    Nan where there is none.
+
+    Source: ``estimate.fleet_bound``.
+    """
+    return least_shared_s(case, family, machines, Known(model or _model(case.model)))
 
 
 def least_energy_j(least: LeastWork, device: Device, count: int = 1) -> float:

@@ -52,6 +52,7 @@ def probes() -> dict[str, Probe]:
         "scheduler": scheduler.scheduler,
         "gpus nvidia": gpu_nvidia.gpus,
         "attributes": gpu_nvidia.cuda_attributes,
+        "module": gpu_nvidia.from_module,
         "gpus amd": gpu_amd.gpus,
         "gpus intel": gpu_intel.gpus,
         "gpus apple": gpu_apple.gpus,
@@ -74,8 +75,9 @@ def inspect(root: Root | None = None) -> Snapshot:
     """
     root = root or Root()
     found, failed = _run(probes(), root, root.limit_s + GRACE_S)
-    by_address = found.pop("attributes", {})
-    found["gpus nvidia"] = [gpu_nvidia.with_attributes(gpu, by_address) for gpu in found.get("gpus nvidia", ())]
+    by_address, of_module = found.pop("attributes", {}), found.pop("module", [])
+    found.setdefault("gpus nvidia", of_module)
+    found["gpus nvidia"] = [gpu_nvidia.with_attributes(gpu, by_address) for gpu in found["gpus nvidia"]]
     sections: dict[str, Any] = {}
     for name, result in found.items():
         section = name.partition(" ")[0]

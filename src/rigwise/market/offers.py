@@ -31,6 +31,8 @@ _NONSENSE = (
     "host-without-accelerator",
     "accelerator-without-host",
 )
+#: How an excluded row is counted, and what finds it.
+_JUDGES = tuple((f"{name} (rigwise offers lint)", RULES[name]) for name in _NONSENSE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,8 +90,10 @@ def select(offers: Iterable[Offer], rules: Rules, today: date, unfit: Callable[[
         UnknownNameError: No row has a provider or region that the rules ask for.
     """
     rows = tuple(offers)
-    _check_names("provider", rules.providers, {row.provider.lower() for row in rows})
-    _check_names("region", rules.regions, {row.region.lower() for row in rows})
+    if rules.providers:
+        _check_names("provider", rules.providers, {row.provider.lower() for row in rows})
+    if rules.regions:
+        _check_names("region", rules.regions, {row.region.lower() for row in rows})
     excluded: Counter[str] = Counter()
     newest: dict[tuple[object, ...], Quote] = {}
     too_old = f"price older than {format_seconds(rules.max_age_s)}"
@@ -147,7 +151,10 @@ def _fault(row: Offer, rules: Rules) -> str:
 
 def _nonsense(row: Offer, known: Known) -> str:
     """The name of a fault that leaves a row without meaning, if it has one."""
-    return next((f"{name} (rigwise offers lint)" for name in _NONSENSE if RULES[name](row, known)), "")
+    for fault, found in _JUDGES:
+        if found(row, known):
+            return fault
+    return ""
 
 
 def _quotes(row: Offer, rules: Rules, excluded: Counter[str]) -> list[Quote]:

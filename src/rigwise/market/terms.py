@@ -38,6 +38,7 @@ class Terms:
         machines: Equal machines at once, for the runs of a sweep.
         interruption: What the user knows of spot capacity, None for what the catalogue knows.
         checkpoints: Whether the job can go on in another session from what it saved.
+        weighs_time: Whether the job says what time is worth to it.
         billing: The ways of billing that are known, by provider.
     """
 
@@ -49,6 +50,7 @@ class Terms:
     tax_frac: float = 0.0
     machines: int = 1
     interruption: InterruptionOverride | None = None
+    weighs_time: bool = True
     checkpoints: bool = False
     billing: Mapping[str, Billing] = field(default_factory=dict)
 
@@ -67,6 +69,7 @@ class Terms:
             machines=min(job.runs, job.parallel_runs),
             interruption=job.interruption,
             checkpoints=saves_checkpoints(job),
+            weighs_time=job.deadline_s is not None or job.value_of_time_usd_per_h > 0 or job.minimize != "cost",
             billing=billing,
         )
 
@@ -93,8 +96,12 @@ class Terms:
         return (f"{ASSUMED_SETUP_S / MINUTE_S:.0f} min to start a rented machine and install what is needed",)
 
     def is_divided(self, offer: Offer) -> bool:
-        """Whether a job goes on in another session of an offer: it saves checkpoints, and a session is long enough."""
-        return self.checkpoints and shortest_s(offer) > self.restart_s
+        """Whether a job goes on in another session of an offer: it saves checkpoints, and a session is long enough.
+
+        What is free is stretched over sessions only for a job that says what time is worth to it, by a deadline say:
+        else months on a free notebook would be the cheapest way to do anything.
+        """
+        return self.checkpoints and shortest_s(offer) > self.restart_s and (self.weighs_time or offer.price_usd_h != 0)
 
 
 def shortest_s(offer: Offer) -> float:
@@ -132,11 +139,14 @@ def tariff_of(quote: Quote, terms: Terms, nodes: int = 1) -> Tariff:
         restart_s=terms.restart_s if session_s < math.inf or quota_s < math.inf else 0.0,
     )
     tariff = _times(tariff, 1.0 + terms.tax_frac, nodes * terms.machines)
-    return replace(tariff, fixed_usd=tariff.fixed_usd + terms.machines * _egress_usd(quote, terms))
+    egress_usd = terms.machines * _egress_usd(quote, terms)
+    return replace(tariff, fixed_usd=tariff.fixed_usd + egress_usd) if egress_usd else tariff
 
 
 def _times(tariff: Tariff, rate: float, machines: int) -> Tariff:
     factor = rate * machines
+    if factor == 1.0:
+        return tariff
     return replace(
         tariff,
         usd_per_h=tariff.usd_per_h * factor,

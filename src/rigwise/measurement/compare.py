@@ -2,7 +2,7 @@
 
 Figures are compared only where they measured the same thing. "Better" and "worse" need both a rank test that is
 sure and a difference that matters; "same" needs an interval that leaves no room for one that does. All else is
-"cannot tell", which says how many runs would tell.
+"unclear", which says how many runs would tell.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ class Comparison:
         medians: Of each side.
         ratio: How many times larger the second side is; None where a value is not above 0.
         p: Chance of so uneven ranks if nothing had changed, corrected for the number of figures.
-        verdict: better, worse, changed (where neither direction is better), same, cannot tell.
-        note: Why it cannot be told.
+        verdict: better, worse, changed (where neither direction is better), same, unclear.
+        note: Why it is unclear.
     """
 
     key: Key
@@ -159,7 +159,7 @@ def _compared(key: Key, first: Sequence[Record], second: Sequence[Record], p: fl
     a, b = _values(first), _values(second)
     ratio = ratio_interval(a, b)
     verdict, note = _verdict(key[2], ratio, p, (len(a), len(b)))
-    if verdict == "cannot tell" and min(len(a), len(b)) < RUNS and _apart(first, second):
+    if verdict == "unclear" and min(len(a), len(b)) < RUNS and _apart(first, second):
         note += "; p10 to p90 do not overlap, so it is worth repeating"
     runs, medians = (len(a), len(b)), (median(a), median(b))
     return Comparison(key=key, runs=runs, medians=medians, ratio=ratio, p=p, verdict=verdict, note=note)
@@ -167,14 +167,14 @@ def _compared(key: Key, first: Sequence[Record], second: Sequence[Record], p: fl
 
 def _verdict(unit: str, ratio: Ratio | None, p: float, runs: tuple[int, int]) -> tuple[str, str]:
     if ratio is None:
-        return "cannot tell", "a value is not above 0"
+        return "unclear", "a value is not above 0"
     if min(runs) < RUNS:
-        return "cannot tell", f"{runs[0]} and {runs[1]} runs, {RUNS} each are needed"
+        return "unclear", f"{runs[0]} and {runs[1]} runs, {RUNS} each are needed"
     if p <= SURE_P and _matters(ratio.value):
         return better(unit, ratio.value), ""
     if not (_matters(ratio.low) or _matters(ratio.high)):
         return "same", ""
-    return "cannot tell", "the runs differ too much among themselves; more of them would tell"
+    return "unclear", "the runs differ too much among themselves; more of them would tell"
 
 
 def _matters(ratio: float) -> bool:

@@ -257,20 +257,10 @@ def _steps(path: Path, columns: Iterable[str], when: str) -> tuple[tuple[Record,
 def step_record(row: Measurement, *, when: str, machine_id: str = "", n: int = 1) -> Record:
     """A row of a table of ``judge`` and ``calibrate`` as a record; its machine is its source, unless one is named."""
     unit, scale = _FROM_METRIC[row.metric]
-    cells: dict[str, Tag] = {
-        "device": row.device,
-        "device_variant": row.device_variant,
-        "count": row.count,
-        "model": row.model,
-    }
-    cells |= {"task": row.task, "precision": row.precision, "layout": row.layout}
-    cells |= {
-        "batch": row.batch or "",
-        "shape": row.shape,
-        "framework": row.framework,
-        "source": row.source,
-        "notes": row.notes,
-    }
+    cells: dict[str, Tag] = {"device": row.device, "device_variant": row.device_variant, "count": row.count}
+    cells |= {"model": row.model, "task": row.task, "precision": row.precision, "layout": row.layout}
+    cells |= {"batch": row.batch or "", "shape": row.shape, "framework": row.framework}
+    cells |= {"source": row.source, "notes": row.notes}
     return Record(
         kind="step",
         name=f"step.{row.model}.{row.task}",

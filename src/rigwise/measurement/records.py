@@ -232,8 +232,8 @@ _OF_A_GPU = ("name", "memory_bytes", "uuid")
 def machine_id(snapshot: str) -> str:
     """A name for the machine of a snapshot: its GPUs or CPU in words, and eight digits of a checksum.
 
-    Memory counts in whole GiB. Two machines of one make without GPUs are the same machine to it: a snapshot holds
-    nothing that tells them apart, and no host name is kept. A tag can.
+    Two machines of one make without GPUs are the same machine to it: no host name is kept, and memory and disks
+    change on one machine. Whoever measures many equal nodes gives them ids.
 
     Raises:
         InvalidInputError: The text is no JSON object.
@@ -249,8 +249,6 @@ def machine_id(snapshot: str) -> str:
     parts: dict[str, Any] = {
         f"{section}.{key}": _value(found.get(section), key) for section, keys in _OF_THE_MACHINE for key in keys
     }
-    memory = _value(found.get("memory"), "total_bytes")
-    parts["memory"] = round(memory / 2**30) if isinstance(memory, int | float) else None
     gpus = found.get("gpus")
     cards = [[_value(card, key) for key in _OF_A_GPU] for card in gpus] if isinstance(gpus, list) else []
     words = f"{len(cards)}x {cards[0][0]}" if cards else f"{parts['cpu.name'] or 'machine'} {parts['cpu.cores'] or ''}"

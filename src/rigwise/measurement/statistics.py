@@ -110,7 +110,7 @@ def adjusted(chances: Sequence[float]) -> tuple[float, ...]:
     order = sorted(range(len(chances)), key=lambda place: chances[place], reverse=True)
     found, least = [1.0] * len(chances), 1.0
     for position, place in enumerate(order):
-        least = min(least, chances[place] * len(chances) / (len(chances) - position))
+        least = min(least, chances[place] * (len(chances) / (len(chances) - position)))
         found[place] = least
     return tuple(found)
 

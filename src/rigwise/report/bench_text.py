@@ -8,8 +8,8 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from rigwise.bench.suite import BENCHMARKS, Benchmark, Report
-from rigwise.bench.types import BYTES, ERROR, FLOPS, ITEMS, TIME, Figure, Reference
+from rigwise.bench.suite import BENCHMARKS, Report
+from rigwise.bench.types import BYTES, ERROR, FLOPS, ITEMS, TIME, Benchmark, Figure, Reference
 from rigwise.units import format_count, format_seconds
 
 SCHEMA = "rigwise.bench/1"
@@ -20,6 +20,8 @@ _SHAPES = {
     "gemm": ("op:gemm", "M{m} N{n} K{k}"),
     "conv": ("op:conv", "w{w} h{h} c{c} n{n} k{k} r{r} s{r} pad1,1 str1,1"),
 }
+#: A figure that others had more of the CPU's time in says nothing of the machine.
+OTHERS_MOST_FRAC = 0.2
 
 
 def list_text(benchmarks: Sequence[Benchmark]) -> str:
@@ -41,7 +43,12 @@ def bench_text(report: Report, *, brief: bool = False) -> str:
     for group, figures in _by_group(report.figures):
         lines += [group, *(_row(figure) for figure in figures)]
     if not brief:
-        lines += [*_published(report.figures), *_skipped(report.figures), *_remarks(report.figures)]
+        lines += [
+            *_limits(report.figures),
+            *_published(report.figures),
+            *_skipped(report.figures),
+            *_remarks(report.figures),
+        ]
     if report.interrupted:
         lines += ["", "interrupted: what was measured until then"]
     return "\n".join(lines) + "\n"
@@ -63,8 +70,8 @@ def _row(figure: Figure) -> str:
     share = _percent(value / limit.value) if limit else ""
     ratio = f"{_ratio(figure):.2f} of it" if predicted else ""
     if figure.raw.unit == ERROR:
-        gained = figure.raw.parameters.get("speed_over_fp32")
-        return f"  {figure.raw.name:<24}{value:>14.1e}{'':8}  error; {gained} x the speed of fp32"
+        gained = float(figure.raw.parameters.get("speed_over_fp32", 1.0))
+        return f"  {figure.raw.name:<24}{value:>14.1e}{'':8}  error, {gained:.2f} x fp32's speed"
     return f"  {figure.raw.name:<24}{_amount(value, figure.raw.unit):>14}{spread:>8}{bound:>13}{share:>7}{ratio:>11}"
 
 
@@ -84,12 +91,29 @@ def _percent(share: float) -> str:
     return f"{100 * share:.0f} %" if share >= 0.01 or share == 0 else f"{100 * share:.1g} %"
 
 
+def _limits(figures: Sequence[Figure]) -> Iterator[str]:
+    """The arithmetic of each limit once."""
+    of: dict[str, str] = {}
+    for figure in figures:
+        if figure.limit:
+            shown = f"{_amount(figure.limit.value, figure.raw.unit):>14}  {figure.limit.words}"
+            of.setdefault(shown, figure.raw.limit)
+    if of:
+        yield from ("", "limits")
+    for shown, what in of.items():
+        yield f"  {what:<24}{shown}"[:WIDTH]
+
+
 def _published(figures: Sequence[Figure]) -> Iterator[str]:
+    """What others measured, and how many times that this machine does."""
     found = [(figure, reference) for figure in figures for reference in figure.published]
     if found:
-        yield from ("", "published")
+        yield from ("", "published by others (here over it)")
     for figure, reference in found:
-        yield f"  {figure.raw.name:<24}{_amount(reference.value, figure.raw.unit):>14}  {reference.words}"[:WIDTH]
+        times = f"{(figure.value or 0.0) / reference.value:.3g} x"
+        yield f"  {figure.raw.name:<24}{_amount(reference.value, figure.raw.unit):>14}{times:>8}  {reference.words}"[
+            :WIDTH
+        ]
 
 
 def _skipped(figures: Sequence[Figure]) -> Iterator[str]:
@@ -112,7 +136,10 @@ def _remarks(figures: Sequence[Figure]) -> Iterator[str]:
     above = [remark for figure in figures for remark in figure.remarks if remark.startswith("above its limit")]
     lines = []
     if max(others, default=0.0) > 0.1:
-        lines.append(f"other processes took up to {_percent(max(others))} of the CPU time: end them and measure again")
+        lines.append(
+            f"other processes took up to {_percent(max(others))} of the CPU time: threads then wait for each other; end"
+            " them and measure again, or see one core alone with --threads 1"
+        )
     if max(stolen, default=0.0) > 0.02:
         lines.append(f"the host gave up to {_percent(max(stolen))} of the CPU time to other virtual machines")
     if noisy:
@@ -187,20 +214,38 @@ def _reference(reference: Reference | None) -> dict[str, Any] | None:
     return {"value": reference.value, "words": reference.words, "source": reference.source}
 
 
-def measurements_csv(report: Report) -> str:
-    """The figures that ``rigwise judge`` and ``rigwise calibrate`` can read, as their table."""
+def measurements_csv(report: Report) -> tuple[str, int]:
+    """The figures that ``rigwise judge`` and ``rigwise calibrate`` read, as their table; and how many were left out.
+
+    What was measured while others took much of the CPU's time, or on some of the threads, is no measurement of the
+    device.
+    """
     columns = ("source", "device", "model", "task", "precision", "layout", "batch", "input_shape_or_seq")
-    text = io.StringIO()
+    text, left_out = io.StringIO(), 0
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([*columns, "framework", "metric", "value", "notes"])
+    framework = f"PyTorch {report.software['torch']} eager" if "torch" in report.software else "numpy"
     for figure in report.figures:
-        work, timing = figure.raw.work, figure.raw.timing
-        if report.device is None or timing is None or work.get("law") not in _SHAPES:
+        cells = _cells(figure)
+        if report.device is None or cells is None or figure.value is None:
             continue
-        model, shape = _SHAPES[str(work["law"])]
-        middle_s = figure.raw.amount / figure.value if figure.value else 0.0
-        first = ["rigwise bench", report.device.id, model, "infer", work["format"], work.get("layout", ""), ""]
-        framework = f"PyTorch {report.software['torch']} eager" if "torch" in report.software else "numpy"
-        notes = f"threads={report.threads}; spread={figure.spread_frac:.3f}; started={report.started}"
-        writer.writerow([*first, shape.format(**work), framework, "s_per_step", repr(middle_s), notes])
-    return text.getvalue()
+        threads = figure.raw.parameters.get("threads", report.threads)
+        if threads != report.threads or (figure.raw.state.others_frac or 0.0) > OTHERS_MOST_FRAC:
+            left_out += 1
+            continue
+        notes = f"threads={threads}; started={report.started}; no optimizer"
+        seconds = repr(figure.raw.amount / figure.value)
+        writer.writerow(["rigwise bench", report.device.id, *cells, framework, "s_per_step", seconds, notes])
+    return text.getvalue(), left_out
+
+
+def _cells(figure: Figure) -> list[Any] | None:
+    """Model, task, precision, layout, batch and sizes of a row; None for what such tables have no word for."""
+    work = figure.raw.work
+    if work.get("law") == "step":
+        sizes = work["seq"] if "seq" in work else f"3x{work['image_size']}x{work['image_size']}"
+        return [work["model"], work["task"], "fp32", "nchw", work["batch"], sizes]
+    if work.get("law") not in _SHAPES:
+        return None
+    model, shape = _SHAPES[str(work["law"])]
+    return [model, "infer", work["format"], work.get("layout", ""), "", shape.format(**work)]

@@ -54,7 +54,7 @@ def change_words(change: Change) -> str:
 def _price_words(change: Change) -> str:
     now = change.now or 0.0
     share = f"{100 * (change.at / now - 1):+.0f} %" if now else ""
-    where = change.whose.place if change.whose else ""
+    where = _place(change.whose) if change.whose else ""
     if change.side == "below":
         return f"{where}, now {_rate(now)}, would be first below {_rate(change.at)} ({share})"
     above = (
@@ -70,8 +70,12 @@ def _rate(usd_per_h: float) -> str:
 
 def _plan_words(plan: Plan) -> str:
     figures = f"{format_usd(plan.cost_usd.p50)} and {format_seconds(plan.time_s.p50)}"
-    market = "" if plan.market in (ON_DEMAND, OWNED) else f", {plan.market}"
-    return f"{machine_words(plan)} at {plan.place}{market}: {figures}"
+    return f"{machine_words(plan)} at {_place(plan)}: {figures}"
+
+
+def _place(plan: Plan) -> str:
+    """Where it is, and on what market, unless that is the usual one."""
+    return plan.place if plan.market in (ON_DEMAND, OWNED) else f"{plan.place}, {plan.market}"
 
 
 def change_document(job: Job, first: Plan, changes: Sequence[Change]) -> dict[str, Any]:

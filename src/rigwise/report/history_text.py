@@ -12,11 +12,10 @@ from rigwise.measurement.records import Record
 from rigwise.units import format_count, format_seconds
 
 #: Width of a terminal, of the name of a figure, and of the drawn range.
-_WIDTH, _NAME, _DRAWN = 79, 26, 36
+_WIDTH, _NAME, _DRAWN = 79, 24, 36
 
 LIST_RIGHT = ("value", "p10 to p90", "n")
-COMPARE_RIGHT = ("runs", "first", "second", "ratio", "95 %")
-_VERDICTS = ("worse", "changed", "better", "cannot tell", "same")
+_VERDICTS = ("worse", "changed", "better", "unclear", "same")
 
 
 def amount(value: float, unit: str) -> str:
@@ -27,6 +26,7 @@ def amount(value: float, unit: str) -> str:
     """
     if unit == "s":
         return format_seconds(value) if abs(value) >= 1e-9 or value == 0 else f"{value:.3g} s"
+    unit = "/s" if unit == "1/s" else unit
     if unit == "":
         return f"{value:.4g}"
     return format_count(value, unit) if abs(value) >= 1e-2 or value == 0 else f"{value:.3g} {unit}"
@@ -60,23 +60,36 @@ def _span(low: float, high: float, unit: str) -> str:
     return f"{number}-{last}" if rest and last.endswith(f" {rest}") else f"{first}-{last}"
 
 
-def compare_table(found: Sides) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """Columns and rows, what became worse first."""
-    columns = ("figure", "runs", "first", "second", "ratio", "95 %", "verdict")
+def compare_lines(found: Sides, first: str, second: str) -> Iterator[str]:
+    """A line for each figure, what became worse first; nothing where none can be compared."""
     ordered = sorted(found.comparisons, key=lambda one: (_VERDICTS.index(one.verdict), one.key))
+    if not ordered:
+        return
     names = _names([one.key for one in ordered])
-    return columns, [_comparison(one, name) for one, name in zip(ordered, names, strict=True)]
+    width = min(max(map(len, names)), _NAME)
+    yield f"{'':{width}} {_cut(first, 12):>12} {_cut(second, 12):>12}  ratio         95 %  verdict"
+    for one, name in zip(ordered, names, strict=True):
+        before, after = (amount(value, one.key[2]) for value in one.medians)
+        yield f"{_cut(name, width):{width}} {before:>12} {after:>12} {_ratio(one)}  {one.verdict}"
+    runs = [sorted({one.runs[place] for one in ordered}) for place in (0, 1)]
+    shown = [str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}" for counts in runs]
+    yield ""
+    yield _wrapped(f"runs of each figure: {shown[0]} in {first}, {shown[1]} in {second}")
 
 
-def _comparison(one: Comparison, name: str) -> tuple[str, ...]:
-    unit = one.key[2]
-    ratio = interval = "-"
-    if one.ratio is not None:
-        ratio = f"{one.ratio.value:.2f}"
-        bounded = one.ratio.low > 0 and math.isfinite(one.ratio.high)
-        interval = f"{one.ratio.low:.2f}-{one.ratio.high:.2f}" if bounded else "-"
-    sides = (amount(one.medians[0], unit), amount(one.medians[1], unit))
-    return name, f"{one.runs[0]}, {one.runs[1]}", *sides, ratio, interval, one.verdict
+def _ratio(one: Comparison) -> str:
+    if one.ratio is None:
+        return f"{'-':>6} {'-':>12}"
+    bounded = one.ratio.low > 0 and math.isfinite(one.ratio.high)
+    low, middle, high = (
+        f"{x:.2f}" if x < 100 else f"{x:.0f}" for x in (one.ratio.low, one.ratio.value, one.ratio.high)
+    )
+    interval = f"{low}-{high}" if bounded else "-"
+    return f"{middle:>6} {interval:>12}"
+
+
+def _cut(words: str, width: int) -> str:
+    return words if len(words) <= width else words[: width - 1] + "…"
 
 
 def _names(keys: Sequence[Key]) -> list[str]:
@@ -96,12 +109,12 @@ def compare_notes(found: Sides, first: str, second: str) -> Iterator[str]:
         if one.note:
             reasons.setdefault(one.note, []).append(one.key[1])
     for note, names in reasons.items():
-        yield _wrapped(f"cannot tell, {_few(names)}: {note}")
+        yield _wrapped(f"unclear, {_few(names)}: {note}")
     for name, why in found.refused:
         yield _wrapped(f"not comparable, {name}: {why}")
-    for words, names in zip((first, second), found.only, strict=True):
-        if names:
-            yield _wrapped(f"only in {words}: {_few(names)}")
+    for words, alone in zip((first, second), found.only, strict=True):
+        if alone:
+            yield _wrapped(f"only in {words}: {_few(alone)}")
     if found.changed:
         yield _wrapped(f"software: {_versions(found.changed)}")
 

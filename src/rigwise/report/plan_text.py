@@ -27,7 +27,7 @@ def plan_text(result: PlanResult, *, brief: bool = False) -> str:
     lines = [*_wrapped(job_words(result.job)), "", *_answer(best)]
     if not brief:
         lines += ["", *_table(result.plans)]
-        lines += ["", "why the first", *_listed(best.why)]
+        lines += ["", "why the first (--explain choice or change tells more)", *_listed(best.why)]
         lines += ["", "if it is not to be had", *_listed(map(_fallback, result.fallbacks))] if result.fallbacks else []
         lines += ["", "certificate", *_listed(certificate_sentences(result.certificate))]
         lines += ["", "left out of the catalogue", *_listed([_left_out(result.excluded)])] if result.excluded else []
@@ -105,8 +105,9 @@ def certificate_sentences(certificate: Certificate) -> list[str]:
 
 
 def _fallback(plan: Plan) -> str:
-    """A fallback, and what sets it apart from the first plan."""
-    return f"{_devices(plan)} at {plan.place}; {plan.why[0]}" if plan.why else f"{_devices(plan)} at {plan.place}"
+    """A fallback, and how it stands to the first plan; its place says what else is different."""
+    against = plan.why[0].partition(": ")[2] if plan.why else ""
+    return f"{_devices(plan)} at {plan.place}" + (f": {against}" if against else "")
 
 
 def _left_out(excluded: Mapping[str, int]) -> str:

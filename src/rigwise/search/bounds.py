@@ -4,6 +4,8 @@ Each is admissible: no recipe on the site does better.
 
 - time: the least work of a step at rates no kernel exceeds, shared perfectly by all devices,
   without communication (``estimate.bound``), times the number of steps;
+- time in a family, where devices only share the batch: the family's own operators as the
+  estimator times them, at the best size of micro-batch, and nothing else (``estimate.fleet_bound``);
 - memory: weights, gradients and optimizer state, sharded as far as they can be;
 - cost: the least time at the lowest price of the site;
 - energy: the least work at the least energy the device can spend on it (``estimate.bound``).
@@ -177,10 +179,18 @@ class SiteBounds:
     number: Array
 
 
-def judge(space: Space, floor: Least, goal: Goal, dtype: str) -> SiteBounds:
-    """Hold the bounds of every site against the limits of a goal."""
-    undisturbed_s, memory, tariff = floor.time_s[dtype], floor.memory_bytes[dtype], space.tariff
-    at_price_s, energy_j = _at_prices(space, floor, dtype)
+def judge(space: Space, floor: Least, goal: Goal, dtype: str, least_s: Array | float = np.nan) -> SiteBounds:
+    """Hold the bounds of every site against the limits of a goal.
+
+    Args:
+        space: The sites.
+        floor: What no recipe undercuts.
+        goal: The limits.
+        dtype: Number format.
+        least_s: Further bounds of the time of the whole job in a family ``[sites]``, nan where there is none.
+    """
+    memory, tariff = floor.memory_bytes[dtype], space.tariff
+    at_price_s, energy_j = _at_prices(space, floor, dtype, least_s)
     times_s, dear = tariff.wall_s(at_price_s), tariff.outlay_usd(at_price_s)
     values = goal.value(goal.money_usd(tariff, at_price_s), times_s, energy_j, space.grams_per_kwh)
     values = np.where(np.isnan(values) | goal.unknown(energy_j, space.grams_per_kwh), np.inf, values)
@@ -188,22 +198,24 @@ def judge(space: Space, floor: Least, goal: Goal, dtype: str) -> SiteBounds:
     limit_s = np.minimum(goal.deadline_s, [site.limit_s for site in space.sites])
     conditions = [memory > floor.capacity_bytes, time_s > limit_s, outlay > goal.budget_usd]
     return SiteBounds(
-        candidate=~np.isnan(undisturbed_s),
+        candidate=~np.isnan(floor.time_s[dtype]),
         verdict=np.select(conditions, [0, 1, 2], -1),
         number=np.select(conditions, [memory, time_s, outlay], value),
     )
 
 
-def _at_prices(space: Space, floor: Least, dtype: str) -> tuple[Array, Array]:
+def _at_prices(space: Space, floor: Least, dtype: str, least_s: Array | float) -> tuple[Array, Array]:
     """Least undisturbed time, and least energy with interruptions ``[prices]``."""
     sizes = np.diff(space.first, append=len(space.grams_per_kwh))
     energy_j = np.repeat(floor.energy_j[dtype], sizes) * space.tariff.time_factor
-    return np.repeat(floor.time_s[dtype], sizes), energy_j
+    return np.repeat(np.fmax(floor.time_s[dtype], least_s), sizes), energy_j
 
 
-def site_minima(space: Space, floor: Least, dtype: str) -> tuple[Array, Array, Array]:
-    """Least cost, time and energy of each site, each at the price where it is least ``[sites]``."""
-    at_price_s, energy_j = _at_prices(space, floor, dtype)
+def site_minima(
+    space: Space, floor: Least, dtype: str, least_s: Array | float = np.nan
+) -> tuple[Array, Array, Array]:
+    """Least cost, time and energy of each site, each at the price where it is least ``[sites]``; as ``judge``."""
+    at_price_s, energy_j = _at_prices(space, floor, dtype, least_s)
     rows = (space.tariff.cost_usd(at_price_s), space.tariff.wall_s(at_price_s), energy_j)
     cost_usd, time_s, least_j = (np.minimum.reduceat(row, space.first) for row in rows)
     return cost_usd, time_s, least_j

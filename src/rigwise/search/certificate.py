@@ -129,10 +129,11 @@ def _too_low(certificate: Certificate, entry: CoverEntry, bound: float) -> Itera
 
 def _wrongly_cut(certificate: Certificate, entry: CoverEntry, inside: list[Block]) -> Iterator[str]:
     """What is wrong with a part of the cover that was not looked at."""
+    bounds = [block.bounded_in(entry.state) for block in inside]
     if entry.verdict == "bound":
-        yield from _too_low(certificate, entry, min((b.number for b in inside if not b.verdict), default=inf))
-    elif entry.verdict in REASONS and all(block.verdict == entry.verdict for block in inside):
-        yield from _differs(entry, min(block.number for block in inside))
+        yield from _too_low(certificate, entry, min((n for verdict, n in bounds if not verdict), default=inf))
+    elif entry.verdict in REASONS and all(verdict == entry.verdict for verdict, _ in bounds):
+        yield from _differs(entry, min(number for _, number in bounds))
     else:
         yield f"{words(entry.state)} is not ruled out by {entry.verdict}"
 
@@ -145,7 +146,8 @@ def _wrong_counts(
     for entry in certificate.cover:
         for state, kind in below.get(entry.state, []):
             block = blocks[state]
-            verdict = "estimated" if entry.verdict == "estimated" else block.verdict or "bound"
+            limit, _ = block.bounded_in(entry.state)
+            verdict = "estimated" if entry.verdict == "estimated" else limit or "bound"
             leaves = len(question.recipes(block.family, block.place.machine, kind))
             counts[verdict] += leaves * len(block.place.prices)
     said = {"candidates": certificate.candidates, "estimated": certificate.estimated, **certificate.pruned}

@@ -11,7 +11,7 @@ from rigwise.market.offers import BOUGHT, OWNED, Quote
 from rigwise.market.tariff import Tariff
 from rigwise.search.certificate import same
 from rigwise.search.question import Block, Question
-from rigwise.search.types import Certificate, Plan, State
+from rigwise.search.types import Certificate, FleetEstimate, Plan, State
 from rigwise.workload.choices import Family
 from rigwise.workload.lower import Recipe
 
@@ -67,7 +67,8 @@ def _one_plan_fault(question: Question, plan: Plan, block: Block, price: tuple[Q
         return "its micro-batches and replicas do not make up the batch"
     fleet = world.physics.estimate_fleet(task.case, recipe, [machine], world.model)
     times = [task.steps * float(t[0]) for t in (fleet.step_p10_s, fleet.step_p50_s, fleet.step_p90_s)]
-    for name, said, expected in _figures(plan, tariff, times, task.steps * float(fleet.energy_p50_j[0])):
+    figures = _figures(plan, tariff, times, task.steps * float(fleet.energy_p50_j[0]))
+    for name, said, expected in (*figures, *_memory(plan, fleet)):
         if not (isnan(expected) if said is None else same(said, expected)):
             return f"the {name} is {expected:g}, not {said}"
     if not _same_carbon(plan, world.grams_per_kwh(quote)):
@@ -95,6 +96,12 @@ def _figures(
     for quantile, time_s in zip(("p10", "p50", "p90"), times_s, strict=True):
         yield "time", getattr(plan.time_s, quantile), float(tariff.wall_s(time_s))
         yield "cost", getattr(plan.cost_usd, quantile), float(tariff.cost_usd(time_s))
+
+
+def _memory(plan: Plan, fleet: FleetEstimate) -> Iterator[tuple[str, float, float]]:
+    """As ``_figures``, of the fullest device."""
+    yield "memory", plan.memory_bytes, float(fleet.memory_p50_bytes[0])
+    yield "memory of the device", plan.memory_capacity_bytes, float(fleet.memory_capacity_bytes[0])
 
 
 def _same_carbon(plan: Plan, grams_per_kwh: float) -> bool:

@@ -9,7 +9,7 @@ Figures hold nan until then.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -110,12 +110,22 @@ class Estimates:
         self.machines = tuple(machines)
         self.machine_of_site = np.array([index[_identity(site.machine)] for site in space.sites], dtype=np.int64)
         self._tables: dict[Family, Table] = {}
+        self._least_s: dict[Family, Array] = {}
 
     def table(self, family: Family) -> Table:
         """The table of a family, as far as it is filled in."""
         if family not in self._tables:
             self._tables[family] = self._empty_table(family)
         return self._tables[family]
+
+    def least_s(self, family: Family) -> Array:
+        """Lower bound of the whole job by the operators of a family ``[sites]``, without interruptions.
+
+        Nan where devices may share more than the batch, or the estimator has no such bound.
+        """
+        if family not in self._least_s:
+            self._least_s[family] = self._bounded_s(family)
+        return self._least_s[family]
 
     def rows(self, family: Family, site: int) -> tuple[Indices, Indices]:
         """Rows of ``table`` that a site's devices can use: without recompute, and with it."""
@@ -141,11 +151,10 @@ class Estimates:
                 wanted[other] = missing
         self._estimate(table, wanted)
 
-    def ensure_many(self, family: Family, machines: Indices, confidence: float) -> None:
-        """Fill in what may be best on some machines: recompute only where memory is not enough without it."""
-        table, tight = self.table(family), max(confidence, _TIGHT)
-        for again in (False, True):
-            self._estimate(table, {i: self._worth_a_look(table, i, tight, again=again) for i in machines.tolist()})
+    def ensure_rows(self, family: Family, wanted: Mapping[int, Indices]) -> None:
+        """Fill in some rows of each of some machines, all in one go."""
+        table = self.table(family)
+        self._estimate(table, {machine: rows[table.known[rows, machine] == 0] for machine, rows in wanted.items()})
 
     def known_rows(self, family: Family, site: int) -> Indices:
         """Rows of ``table`` that were filled in for a site."""
@@ -158,6 +167,22 @@ class Estimates:
         every = {i: np.concatenate(table.of_shape[_shape(machine)]) for i, machine in enumerate(self.machines)}
         self._estimate(table, {i: rows[table.known[rows, i] == 0] for i, rows in every.items()})
         return table
+
+    def _bounded_s(self, family: Family) -> Array:
+        table, task, bound = self.table(family), self._space.task, getattr(self._physics, "least_family_s", None)
+        found = np.full(len(self._space.sites), np.inf)
+        whole = (table.recipes.members == 1) & (table.recipes.columns["expert"] == 1)
+        shared = {shape for shape, (plain, _) in table.of_shape.items() if whole[plain].all()}
+        places = [
+            (index, replace(site.machine, device=device))
+            for index, site in enumerate(self._space.sites)
+            if bound and _shape(site.machine) in shared
+            for device in site.variants
+        ]
+        if bound and places:
+            step_s = bound(task.case, family, [machine for _, machine in places], task.model)
+            np.minimum.at(found, np.array([index for index, _ in places]), step_s)  # one that is not known spoils all
+        return np.where(found < np.inf, task.steps * found, np.nan)
 
     def _worth_a_look(self, table: Table, machine: int, tight: float, *, again: bool) -> Indices:
         """Rows of a machine that are not known yet; with recompute only where it is tight without."""

@@ -203,11 +203,10 @@ def advice(result: PlanResult, goal: Goal, beside: Sequence[str] = ()) -> tuple[
     told += beside
     old = _number(result.excluded, "price older than")
     if old:
-        told.append(f"{old} offers have prices too old to count; --max-price-age lets them in")
-    if best.kind == "rent" and best.market != SPOT:
-        told.append("waiting until such a machine is free is not counted")
+        told.append(f"--max-price-age lets {old} older prices in")
     if best.kind == "rent" and best.price_date:
-        told.append(f"the price is of {best.price_date}: look it up before you rent")
+        waiting = "" if best.market == SPOT else ", and waiting until such a machine is free is not counted"
+        told.append(f"the price is of {best.price_date}{waiting}: look before you rent")
     return tuple(told)
 
 

@@ -11,7 +11,7 @@ Consistent Heuristics", JACM 57(5), 2010, for pruning by it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -21,6 +21,9 @@ from rigwise.search.estimates import Indices, Mask
 from rigwise.search.problem import Leaf, PlanProblem
 from rigwise.search.types import Array
 from rigwise.workload.choices import Family
+
+#: Sites that are estimated together, before what they add rules out others.
+_AT_ONCE = 32
 
 
 def frontier(
@@ -37,15 +40,38 @@ def frontier(
     """
     front = undominated(found, energy=energy)
     for family in problem.space.task.families:
-        if stop(np.inf, 0.0):
-            break
-        sites = _worth_a_look(problem, floor, family, _points(front, energy=energy))
-        problem.estimates.ensure_many(
-            family, np.unique(problem.estimates.machine_of_site[sites]), problem.goal.confidence
-        )
-        more = (leaf for site in sites for leaf in problem.undominated(family, int(site), energy=energy))
-        front = undominated([*front, *more], energy=energy)
+        looked_at: set[int] = set()
+        while not stop(np.inf, 0.0):
+            worth = _worth_a_look(problem, floor, family, _points(front, energy=energy))
+            sites = [site for site in worth.tolist() if site not in looked_at][:_AT_ONCE]
+            if not sites:
+                break
+            looked_at.update(sites)
+            front = _with_sites(problem, family, sites, front, energy=energy)
     return front
+
+
+def _with_sites(
+    problem: PlanProblem, family: Family, sites: Sequence[int], front: list[Leaf], *, energy: bool
+) -> list[Leaf]:
+    """The frontier with the leaves of some sites, recompute only where it may add to it."""
+    estimates, machine = problem.estimates, problem.estimates.machine_of_site
+
+    def joined() -> list[Leaf]:
+        more = (leaf for site in sites for leaf in problem.undominated(family, site, energy=energy))
+        return undominated([*front, *more], energy=energy)
+
+    estimates.ensure_rows(family, {int(machine[site]): estimates.rows(family, site)[0] for site in sites})
+    front = joined()
+    if len(problem.space.task.recomputes) == 1:
+        return front
+    points = np.zeros((0, 2)) if energy else _points(front, energy=False)
+    wanted: dict[int, Indices] = {}
+    for site in sites:
+        rows = problem.worth_recomputing(family, site, points)
+        wanted[int(machine[site])] = np.union1d(wanted.get(int(machine[site]), rows), rows)
+    estimates.ensure_rows(family, wanted)
+    return joined()
 
 
 def undominated(leaves: Iterable[Leaf], *, energy: bool = False) -> list[Leaf]:
@@ -73,10 +99,15 @@ def _points(front: Iterable[Leaf], *, energy: bool) -> Array:
 
 
 def _worth_a_look(problem: PlanProblem, floor: Least, family: Family, points: Array) -> Indices:
-    """Sites that no limit rules out, and whose least figures no point matches."""
-    sites = problem.sites[family.dtype]
-    least = np.stack(site_minima(problem.space, floor, family.dtype), axis=1)[:, : points.shape[1]]
-    matched: Mask = np.zeros(len(least), dtype=np.bool_)
-    for point in points:
-        matched |= np.all(point <= least, axis=1)
-    return np.flatnonzero(sites.candidate & (sites.verdict == -1) & ~matched)
+    """Sites that no limit rules out and whose least figures no point matches, what is both cheap and quick first."""
+    worth: Mask = np.ones(len(problem.space.sites), dtype=np.bool_)
+    for state in ((str(family),), (str(family), "")):  # the whole family first: its operators may not need a look
+        if worth.any():
+            bounds = problem.bounds_of(state)
+            own_s = problem.estimates.least_s(family) if len(state) > 1 else np.nan
+            least = np.stack(site_minima(problem.space, floor, family.dtype, own_s), axis=1)[:, : points.shape[1]]
+            worth &= bounds.candidate & (bounds.verdict == -1)
+            for point in points:
+                worth &= ~np.all(point <= least, axis=1)
+    sites = np.flatnonzero(worth)
+    return np.asarray(sites[np.argsort(least[sites, 0] * least[sites, 1], kind="stable")]) if len(sites) else sites

@@ -350,7 +350,7 @@ def _counts(problem: PlanProblem, parts: Iterable[tuple[State, str]]) -> Counter
             if len(state) == 4:
                 kept = recipes // len(task.recomputes)
                 recipes = kept if state[3] == KEEP else recipes - kept
-            limit = int(problem.sites[family.dtype].verdict[index])
+            limit = int(problem.bounds_of(state).verdict[index])
             reason = "estimated" if verdict == "estimated" else "bound" if limit == -1 else REASONS[limit]
             counts[reason] += recipes * site.prices
     return counts

@@ -12,7 +12,7 @@ were no limit bounds what they take there.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from heapq import nsmallest
 from math import nan
 from typing import NamedTuple
@@ -68,12 +68,13 @@ class PlanProblem:
     """One goal on a space. Several problems share one set of estimates.
 
     Attributes:
-        sites: What the bounds say, by number format.
+        sites: What the bounds say, by number format: of a whole family. ``bounds_of`` says what is below it.
         leaves: Best allowed leaf of every block that was estimated, at each of its prices.
     """
 
     def __init__(self, space: Space, floor: Least, estimates: Estimates, goal: Goal) -> None:
-        self.space, self.estimates, self.goal = space, estimates, goal
+        self.space, self.estimates, self.goal, self._floor = space, estimates, goal, floor
+        self._bounds: dict[Family, SiteBounds] = {}
         self.sites = {dtype: judge(space, floor, goal, dtype) for dtype in floor.time_s}
         self.leaves: list[Leaf] = []
         self._family = {str(family): family for family in space.task.families}
@@ -82,7 +83,6 @@ class PlanProblem:
         for index, site in enumerate(space.sites):
             classes.setdefault(site.device_class, []).append(index)
         self._classes = {name: np.array(members) for name, members in classes.items()}
-        self._machine_bound = {dtype: self._by_machine(sites) for dtype, sites in self.sites.items()}
         self._values: dict[tuple[int, int], float] = {}
         self._found: dict[State, Outcome] = {}
 
@@ -126,6 +126,24 @@ class PlanProblem:
                     yield self._leaf(family, site, rows, found, (int(row), price))
                     least_j = spent_j
 
+    def worth_recomputing(self, family: Family, site: int, points: Array) -> Indices:
+        """Rows with recompute that may be on a frontier: those of recipes that do not fit without it.
+
+        Without recompute none of them costs more or takes longer, so where a point matches that, it matches all.
+
+        Args:
+            family: Of the rows.
+            site: Where every recipe without recompute is known.
+            points: Cost and time of a frontier, cheapest first ``[points, 2]``; none to match nothing.
+        """
+        plain, again = self.estimates.rows(family, site)
+        found, table = self._outcome(family, site, plain), self.estimates.table(family)
+        cheaper = np.searchsorted(points[:, 0], found.cost_usd, side="right")
+        quickest_s = np.concatenate([[np.inf], points[:, 1]])[cheaper]  # of the points that are no dearer
+        open_ = (found.relaxed < np.inf) & (found.time_s < quickest_s)
+        mine = np.asarray(open_.any(axis=1) & ~found.fits)
+        return np.asarray(again[mine[table.plain[again] // len(self.space.task.recomputes) - plain[0] // len(self.space.task.recomputes)]])
+
     def _leaf(self, family: Family, site: int, rows: Indices, found: Outcome, at: tuple[int, int]) -> Leaf:
         row, price = at
         figures = (float(column[row, price]) for column in (found.time_s, found.cost_usd, found.energy_j))
@@ -142,6 +160,16 @@ class PlanProblem:
             members = self._classes[state[1]] if len(state) == 2 else np.array([self._site[state[1], state[2]]])
         return family, members[self.sites[family.dtype].candidate[members]]
 
+    def bounds_of(self, state: State) -> SiteBounds:
+        """What the bounds say of the sites below a state: those of a whole family do not look at its operators."""
+        family = self._family[state[0]]
+        if len(state) == 1:
+            return self.sites[family.dtype]
+        if family not in self._bounds:
+            own = judge(self.space, self._floor, self.goal, family.dtype, self.estimates.least_s(family))
+            self._bounds[family] = replace(own, candidate=self.sites[family.dtype].candidate)
+        return self._bounds[family]
+
     def _next(self, state: State) -> Iterable[State]:
         if not state:
             return ((name,) for name in self._family)
@@ -152,7 +180,7 @@ class PlanProblem:
     def _child(self, state: State) -> Sequence[Child[State]]:
         """The state with its bound; its children in its place if they are ruled out for different reasons."""
         family, inside = self.sites_below(state)
-        bounds = self.sites[family.dtype]
+        bounds = self.bounds_of(state)
         verdict, number = bounds.verdict[inside], bounds.number[inside]
         free = verdict == -1
         if not inside.size:
@@ -164,8 +192,8 @@ class PlanProblem:
         return self.expand(state) or ()
 
     def _recompute_or_not(self, state: State) -> Sequence[Child[State]]:
-        family, (site,) = self.sites_below(state)
-        keep = Child((*state, KEEP), float(self.sites[family.dtype].number[site]))
+        _, (site,) = self.sites_below(state)
+        keep = Child((*state, KEEP), float(self.bounds_of(state).number[site]))
         if len(self.space.task.recomputes) == 1:
             return (keep,)
         found = self._found[keep.state] = self._outcome(*self._block(keep.state))
@@ -212,11 +240,12 @@ class PlanProblem:
 
     def _urgency(self, family: Family) -> Array:
         """Bounds of the machines that may still be better than the plans asked for, as far as they are known."""
-        top, bound = self.space.task.job.top, self._machine_bound[family.dtype]
+        top, bound = self.space.task.job.top, self._by_machine(family)
         known = nsmallest(top, self._values.values())
         return np.where(bound < (known[-1] if len(known) == top else np.inf), bound, np.inf)
 
-    def _by_machine(self, sites: SiteBounds) -> Array:
+    def _by_machine(self, family: Family) -> Array:
+        sites = self.bounds_of((str(family), ""))
         bound = np.full(len(self.estimates.machines), np.inf)
         free = sites.candidate & (sites.verdict == -1)
         np.minimum.at(bound, self.estimates.machine_of_site[free], sites.number[free])

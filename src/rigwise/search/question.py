@@ -7,7 +7,7 @@ types, tariffs and the estimator with the search, and nothing that decides.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import inf, isnan
 from statistics import NormalDist
 from typing import Any
@@ -93,7 +93,14 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A place in one family: its least time, and the limit that it cannot keep or its least objective."""
+    """A place in one family.
+
+    Attributes:
+        state, family, place: Which.
+        least_s: Its least time.
+        verdict, number: The limit that it cannot keep, or none and its least objective.
+        at_large: The same without a look at the operators of the family, as its whole family is bounded.
+    """
 
     state: State
     family: Family
@@ -101,6 +108,11 @@ class Block:
     least_s: float
     verdict: str
     number: float
+    at_large: tuple[str, float]
+
+    def bounded_in(self, state: State) -> tuple[str, float]:
+        """Verdict and number that a state above it is bounded with."""
+        return (self.verdict, self.number) if len(state) > 1 else self.at_large
 
 
 def _places(question: Question, quotes: Sequence[Quote]) -> dict[tuple[str, str], Place]:
@@ -111,7 +123,11 @@ def _places(question: Question, quotes: Sequence[Quote]) -> dict[tuple[str, str]
         offer, owned = quote.offer, quote.market == OWNED
         have = int(offer.accel_count or 0)
         session_s = min(offer.session_cap_s or inf, offer.weekly_quota_s or inf)
-        limit_s = inf if terms.checkpoints and session_s > terms.restart_s else session_s
+        patient = question.job.minimize == "cost" and not (
+            question.deadline_s < inf or question.job.value_of_time_usd_per_h
+        )
+        goes_on = terms.checkpoints and session_s > terms.restart_s and not (patient and offer.price_usd_h == 0)
+        limit_s = inf if goes_on else session_s
         alone = offer.inter_node_bytes_per_s is None or session_s < inf or quote.market == BOUGHT
         for nodes in nodes_of[offer.instance] if owned else (1,) if alone else _NODES:
             each = usable_devices(question.task.sides, have, nodes)
@@ -140,7 +156,8 @@ def candidates(question: Question, quotes: Sequence[Quote]) -> dict[State, Block
     blocks: dict[State, Block] = {}
     for family in task.families:
         work = physics.least_work(task.case, family.dtype, model)
-        for (device_class, name), place in places.items():
+        shared_s = _shared_s(question, family, list(places.values()))
+        for ((device_class, name), place), own_s in zip(places.items(), shared_s, strict=True):
             count = place.machine.count
             steps_s = {device.id: physics.least_step_s(work, device, count) for device in place.variants}
             if isnan(steps_s[place.machine.device.id]):
@@ -153,10 +170,27 @@ def candidates(question: Question, quotes: Sequence[Quote]) -> dict[State, Block
             )
             need_bytes = physics.least_memory_bytes(task.case, family.dtype, count, model)
             state = (str(family), device_class, name)
-            blocks[state] = Block(
-                state, family, place, least_s, *_bound(question, place, (least_s, least_j), need_bytes)
-            )
+            at_large = _bound(question, place, (least_s, least_j), need_bytes)
+            within_s = max(least_s, own_s)
+            within = _bound(question, place, (within_s, least_j), need_bytes)
+            blocks[state] = Block(state, family, place, within_s, *within, at_large)
     return blocks
+
+
+def _shared_s(question: Question, family: Family, places: Sequence[Place]) -> list[float]:
+    """Least time of the job in a family at each place by its operators; 0 where it may divide more than the batch."""
+    least_s = [0.0] * len(places)
+    bound = getattr(question.world.physics, "least_family_s", None)
+    for index, place in enumerate(places if bound else ()):
+        sizes = question.recipes(family, place.machine).columns
+        if all((sizes[name] == 1).all() for name in ("tensor", "pipeline", "context", "expert")):
+            least_s[index] = inf
+    asked = [(i, replace(places[i].machine, device=d)) for i, s in enumerate(least_s) if s for d in places[i].variants]
+    if bound and asked:
+        steps_s = bound(question.task.case, family, [machine for _, machine in asked], question.world.model)
+        for (index, _), step_s in zip(asked, steps_s.tolist(), strict=True):
+            least_s[index] = min(least_s[index], 0.0 if isnan(step_s) else question.task.steps * step_s)
+    return [0.0 if time_s == inf else time_s for time_s in least_s]
 
 
 def _may_hold(job: Job, quote: Quote, nodes: int) -> bool:

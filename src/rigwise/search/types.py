@@ -102,6 +102,13 @@ class Physics(Protocol):
         """Lower bound of the memory of one device of ``count``."""
 
 
+class FamilyPhysics(Physics, Protocol):
+    """An estimator that also bounds the recipes of a family, where devices only share the batch."""
+
+    def least_family_s(self, case: Case, family: Any, machines: Sequence[Machine], model: Model | None = None) -> Array:
+        """Lower bound of the time of a step ``[machines]``, nan where there is none."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class World:
     """Everything a plan depends on beside the job.

@@ -168,6 +168,7 @@ def _micro_batches(share: int) -> list[int]:
     return sorted({*powers, *(share // power for power in powers)}, reverse=True)
 
 
+@lru_cache(maxsize=4096)
 def usable_devices(sides: Sides, available: int, nodes: int = 1) -> int:
     """Most devices of each of ``nodes`` equal nodes that can share a step; 0 for none.
 

@@ -28,12 +28,12 @@ class Cause:
     """What can be behind an error.
 
     Attributes:
-        share: How often it is this one, before anything is known of the machine.
+        share_frac: How often it is this one, before anything is known of the machine.
         rules: Rules whose finding speaks for or against it.
         text, fix: What it is, and what to do.
     """
 
-    share: float
+    share_frac: float
     text: str
     fix: str
     rules: tuple[str, ...] = ()
@@ -139,7 +139,7 @@ def _ranked(identifier: str, by_rule: Mapping[str, Finding]) -> tuple[Likely, ..
         heard = [by_rule[rule] for rule in cause.rules if rule in by_rule]
         speaks = max((finding.status for finding in heard), key=WEIGHT.__getitem__, default=None)
         telling = [finding for finding in heard if finding.status is speaks]
-        weight = cause.share * (WEIGHT[speaks] if speaks else 1.0)
+        weight = cause.share_frac * (WEIGHT[speaks] if speaks else 1.0)
         weighed.append((weight, cause, speaks, tuple((finding.rule, finding.evidence) for finding in telling)))
     total = sum(weight for weight, *_ in weighed)
     weighed.sort(key=lambda entry: -entry[0])

@@ -31,6 +31,7 @@ class Target:
         python: ``3.11``; empty for any.
         glibc: ``2.36``; empty for any.
         machine: Kind of processor, ``x86_64``; empty for that.
+        cards: NVIDIA GPUs that are there, whether or not a driver works.
     """
 
     driver: str = ""
@@ -38,6 +39,7 @@ class Target:
     python: str = ""
     glibc: str = ""
     machine: str = ""
+    cards: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +75,7 @@ class Advice:
 def target_of(facts: Facts) -> Target:
     """What a build must fit on the machine of these facts."""
     from rigwise.machine.doctor.checks.gpu import driver_of
+    from rigwise.machine.doctor.conditions import cards
 
     gpus = facts.rows("gpus")
     return Target(
@@ -81,6 +84,7 @@ def target_of(facts: Facts) -> Target:
         python=".".join(facts.text("system.python").split(".")[:2]),
         glibc=facts.text("system.glibc"),
         machine=facts.text("system.machine"),
+        cards=cards(facts, "NVIDIA"),
     )
 
 
@@ -96,10 +100,13 @@ def advise(framework: str, target: Target) -> Advice:
     """
     if framework not in FRAMEWORKS:
         raise InvalidInputError(f"what fits {framework!r} is not known", hint=f"one of {', '.join(FRAMEWORKS)}")
+    if (target.capabilities or target.cards) and not target.driver:
+        return Advice(framework=framework, build=None, spec="", index="", why="install the NVIDIA driver first")
+    if target.driver and not target.capabilities:
+        why = "the compute capability of the GPU is unknown: name it with --device"
+        return Advice(framework=framework, build=None, spec="", index="", why=why)
     if not target.capabilities:
         return _without_gpu(framework, target)
-    if not target.driver:
-        return Advice(framework=framework, build=None, spec="", index="", why="install the NVIDIA driver first")
     refused: list[tuple[str, str]] = []
     for build in builds(framework):
         reason = against(build, target)

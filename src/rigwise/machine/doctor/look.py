@@ -28,7 +28,9 @@ OFF_THE_BUS = re.compile(
     r"GPU (?:at )?(?:PCI:)?([0-9a-fA-F:.]{7,16})[^\n]{0,40}has fallen off the bus|fallen off the bus"
 )
 #: Options of a command line that carry a secret.
-SECRET_OPTION = re.compile(r"^--?[\w.-]*(token|password|passwd|api[-_]key|secret)(?:=|$)", re.IGNORECASE)
+SECRET_OPTION = re.compile(
+    r"^--?(?![\w.-]*hashed)[\w.-]*(token|password|passwd|api[-_]key|secret)(?:=|$)", re.IGNORECASE
+)
 
 
 def look(root: Root, snapshot: Snapshot) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Any
 
 from rigwise.machine.doctor.look import PROCESSES_LIMIT, SECRET_OPTION, python_child
@@ -22,7 +22,9 @@ SECRETS = (
 )  # fmt: skip
 #: Ports asked at most, and how long the child that asks may take altogether.
 PORTS_LIMIT = 24
-ASK_LIMIT_S = 1.8
+ASK_LIMIT_S = 3.5
+#: Jupyter answers this only to whom it lets in; without the content of the folder, which can be long.
+NOTEBOOK = "/api/contents?content=0"
 
 
 def readers(root: Root, snapshot: Snapshot) -> dict[str, Callable[[], Any]]:
@@ -46,10 +48,13 @@ def answers(root: Root, snapshot: Snapshot) -> list[dict[str, Any]]:
     from rigwise.machine.probe import http_child
 
     paths = {service.port: service.path for service in services()}
-    ports = sorted({int(str(entry["port"].value)) for entry in snapshot.listeners if _asked(entry)})[:PORTS_LIMIT]
+    ports = sorted({int(str(entry["port"].value)) for entry in snapshot.listeners if _asked(entry, paths)})[
+        :PORTS_LIMIT
+    ]
     if not ports:
         return []
-    asked = [f"{port}{paths.get(port, '/api/contents')}" for port in ports]
+    below = notebook_paths(root)
+    asked = [f"{port}{below.get(port) or paths.get(port, NOTEBOOK)}" for port in ports]
     text = python_child(root, http_child.__file__, *asked, name="http-answers", limit_s=ASK_LIMIT_S)
     found = []
     for line in text.splitlines()[: 2 * PORTS_LIMIT]:
@@ -59,9 +64,31 @@ def answers(root: Root, snapshot: Snapshot) -> list[dict[str, Any]]:
     return found
 
 
-def _asked(entry: Any) -> bool:
-    """Only what can be one of the known services: not ssh, not mail."""
-    return str(entry["port"].value).isdecimal() and int(str(entry["port"].value)) >= 1024
+def notebook_paths(root: Root) -> dict[int, str]:
+    """Path to ask of each notebook server of this user, by port: some serve below another path than the top.
+
+    Their files hold the token too, which is not kept.
+    """
+    found = {}
+    folder = f"{home(root)}/.local/share/jupyter/runtime"
+    for name in root.names(folder, r"(jp|nb)server-\d+\.json$"):
+        try:
+            content = root.content(f"{folder}/{name}", limit_bytes=64 * 1024).decode("utf-8", "replace")
+        except Unreadable:
+            continue
+        port, base = (
+            re.search(r'"port":\s*(\d{1,5})\b', content),
+            re.search(r'"base_url":\s*"(/[\w./~-]{0,200})"', content),
+        )
+        if port and base:
+            found[int(port[1])] = base[1].rstrip("/") + NOTEBOOK
+    return found
+
+
+def _asked(entry: Any, known: Container[int]) -> bool:
+    """Only what can be one of the services: a port of one, a notebook, a program in Python; not ssh, not a database."""
+    port, program = str(entry["port"].value), str(entry["program"].value or "")
+    return port.isdecimal() and (int(port) in known or program.startswith(("jupyter", "python")))
 
 
 def secret_files(root: Root) -> list[dict[str, str]]:

@@ -39,7 +39,7 @@ def gpus(root: Root) -> list[dict[str, Field]]:
     try:
         return smi_gpus(root.run(*SMI))
     except Unreadable as error:
-        found = _from_module(root, str(error))
+        found = from_module(root, str(error))
         if not found and "is not installed" not in str(error):
             raise
         return found
@@ -172,7 +172,7 @@ def bus_address(text: str) -> str:
     return f"{int(domain or '0', 16):04x}:{bus.lower()}:{device.lower()}"
 
 
-def _from_module(root: Root, why: str) -> list[dict[str, Field]]:
+def from_module(root: Root, why: str = "its tools did not answer") -> list[dict[str, Field]]:
     """What the kernel module tells of its GPUs where its tools fail: name and address."""
     found = []
     for place, address in enumerate(root.names(PROC)):

@@ -9,8 +9,9 @@ import re
 import socket
 import ssl
 import sys
+import threading
 
-TIMEOUT_S = 0.25
+TIMEOUT_S = 1.0
 LIMIT_BYTES = 16_384
 
 
@@ -51,12 +52,22 @@ def _received(stream: socket.socket) -> bytes:
 
 def main(arguments: list[str]) -> int:
     """Ask each ``PORT/PATH``; over TLS where the plain answer says nothing or asks for it."""
-    for argument in arguments:
+    lines: dict[str, str] = {}
+
+    def one(argument: str) -> None:
         port, slash, path = argument.partition("/")
         status, kind = ask(int(port), slash + path)
         if status in ("none", "400"):
             status, kind = ask(int(port), slash + path, encrypted=True)
-        print(f"{port}{slash}{path} {status} {kind}", flush=True)
+        lines[argument] = f"{argument} {status} {kind}"
+
+    threads = [threading.Thread(target=one, args=(argument,), daemon=True) for argument in arguments]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(2 * TIMEOUT_S)
+    for argument in arguments:
+        print(lines.get(argument, f"{argument} none other"))
     return 0
 
 

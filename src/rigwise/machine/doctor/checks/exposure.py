@@ -14,7 +14,7 @@ JUPYTER = "Jupyter"
 def _open(facts: Facts, *, jupyter: bool) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Listeners of known services that answer without a password, and those that were not asked.
 
-    A Jupyter that answers 404 serves below another path: it counts as not asked.
+    A Jupyter that answers 404, or not in time, serves below another path or is busy: it counts as not asked.
     """
     names = {service.port: service.name for service in services()}
     plain = {service.port for service in services() if not service.json}
@@ -26,7 +26,7 @@ def _open(facts: Facts, *, jupyter: bool) -> tuple[list[dict[str, Any]], list[di
         if not name or (name == JUPYTER) is not jupyter:
             continue
         found = {"port": port, "name": name, "reach": str(entry.get("reach", ""))}
-        if port not in answers or (answers[port] == "404" and "jupyter" in program):
+        if port not in answers or (answers[port] in ("404", "none") and "jupyter" in program):
             unasked.append(found)
         elif answers[port] == "200":
             let_in.append(found)
@@ -53,10 +53,10 @@ def jupyter(facts: Facts) -> Answer:
         return problem(f"port {worst['port']} answers /api/contents without a password, {reach}")
     if any(line.startswith("no token") for line in config) and not _has_password(facts):
         return problem("; ".join(config))
-    outside = [entry for entry in unasked if entry["reach"] != "this machine"]
-    if outside:
+    if unasked:
+        worst = max(unasked, key=lambda entry: entry["reach"] != "this machine")
         return unknown(
-            f"port {outside[0]['port']} is reachable from {outside[0]['reach']}; it was not asked for a password"
+            f"port {worst['port']}, reachable from {worst['reach']}, did not say whether it asks for a password"
         )
     return ok("no notebook server lets anybody in")
 

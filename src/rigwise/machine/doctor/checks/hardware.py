@@ -162,6 +162,13 @@ def huge_pages(facts: Facts) -> Answer:
     )
 
 
+def catalogue_differs(facts: Facts) -> Answer:
+    """A GPU that is not as the catalogue has it: fewer units, another memory, MIG, or a name it does not know."""
+    about = re.compile(r"gpus\.\d+\.(sm_count|l2_bytes|memory_bytes|name)$")
+    found = [line for line in facts.get("findings") or [] if about.match(str(line).partition(": ")[0])]
+    return problem("; ".join(found[:3])) if found else ok("what the driver says is what the catalogue has")
+
+
 def memory_held(facts: Facts) -> Answer:
     """Memory of a GPU in use although no process is listed."""
     known = False

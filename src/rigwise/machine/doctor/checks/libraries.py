@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from rigwise.facts.software import builds, version
-from rigwise.machine.doctor.types import Answer, Facts, ok, problem
+from rigwise.machine.doctor.types import Answer, Facts, ok, problem, unknown
 
 #: PyTorch 2.N came with torchvision 0.(N + 15). Source: torchvision's README, table of versions.
 VISION_OFFSET = 15
@@ -24,6 +24,13 @@ def _on_path(facts: Facts, pattern: str) -> list[str]:
     return [path for path in facts.get("seen.path_libraries") or [] if re.search(pattern, path)]
 
 
+def framework_missing(facts: Facts) -> Answer:
+    """A GPU, and no framework in the environment that this runs in."""
+    names = ("torch", "tensorflow", "jax", "vllm", "onnxruntime_gpu", "openvino", "tensorrt", "cupy_cuda12x")
+    found = [f"{name} {facts.text(f'software.{name}')}" for name in names if f"software.{name}" in facts.values]
+    return ok(", ".join(found)) if found else problem("no framework is installed beside this Python")
+
+
 def tensorflow_libraries(facts: Facts) -> Answer:
     """TensorFlow on a GPU machine without the CUDA libraries it loads."""
     pip = _cudnn(facts)
@@ -32,6 +39,8 @@ def tensorflow_libraries(facts: Facts) -> Answer:
     )
     if pip or system:
         return ok(f"cuDNN {pip}" if pip else system[0])
+    if "seen.path_libraries" not in facts.values:
+        return unknown("folders of libraries were not looked at")
     return problem(f"TensorFlow {facts.text('software.tensorflow')} is installed, cuDNN is nowhere")
 
 
@@ -47,6 +56,8 @@ def jax_libraries(facts: Facts) -> Answer:
     least = re.search(r">=([\d.]+)", ranges[0].cudnn) if ranges else None
     if least and installed and version(installed) < version(least[1]):
         return problem(f"cuDNN {installed} is installed, JAX {jax} needs {least[1]}")
+    if "seen.path_libraries" not in facts.values:
+        return unknown("folders of libraries were not looked at")
     return ok(f"cuDNN {installed or 'is not from pip'}")
 
 
@@ -92,6 +103,8 @@ def cudnn_major(facts: Facts) -> Answer:
         return problem(f"{next(iter(needs))} needs cuDNN {major}, and {other[0]} is searched first")
     if _cudnn(facts) and version(_cudnn(facts))[0] != major:
         return problem(f"{next(iter(needs))} needs cuDNN {major}, installed is {_cudnn(facts)}")
+    if "seen.path_libraries" not in facts.values:
+        return unknown("folders of libraries were not looked at")
     return ok(f"everything needs cuDNN {major}")
 
 
