@@ -18,10 +18,11 @@ test: .venv/test.installed  ## the whole suite; needs no GPU and no network
 # A Python with skypilot, gpuhunt and ortools, which stand apart from the package and its tests.
 PEERS ?= .venv-peers/bin/python
 
-test-external: .venv/test.installed  ## beside other planners, in an environment of their own: make test-external PEERS=PYTHON
+test-external:  ## beside other planners, in an environment of their own: make test-external PEERS=PYTHON
 	@if [ ! -x "$(PEERS)" ]; then \
 	  echo "test-external: skipped, there is no $(PEERS) (skypilot, gpuhunt, ortools)"; \
 	else \
+	  $(MAKE) --no-print-directory .venv/test.installed && \
 	  $(BIN)/python benchmarks/bench_choice.py --peers "$(PEERS)" && \
 	  $(BIN)/python benchmarks/bench_plan_scale.py --part stages --part placement --peers "$(PEERS)"; \
 	fi

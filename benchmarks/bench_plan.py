@@ -7,7 +7,10 @@ same estimator, with the model and the catalogue loaded and nothing estimated ye
 recipe on every machine at every kept price, side by side in arrays. How planning grows with the catalogue is in
 ``bench_plan_scale.py``.
 
-Second part: random small markets of the property tests, with a toy estimator. A* against looking at everything; the
+Second part: the first best plan alone, by objective: A* beside exhaustive search, which is what
+``search.exhaustive.is_quicker`` goes by.
+
+Third part: random small markets of the property tests, with a toy estimator. A* against looking at everything; the
 certificate; and plans whose price, cost, time or memory was falsified, each of which the checker must reject.
 """
 
@@ -26,11 +29,13 @@ from datetime import date
 from pathlib import Path
 
 from rigwise.estimate import fleet
+from rigwise.search.astar import AStar
 from rigwise.search.bounds import Goal, least
 from rigwise.search.estimates import Estimates
-from rigwise.search.exhaustive import exhaustive
+from rigwise.search.exhaustive import exhaustive, is_quicker
 from rigwise.search.plan import all_quotes, catalogue_world, plan, surroundings
-from rigwise.search.space import build_space
+from rigwise.search.problem import PlanProblem
+from rigwise.search.space import Space, build_space
 from rigwise.search.types import Plan, World
 from rigwise.workload.choices import settle
 from rigwise.workload.job import Job
@@ -86,8 +91,33 @@ def look_at_everything(job: Job, world: World) -> float:
     return exhaustive(space, Estimates(space, world.physics), Goal.of(job))[0][0]
 
 
-def random_markets(number: int) -> None:
+def by_objective(repeats: int) -> None:
     """The second part."""
+    print(f"{'the best plan alone, CPU s':<34} {'A*':>7} {'every':>7} {'ratio':>6} {'expanded':>8}  in use")
+    for task in ("train", "infer"):
+        for objective in ("cost", "time", "energy"):
+            job = replace(CONVNET, task=task, minimize=objective, top=1)
+            world = catalogue_world(job.model, TODAY)
+            space = build_space(settle(job, world.model), all_quotes(job, world).quotes, surroundings(job, world))
+            found: list[float] = []
+
+            def informed(job: Job = job, world: World = world, space: Space = space) -> None:
+                floor = least(space, world.physics)
+                search = AStar(PlanProblem(space, floor, Estimates(space, world.physics), Goal.of(job)), ())
+                found[:] = [next(search)[0], search.expanded]
+
+            def everything(job: Job = job, world: World = world, space: Space = space) -> None:
+                found[2:] = [exhaustive(space, Estimates(space, world.physics), Goal.of(job))[0][0]]
+
+            a_star, every = min(spread(informed, repeats)), min(spread(everything, repeats))
+            agree = "" if same(found[0], found[2]) else f" NOT THE SAME: {found}"
+            used = "exhaustive" if is_quicker(space.task, objective) else "A*"
+            figures = f"{a_star:>7.3f} {every:>7.3f} {every / a_star:>5.1f}x {found[1]:>8,}"
+            print(f"  ResNet-50, {task}, least {objective:<9} {figures}  {used}{agree}")
+
+
+def random_markets(number: int) -> None:
+    """The third part."""
     sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "properties"))
     import test_plan_markets as toy
 
@@ -135,6 +165,7 @@ def main(repeats: int, markets: int) -> None:
         show("  plan: A*, fastest, frontier, certificate", whole)
         show("  exhaustive search alone", every, whole)
     print(f"peak resident memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB\n")
+    by_objective(repeats)
     random_markets(markets)
 
 

@@ -1,5 +1,6 @@
 """What benchmarks compute is right, and the method counts as it says; no test here looks at how long anything took."""
 
+import json
 import types
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rigwise.bench import all_reduce, disk, limits, loader, records, state, suite, timing
+from rigwise.bench import all_reduce, disk, fio, limits, loader, records, state, suite, timing
 from rigwise.bench.types import BYTES, ERROR, FLOPS, ITEMS, Context, Raw, State, Timing
 from rigwise.errors import InvalidInputError, UnknownNameError
 from rigwise.facts.catalogue import resolve_device
@@ -229,6 +230,37 @@ def test_the_disk_is_read_and_nothing_stays(tmp_path, monkeypatch) -> None:
     assert figures["disk.random"].unit == ITEMS
     assert figures["disk.sequential"].unit == BYTES
     assert list(tmp_path.iterdir()) == []
+
+
+FIO = {
+    "fio version": "fio-3.33",
+    "jobs": [
+        {"error": 0, "read": {"iops": 13600.5, "bw_bytes": 55705600, "clat_ns": {"percentile": {"99.000000": 177152}}}}
+    ],
+}
+
+
+def test_what_fio_says_is_taken_as_it_is() -> None:
+    found = fio.parsed("fio: a warning\n" + json.dumps(FIO))
+    assert found == (13600.5, 55705600.0, {"tool": "fio-3.33", "p99_us": 177.2})
+
+
+@pytest.mark.parametrize("text", ["", "{}", "{", '{"jobs": [1]}', json.dumps(FIO).replace('"error": 0', '"error": 22')])
+def test_what_is_no_answer_of_fio(text) -> None:
+    with pytest.raises(ValueError, match=r"fio|found|Expecting|unpack"):
+        fio.parsed(text)
+
+
+@pytest.mark.parametrize("script", ["exit 3", "echo nothing", f"echo '{json.dumps(FIO)}'"])
+def test_fio_measures_where_it_answers(script, tmp_path, monkeypatch) -> None:
+    program = tmp_path / "fio"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o700)
+    monkeypatch.setattr(fio, "installed", lambda: str(program))
+    monkeypatch.setattr(disk, "file_system", lambda folder: "ext4")
+    (found,) = disk.run(context(tmp_path, each_s=0.3, wanted=("disk.random",)))
+    assert (found.value == 13600.5) == ("iops" in script)
+    assert found.value > 0
 
 
 def test_single_figures_of_the_disk(tmp_path, monkeypatch) -> None:

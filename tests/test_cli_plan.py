@@ -1,11 +1,13 @@
 """``rigwise plan`` as people call it: a model or a file, text or JSON, verified afterwards."""
 
 import json
+from pathlib import Path
 
 import pytest
 
 from rigwise.cli.main import main
 
+SWEEP = Path(__file__).parents[1] / "examples" / "sweep.toml"
 #: Prices age; what these tests look for is older than no limit.
 ANY_AGE = ["--max-price-age", "20000d"]
 FEW = ["--device", "l4", "--device", "a10", "--device", "l40s", *ANY_AGE]
@@ -171,15 +173,14 @@ def test_nothing_to_rent(rigwise) -> None:
         (["plan", "resnet50"], "no amount of work"),
         (["plan", "resnet50", "--samples", "1e400"], "--samples"),
         (["plan", "resnet50", "--samples", "5", "--deadline", "soon"], "--deadline"),
-        (["plan", "resnet50", "--samples", "5", "--task", "serve"], "serving is not planned yet"),
+        (["plan", "resnet50", "--samples", "5", "--task", "serve"], "--samples means nothing when serving"),
         (["plan", "resnet50", "--tokens", "5"], "no sequence"),
         (["plan", "resnet50", "--samples", "5", "--provider", "awz"], "awz"),
         (["plan", "resnet50", "--samples", "5", "--device", "h100"], "h100-sxm5-80gb"),
         (["plan", "resnet50", "--samples", "5", "--own", "none.toml"], "none.toml"),
         (["plan", "resnet5", "--samples", "5"], "resnet50"),
         (["plan", "none.toml"], "none.toml"),
-        (["plan", "none.toml", "--samples", "5"], "--samples cannot be combined"),
-        (["plan", "one", "two"], "one model or job file"),
+        (["plan", str(SWEEP), "--samples", "5"], "--samples cannot be combined"),
         (["plan", "verify"], "takes one plan file"),
         (["plan", "verify", "none.json"], "none.json"),
         (["plan", "verify", "a.json", "--spot"], "takes one plan file"),

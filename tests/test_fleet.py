@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from rigwise.errors import RigwiseError
-from rigwise.estimate.fleet import estimate_fleet, estimate_recipes
+from rigwise.estimate.fleet import estimate_fleet, estimate_recipes, least_family_s
 from rigwise.estimate.predict import predict
 from rigwise.facts.catalogue import device
 from rigwise.graph.load import load_model
@@ -129,6 +129,31 @@ def test_what_cannot_be_divided_has_no_estimate(recipe) -> None:
     case = Case(model="gpt2", device="", batch=40)
     machines = [Machine(device=device("t4"), count=count) for count in (1, 5, 8, 13)]
     assert np.isnan(estimate_fleet(case, recipe, machines).step_p50_s).all()
+
+
+@pytest.mark.parametrize("fields", JOBS, ids=lambda f: f"{f['model']} {f.get('task', 'train')}")
+def test_no_recipe_that_shares_the_batch_is_quicker_than_its_family(fields) -> None:
+    """The bound of a family holds for every micro-batch, ZeRO stage and recompute, and is not far below the best."""
+    task, ratios = a_task(fields), []
+    cpu = Machine(device=device("epyc-7763"), count=1)
+    for family in task.families:
+        for machine in (*MACHINES, cpu):
+            every = recipes(task, family, machine.count, machine.nodes)
+            every = every.take((every.members == 1) & (every.columns["expert"] == 1))
+            found = estimate_recipes(task.case, every, [machine], task.model).step_p50_s
+            (least_s,) = least_family_s(task.case, family, [machine], task.model)
+            assert np.isnan(least_s) == np.isnan(found).all()
+            assert not (found < least_s).any()
+            ratios += [np.nanmin(found) / least_s] if least_s > 0 else []
+    assert len(ratios) > 10
+    assert min(ratios) < 1.1
+
+
+def test_a_family_has_no_bound_where_the_batch_cannot_be_shared() -> None:
+    task = a_task(JOBS[0])
+    machines = [Machine(device=device("t4"), count=count) for count in (3, 1000)]
+    assert np.isnan(least_family_s(task.case, task.families[0], machines, task.model)).all()
+    assert least_family_s(task.case, task.families[0], [], task.model).shape == (0,)
 
 
 def test_no_recipes_and_no_machines() -> None:

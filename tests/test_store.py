@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from rigwise.errors import InvalidInputError
 from rigwise.measurement import schema
+from rigwise.measurement.place import locate
 from rigwise.measurement.records import Record, Selection, checked, identity, machine_id, now, utc
-from rigwise.measurement.store import locate, open_store
+from rigwise.measurement.store import open_store
 
 pytest.importorskip("sqlalchemy")
 

@@ -5,6 +5,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import tempfile
 from dataclasses import replace
 
 import pytest
@@ -187,18 +188,61 @@ def test_a_store_in_use_is_one_line(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr("rigwise.measurement.store._WAIT_S", 0.1)
     raw = sqlite3.connect(path, isolation_level=None)
     raw.execute("BEGIN IMMEDIATE")
-    with pytest.raises(InvalidInputError, match="in use by another program"):
-        open_store(path)
+    with pytest.raises(InvalidInputError, match="in use by another program"), open_store(path) as store:
+        store.add([RECORD])
     raw.execute("ROLLBACK")
     raw.close()
     open_store(path).close()
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere")
-def test_a_folder_that_cannot_be_written_to(tmp_path) -> None:
-    (tmp_path / "locked").mkdir(mode=0o500)
-    with pytest.raises(InvalidInputError):
-        open_store(str(tmp_path / "locked" / "s.sqlite"))
+#: Somebody else, who may read: prints what the store says to reading, to writing, and to a new store there.
+READER = """
+import os, sys
+from dataclasses import replace
+import alembic.runtime.environment, alembic.script, sqlalchemy.dialects.sqlite
+from rigwise.errors import InvalidInputError
+from rigwise.measurement.records import Record
+from rigwise.measurement.store import open_store
+
+folder = sys.argv[1]
+if os.geteuid() == 0:
+    os.setuid(65534)
+base = Record(kind="bench", name="x", value=1.0, unit="s", machine_id="m", when="2026-11-21")
+with open_store(f"{folder}/s.sqlite") as store:
+    print(store.count())
+    try:
+        store.add([replace(base, value=5.0)])
+    except InvalidInputError as error:
+        print(error)
+try:
+    open_store(f"{folder}/new.sqlite")
+except InvalidInputError as error:
+    print(error)
+"""
+
+
+def test_a_store_of_others_can_be_read_and_not_written() -> None:
+    with tempfile.TemporaryDirectory() as folder:  # pytest's own folders are closed to others
+        with open_store(f"{folder}/s.sqlite") as store:
+            store.add([RECORD])
+        os.chmod(folder, 0o555)
+        found = run(READER, folder)
+        os.chmod(folder, 0o755)
+    assert found.returncode == 0, found.stderr
+    count, added, new = found.stdout.splitlines()
+    assert count == "1"
+    assert "cannot be written" in added
+    assert "cannot be" in new
+
+
+def test_reading_does_not_wait_for_a_writer(tmp_path) -> None:
+    path = str(tmp_path / "s.sqlite")
+    with open_store(path) as writer:
+        writer.add([RECORD])
+        with writer.writing() as connection:
+            connection.exec_driver_sql("DELETE FROM rigwise_measurement")
+            with open_store(path) as reader:
+                assert reader.count() == 1
 
 
 def test_an_interrupted_import_can_be_repeated(tmp_path) -> None:

@@ -93,10 +93,13 @@ def test_any_record_survives_csv(tmp_path_factory, value, name, tags) -> None:
     assert read_records(path) == ((record,), ())
 
 
-def test_judge_reads_the_steps_of_an_export(tmp_path) -> None:
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_judge_reads_the_steps_of_an_export(tmp_path, suffix) -> None:
+    if suffix == ".parquet":
+        pytest.importorskip("pyarrow")
     rate = replace(STEP, unit="token/s", value=1500.0, name="step.gpt2.train", tags={**STEP.tags, "model": "gpt2"})
-    path = written(tmp_path, ".csv", (BENCH, STEP, rate))
-    read, left_out = read_tables([path])
+    written(tmp_path, suffix, (BENCH, STEP, rate))
+    read, left_out = read_tables([tmp_path])
     assert [(row.model, row.metric, row.value, row.batch, row.framework) for row in read] == [
         ("resnet50", "s_per_step", 0.0123, 64, "PyTorch 2.4.0 cu124 eager"),
         ("gpt2", "tokens_per_s", 1500.0, 64, "PyTorch 2.4.0 cu124 eager"),

@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from rigwise.errors import InvalidInputError
+from rigwise.measurement.place import locate
 from rigwise.measurement.records import Record, Selection, checked
-from rigwise.measurement.store import locate, open_store
+from rigwise.measurement.store import open_store
 
 pytest.importorskip("sqlalchemy")
 pytest.importorskip("psycopg")

@@ -1,7 +1,8 @@
 """The disk below the page cache: sequential and random reads, one at a time and many at once, and through the cache.
 
 Direct I/O (O_DIRECT) goes past the page cache; where a file system refuses it, pages are dropped from the cache
-before they are read, and the figure says so. The file is random, so that no layer can compress it.
+before they are read, and the figure says so. The file is random, so that no layer can compress it. fio reads where it
+is installed; what reads otherwise counts every read over the whole time, as fio does.
 
 Source: open(2) for what O_DIRECT asks of addresses and sizes; posix_fadvise(2).
 """
@@ -19,6 +20,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from rigwise.bench import fio
 from rigwise.bench.matmul import is_wanted
 from rigwise.bench.timing import quantile
 from rigwise.bench.types import BYTES, ITEMS, Context, Raw, Timing
@@ -30,6 +32,7 @@ DEEP = 16
 #: What is left free on the disk whatever happens.
 _LEFT_BYTES = 1 * GB
 _READS_OF_SAMPLE = 16
+_FIO_LEAST_S = 0.3
 _MEMORY_SYSTEMS = frozenset({"tmpfs", "ramfs", "devtmpfs", "rootfs"})
 
 
@@ -140,9 +143,12 @@ def _write(path: Path, context: Context) -> tuple[Raw, Opened]:
 def _read(opened: Opened, context: Context, asked: tuple[str, int, int]) -> Raw:
     """Reads of one size at so many places at once, in random order or one after the other."""
     name, size, depth = asked
+    if by_fio := _by_fio(opened, context, asked):
+        return by_fio
     latencies: list[list[float]] = [[] for _ in range(depth)]
     faults: list[OSError] = []
-    ends_s = time.perf_counter() + context.each_s
+    started_s = time.perf_counter()
+    ends_s = started_s + context.each_s
 
     def reader(place: int) -> None:
         try:
@@ -158,6 +164,7 @@ def _read(opened: Opened, context: Context, asked: tuple[str, int, int]) -> Raw:
         thread.join()
     if faults:
         raise faults[0]
+    wall_s = time.perf_counter() - started_s
     every = [one for found in latencies for one in found]
     samples = [
         sum(found[at : at + _READS_OF_SAMPLE]) / len(found[at : at + _READS_OF_SAMPLE]) / depth
@@ -169,7 +176,8 @@ def _read(opened: Opened, context: Context, asked: tuple[str, int, int]) -> Raw:
         name=name,
         unit=ITEMS if is_random else BYTES,
         amount=1.0 if is_random else float(size),
-        timing=Timing(samples_s=tuple(samples[:4000]), calls=_READS_OF_SAMPLE, wall_s=context.each_s),
+        timing=Timing(samples_s=tuple(samples[:4000]), calls=_READS_OF_SAMPLE, wall_s=wall_s),
+        value=len(every) / wall_s * (1.0 if is_random else size),
         parameters={
             "request_bytes": size,
             "depth": depth,
@@ -177,6 +185,25 @@ def _read(opened: Opened, context: Context, asked: tuple[str, int, int]) -> Raw:
             "p99_us": round(1e6 * quantile(every, 0.99), 1),
         },
         note="" if opened.direct else "the file system refuses direct I/O: pages were dropped from the cache instead",
+    )
+
+
+def _by_fio(opened: Opened, context: Context, asked: tuple[str, int, int]) -> Raw | None:
+    """The same by fio, where it is installed and there is time for its least run of a second."""
+    name, size, depth = asked
+    program = fio.installed()
+    if not program or context.each_s < _FIO_LEAST_S:
+        return None
+    found = fio.reads(program, opened.path, size, depth, each_s=context.each_s, direct=opened.direct)
+    if found is None:
+        return None
+    reads_per_s, bytes_per_s, said = found
+    is_random = size == SMALL
+    return Raw(
+        name=name,
+        unit=ITEMS if is_random else BYTES,
+        value=reads_per_s if is_random else bytes_per_s,
+        parameters={"request_bytes": size, "depth": depth, "direct": opened.direct, **said},
     )
 
 

@@ -75,16 +75,10 @@ def _measured(raw: Raw) -> Figure:
     samples = raw.timing.samples_s
     ends = median_interval(samples)
     in_unit = [_in_unit(raw, one) for one in (quantile(samples, 0.5), *ends, min(samples))]
-    value = in_unit[0] if raw.value is None else raw.value
     low, high = sorted(in_unit[1:3])
-    return Figure(
-        raw=raw,
-        value=value,
-        low=low,
-        high=high,
-        best=in_unit[3],
-        spread_frac=spread_frac(samples) if len(samples) >= LEAST_SAMPLES else None,
-    )
+    spread = spread_frac(samples) if len(samples) >= LEAST_SAMPLES else None
+    figure = Figure(raw=raw, value=in_unit[0], low=low, high=high, best=in_unit[3], spread_frac=spread)
+    return figure if raw.value is None else replace(figure, value=raw.value, low=None, high=None)
 
 
 def _in_unit(raw: Raw, time_s: float) -> float:

@@ -314,7 +314,8 @@ def _open(url: str | None) -> Store | None:
     Raises:
         InvalidInputError: The one that ``--store`` names does not exist.
     """
-    from rigwise.measurement.store import locate, open_store
+    from rigwise.measurement.place import locate
+    from rigwise.measurement.store import open_store
 
     place = locate(url)
     if not place.exists:
@@ -342,7 +343,7 @@ def _read(flags: dict[str, Any], *, limit: int | None = None, snapshots: bool = 
 
 
 def _shown(url: str | None) -> str:
-    from rigwise.measurement.store import locate
+    from rigwise.measurement.place import locate
 
     return locate(url).shown
 

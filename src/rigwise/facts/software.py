@@ -212,7 +212,7 @@ def _tensorflow(row: Mapping[str, str]) -> Build:
     return Build(
         framework="tensorflow", version=row["tensorflow"], tag="and-cuda", cuda=row["cuda"], is_default=True,
         date=row["date"], pythons=_list(row["pythons"]), cudnn=row["cudnn"], spec=row["spec"], source=row["source"],
-        note=row["pins"],
+        note="" if row["pins"].startswith("exact") else "its CUDA libraries are not pinned: lock the environment",
     )  # fmt: skip
 
 

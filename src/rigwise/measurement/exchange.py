@@ -14,9 +14,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rigwise.edge import parse_json, read_bytes, read_text
-from rigwise.errors import InvalidInputError, MissingExtraError, RigwiseError
+from rigwise.edge import parse_json, read_text
+from rigwise.errors import InvalidInputError, RigwiseError
 from rigwise.measurement.measurement import Measurement, Rejected
+from rigwise.measurement.parquet import LIMIT_BYTES, SUFFIXES, arrow, parquet_rows
 from rigwise.measurement.records import Record, Tag, checked, digest, tags_text
 from rigwise.measurement.tables import REQUIRED, read_tables
 
@@ -48,7 +49,6 @@ _FROM_METRIC = {
     "samples_per_s": ("sample/s", 1.0),
     "tokens_per_s": ("token/s", 1.0),
 }
-_FILE_LIMIT_BYTES, _MOST_ROWS = 2**30, 5_000_000
 
 
 def is_step(record: Record) -> bool:
@@ -107,22 +107,13 @@ def parquet_bytes(records: Sequence[Record]) -> bytes:
     Raises:
         MissingExtraError: PyArrow is not installed.
     """
-    pa, pq = _arrow()
+    pa, pq = arrow()
     kinds = dict.fromkeys(COLUMNS, pa.string()) | dict.fromkeys(("value", "p10", "p90"), pa.float64())
     schema = pa.schema([*kinds.items(), ("snapshot", pa.string())]).set(COLUMNS.index("n"), pa.field("n", pa.int64()))
     rows = [{**row, "snapshot": r.snapshot or None} for row, r in zip(table_rows(records), records, strict=True)]
     sink = io.BytesIO()
     pq.write_table(pa.Table.from_pylist(rows, schema=schema), sink, compression="zstd")
     return sink.getvalue()
-
-
-def _arrow() -> tuple[Any, Any]:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError:
-        raise MissingExtraError("PyArrow", "parquet") from None
-    return pyarrow, pyarrow.parquet
 
 
 def read_records(path: Path, *, when: str = "") -> tuple[tuple[Record, ...], tuple[Rejected, ...]]:
@@ -134,7 +125,7 @@ def read_records(path: Path, *, when: str = "") -> tuple[tuple[Record, ...], tup
         InvalidInputError: The file cannot be read or is no such table, or ``when`` is needed and empty.
         MissingExtraError: The file is Parquet and PyArrow is not installed.
     """
-    rows = _parquet_rows(path) if path.suffix.lower() in (".parquet", ".pq") else _csv_rows(path)
+    rows = parquet_rows(path, (*COLUMNS, "snapshot")) if path.suffix.lower() in SUFFIXES else _csv_rows(path)
     columns = rows[0].keys() if rows else ()
     if rows and not set(_RECORD[:3]) | {"value", "machine_id", "when", "tags"} <= set(columns):
         return _steps(path, columns, when)
@@ -150,7 +141,7 @@ def read_records(path: Path, *, when: str = "") -> tuple[tuple[Record, ...], tup
 
 
 def _csv_rows(path: Path) -> list[dict[str, Any]]:
-    text = read_text(path, limit_bytes=_FILE_LIMIT_BYTES)
+    text = read_text(path, limit_bytes=LIMIT_BYTES)
     rows: list[dict[str, Any]] = []
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
@@ -173,30 +164,13 @@ def _csv_rows(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _parquet_rows(path: Path) -> list[dict[str, Any]]:
-    pa, pq = _arrow()
-    content = read_bytes(path, limit_bytes=_FILE_LIMIT_BYTES)
-    try:
-        file = pq.ParquetFile(pa.BufferReader(content))
-        groups = [file.metadata.row_group(place) for place in range(file.metadata.num_row_groups)]
-        if file.metadata.num_rows > _MOST_ROWS or sum(group.total_byte_size for group in groups) > _FILE_LIMIT_BYTES:
-            raise InvalidInputError(f"{path} holds {file.metadata.num_rows:,} rows, more than is read")
-        names = [name for name in file.schema_arrow.names if name in (*COLUMNS, "snapshot")]
-        rows: list[dict[str, Any]] = file.read(columns=names).to_pylist()
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise InvalidInputError(f"{path} is no Parquet file: {' '.join(str(error).split())[:120]}") from None
-    if not rows:
-        raise InvalidInputError(f"{path} holds no row")
-    return rows
-
-
 def _snapshots(table: Path) -> dict[str, str]:
     """The snapshots beside a CSV file, by their checksum; those that do not match it are left away."""
     file = snapshots_file(table)
     if not file.exists():
         return {}
     found: dict[str, str] = {}
-    for number, line in enumerate(read_text(file, limit_bytes=_FILE_LIMIT_BYTES).splitlines(), start=1):
+    for number, line in enumerate(read_text(file, limit_bytes=LIMIT_BYTES).splitlines(), start=1):
         entry = parse_json(line, f"{file} line {number}")
         text = entry.get("snapshot") if isinstance(entry, dict) else None
         if not isinstance(text, str) or digest(text) != entry.get("sha256"):

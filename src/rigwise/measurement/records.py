@@ -239,7 +239,7 @@ def machine_id(snapshot: str) -> str:
         InvalidInputError: The text is no JSON object.
 
     >>> machine_id('{"cpu": {"name": {"value": "AMD EPYC"}, "cores": {"value": 2}}}')
-    'amd-epyc-2-15ff2b5b'
+    'amd-epyc-2-3f82a6c5'
     """
     from rigwise.edge import parse_json
 

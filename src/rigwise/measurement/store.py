@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
+import sqlite3
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,38 +17,14 @@ from pathlib import Path
 from typing import Any, Self
 
 from rigwise.errors import InvalidInputError, MissingExtraError, RigwiseError
+from rigwise.measurement.place import Place, locate
 from rigwise.measurement.records import ALL, Record, Selection, checked, digest, identity, tags_text, utc
-from rigwise.measurement.schema import prepare, sqlalchemy, tables
-
-#: Names the store: a file, a URL, or ``none``.
-VARIABLE, NONE = "RIGWISE_STORE", "none"
+from rigwise.measurement.schema import HEAD, prepare, revision, sqlalchemy, tables
 
 #: How long one program waits for another that writes.
 _WAIT_S = 30.0
 _ROWS_AT_ONCE = 500
 _SQLITE_HEADER = b"SQLite format 3\0"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
-    """Where a store is.
-
-    Attributes:
-        url: As SQLAlchemy takes it, with the password.
-        path: Of the SQLite file; None for a server.
-        shown: As messages name it, without the password.
-        named: Whether the user chose it.
-    """
-
-    url: Any
-    path: Path | None
-    shown: str
-    named: bool
-
-    @property
-    def exists(self) -> bool:
-        """Whether there is anything to read; a server is only known when it is asked."""
-        return self.path is None or self.path.exists()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,58 +41,6 @@ class MachineRow:
     records: int
     first: str
     last: str
-
-
-def locate(url: str | None = None) -> Place:
-    """Where the store is: ``url``, else ``RIGWISE_STORE``, else the platform's place for data.
-
-    Args:
-        url: A path, ``sqlite:///PATH`` or ``postgresql://USER@HOST/DATABASE``.
-
-    Raises:
-        InvalidInputError: It is no such thing, or there is no place for data.
-        MissingExtraError: SQLAlchemy is not installed.
-    """
-    text = url if url is not None else os.environ.get(VARIABLE, "")
-    if text == NONE:
-        raise InvalidInputError("there is no store: it was said to be 'none'", hint="--store FILE names one")
-    if url is not None and not text.strip():
-        raise InvalidInputError("--store is empty", hint="name a file or postgresql://USER@HOST/DATABASE")
-    if "://" not in text:
-        path = Path(text).expanduser() if text else _usual_file()
-        return Place(url=_sqlite_url(path), path=path, shown=str(path), named=bool(text))
-    try:
-        parsed = sqlalchemy().engine.make_url(text)
-    except (sqlalchemy().exc.ArgumentError, ValueError):
-        raise InvalidInputError("the URL of the store cannot be read", hint="postgresql://USER@HOST/DATABASE") from None
-    kind = parsed.drivername.partition("+")[0]
-    if kind == "sqlite":
-        if not parsed.database or parsed.database == ":memory:" or parsed.query:
-            raise InvalidInputError("the URL of the store names no file", hint="sqlite:///PATH, or the path alone")
-        path = Path(parsed.database)
-        return Place(url=_sqlite_url(path), path=path, shown=str(path), named=True)
-    if kind not in ("postgresql", "postgres"):
-        raise InvalidInputError(f"a store cannot be kept in {kind[:40]!r}", hint="sqlite:///PATH or postgresql://...")
-    shown = parsed.set(drivername="postgresql", query={}).render_as_string(hide_password=True)
-    return Place(url=parsed.set(drivername="postgresql+psycopg"), path=None, shown=shown, named=True)
-
-
-def _sqlite_url(path: Path) -> Any:
-    return sqlalchemy().engine.URL.create("sqlite+pysqlite", database=str(path))
-
-
-def _usual_file() -> Path:
-    try:
-        home = Path.home()
-    except RuntimeError:
-        raise InvalidInputError("there is no home folder to keep a store in", hint="--store FILE names one") from None
-    if sys.platform == "win32":
-        folder = Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local")
-    elif sys.platform == "darwin":
-        folder = home / "Library" / "Application Support"
-    else:
-        folder = Path(os.environ.get("XDG_DATA_HOME") or home / ".local" / "share")
-    return folder / "rigwise" / "measurements.sqlite"
 
 
 def open_store(url: str | None = None) -> Store:
@@ -136,8 +60,11 @@ def open_store(url: str | None = None) -> Store:
         engine = _engine(place)
     store = Store(place, engine)
     try:
-        with store.writing() as connection:
-            prepare(connection, place.shown)
+        with store.reading() as connection:
+            found = revision(connection)
+        if found != HEAD:
+            with store.writing() as connection:
+                prepare(connection, place.shown)
     except BaseException:
         store.close()
         raise
@@ -169,10 +96,24 @@ def _engine(place: Place) -> Any:
             return sa.create_engine(place.url, connect_args={"connect_timeout": 10})
         except ImportError:
             raise MissingExtraError("psycopg", "postgres") from None
+    if _is_still(place.path):
+        address = f"{place.path.resolve().as_uri()}?mode=ro&immutable=1"
+        return sa.create_engine(
+            "sqlite+pysqlite://", creator=lambda: sqlite3.connect(address, uri=True), poolclass=sa.pool.NullPool
+        )
     engine = sa.create_engine(place.url, connect_args={"timeout": _WAIT_S})
     sa.event.listen(engine, "connect", _set_up_sqlite)
     sa.event.listen(engine, "begin", _begin_sqlite)
     return engine
+
+
+def _is_still(path: Path) -> bool:
+    """Whether nothing can be written beside the file and nobody is writing: then it is read as it lies.
+
+    Reading needs a shared index beside a file that is written ahead, which cannot be made in a folder of others.
+    """
+    beside = path.with_name(path.name + "-wal")
+    return path.exists() and not os.access(path.parent, os.W_OK) and not beside.exists()
 
 
 def _set_up_sqlite(connection: Any, _: Any) -> None:
@@ -224,7 +165,8 @@ class Store:
                 yield changed
 
     @contextlib.contextmanager
-    def _reading(self) -> Iterator[Any]:
+    def reading(self) -> Iterator[Any]:
+        """A connection that sees the store as it is at one moment."""
         with _told(self.place), self._engine.connect() as connection, connection.begin():
             yield connection
 
@@ -260,7 +202,7 @@ class Store:
         if selection.limit is not None and not selection.tags:
             newest = newest.limit(selection.limit)
         found: list[Any] = []
-        with self._reading() as connection:
+        with self.reading() as connection:
             for row in connection.execute(newest):
                 tags = _json(row.tags)
                 if all(tag_words(tags.get(key)) == value for key, value in selection.tags.items()):
@@ -273,7 +215,7 @@ class Store:
 
     def snapshots(self, digests: Sequence[str]) -> dict[str, str]:
         """Texts of machine snapshots by their checksum."""
-        with self._reading() as connection:
+        with self.reading() as connection:
             return _texts(connection, "snapshot", set(digests))
 
     def machines(self) -> tuple[MachineRow, ...]:
@@ -281,13 +223,13 @@ class Store:
         sa, table = sqlalchemy(), tables()["measurement"]
         count, first, last = sa.func.count(), sa.func.min(table.c.at), sa.func.max(table.c.at)
         asked = sa.select(table.c.machine_id, count, first, last).group_by(table.c.machine_id)
-        with self._reading() as connection:
+        with self.reading() as connection:
             rows = connection.execute(asked.order_by(last.desc(), table.c.machine_id)).all()
         return tuple(MachineRow(machine_id=m, records=n, first=a, last=b) for m, n, a, b in rows)
 
     def count(self) -> int:
         """How many records there are."""
-        with self._reading() as connection:
+        with self.reading() as connection:
             return self._count(connection)
 
     @staticmethod
@@ -301,7 +243,7 @@ def _insert(connection: Any, name: str, rows: Sequence[Mapping[str, Any]]) -> No
     if connection.dialect.name == "postgresql":
         from sqlalchemy.dialects.postgresql import insert
     else:
-        from sqlalchemy.dialects.sqlite import insert  # type: ignore[assignment]
+        from sqlalchemy.dialects.sqlite import insert
     statement = insert(tables()[name]).on_conflict_do_nothing()
     ordered = sorted(rows, key=lambda row: str(row.get("identity", row.get("sha256"))))  # two writers never cross
     for start in range(0, len(ordered), _ROWS_AT_ONCE):

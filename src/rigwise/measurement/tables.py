@@ -1,4 +1,4 @@
-"""Tables of measurements: CSV files in the columns that docs/reference/measurements.md lists.
+"""Tables of measurements: CSV or Parquet files in the columns that docs/reference/measurements.md lists.
 
 A row that cannot mean anything is named and left out, and so is a file that is no such table:
 one slip must not cost the other rows.
@@ -14,8 +14,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from rigwise.edge import read_text
-from rigwise.errors import InvalidInputError, near_matches
+from rigwise.errors import InvalidInputError, RigwiseError, near_matches
 from rigwise.measurement.measurement import METRICS, Measurement, Rejected
+from rigwise.measurement.parquet import SUFFIXES, parquet_rows
 
 REQUIRED = ("device", "model", "task", "precision", "batch", "metric", "value")
 OPTIONAL = ("source", "device_variant", "count", "layout", "input_shape_or_seq", "framework", "notes")
@@ -26,12 +27,12 @@ _LARGEST_COUNT = 10**9
 
 
 def read_tables(paths: Sequence[Path]) -> tuple[tuple[Measurement, ...], tuple[Rejected, ...]]:
-    """Every row of the given files and of all ``.csv`` files in the given folders.
+    """Every row of the given files and of all CSV and Parquet files in the given folders.
 
     Rows that cannot be used, and files that are no such table, come back as ``Rejected``.
 
     Raises:
-        InvalidInputError: A path does not exist, or a folder holds no ``.csv`` file.
+        InvalidInputError: A path does not exist, or a folder holds no table.
     """
     rows: list[Measurement] = []
     left_out: list[Rejected] = []
@@ -45,7 +46,7 @@ def _files(paths: Sequence[Path]) -> list[Path]:
     found: dict[Path, None] = {}
     for path in map(Path, paths):
         if os.path.isdir(path):
-            inside = sorted(file for file in path.iterdir() if file.suffix.lower() == ".csv")
+            inside = sorted(file for file in path.iterdir() if file.suffix.lower() in (".csv", *SUFFIXES))
             if not inside:
                 raise InvalidInputError(f"the folder {path} holds no .csv file")
             found.update(dict.fromkeys(inside))
@@ -58,6 +59,9 @@ def _files(paths: Sequence[Path]) -> list[Path]:
 
 def _rows(file: Path) -> Iterator[Measurement | Rejected]:
     """Rows of one file; a fault of the file itself ends it."""
+    if file.suffix.lower() in SUFFIXES:
+        yield from _parquet(file)
+        return
     try:
         text = read_text(file)
     except InvalidInputError as error:
@@ -85,6 +89,20 @@ def _rows(file: Path) -> Iterator[Measurement | Rejected]:
         elif any(cell.strip() for cell in cells):
             count += 1
             yield _row(columns, cells, where, file.stem)
+
+
+def _parquet(file: Path) -> Iterator[Measurement | Rejected]:
+    try:
+        rows = parquet_rows(file, (*REQUIRED, *OPTIONAL))
+    except RigwiseError as error:
+        yield Rejected(where=file.name, reason=str(error))
+        return
+    if fault := _fault_of_header(list(rows[0])):
+        yield Rejected(where=file.name, reason=fault)
+        return
+    for number, row in enumerate(rows, start=1):
+        cells = ["" if cell is None else str(cell).strip() for cell in row.values()]
+        yield _row(list(row), cells, f"{file.name} row {number}", file.stem)
 
 
 def _fault_of_header(columns: list[str]) -> str:

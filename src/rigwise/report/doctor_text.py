@@ -35,7 +35,7 @@ def checkup_text(checkup: Checkup, *, everything: bool = False, brief: bool = Fa
     if not brief and any(finding.applies and "GPU" in finding.title for finding in checkup.findings):
         lines += ["", *_wrapped(NOT_EXECUTED)]
     if everything:
-        lines += ["", "in order", *[line for f in applied for line in _item(f"{f.title}?", f"no: {f.evidence}")]]
+        lines += ["", "in order", *[line for f in applied for line in _item(f.rule, f.evidence)]]
     return "\n".join(lines) + "\n"
 
 

@@ -24,7 +24,7 @@ from rigwise.workload.recipes import Recipes
 #: Recompute is worth a look where a recipe fits with less than this probability without it.
 _TIGHT = 0.9
 #: Machines that come along with one that is asked for.
-_COMPANY = 16
+_COMPANY = 48
 
 Indices = NDArray[np.int64]
 Mask = NDArray[np.bool_]
@@ -181,7 +181,8 @@ class Estimates:
         ]
         if bound and places:
             step_s = bound(task.case, family, [machine for _, machine in places], task.model)
-            np.minimum.at(found, np.array([index for index, _ in places]), step_s)  # one that is not known spoils all
+            with np.errstate(invalid="ignore"):  # one device of several that is not known leaves no bound
+                np.minimum.at(found, np.array([index for index, _ in places]), step_s)
         return np.where(found < np.inf, task.steps * found, np.nan)
 
     def _worth_a_look(self, table: Table, machine: int, tight: float, *, again: bool) -> Indices:

@@ -19,7 +19,7 @@ from rigwise.market.subscription import subscription_quotes
 from rigwise.market.terms import Terms, to_know
 from rigwise.market.to_buy import purchases_for
 from rigwise.market.upgrade import owned_tariff
-from rigwise.search.astar import AStar, Stop
+from rigwise.search.astar import AStar
 from rigwise.search.bounds import Goal, Least, least, reasons
 from rigwise.search.certificate import check
 from rigwise.search.claims import check_plans
@@ -87,11 +87,12 @@ def _answer(
 ) -> PlanResult:
     """The ranked leaves as plans, with the ends and the frontier beside them."""
     space, estimates, job = problem.space, problem.estimates, problem.space.task.job
-    ends = {name: _end(name, problem, floor, ranked, world.stop) for name in ("cost", "time")}
-    cheapest, fastest = (plan_of(space, estimates, ends[name][0]) for name in ("cost", "time"))
-    found = [*problem.leaves, *(leaf for _, others in ends.values() for leaf in others)]
-    front = frontier(problem, floor, found, energy=job.frontier_energy, stop=world.stop)
-    company = in_company(problem, ranked, front, found)
+    front = frontier(problem, floor, problem.leaves, energy=job.frontier_energy, stop=world.stop)
+    ends = front
+    if job.frontier_energy:  # which leaves out what it is not known of
+        ends = frontier(problem, floor, [*problem.leaves, *front], stop=world.stop)
+    cheapest, fastest = (plan_of(space, estimates, _end(name, problem, ranked, ends)) for name in ("cost", "time"))
+    company = in_company(problem, ranked, front, [*problem.leaves, *ends])
     plans = with_reasons(company.ranked, fastest, space, problem.goal)
     return PlanResult(
         job=job,
@@ -291,17 +292,12 @@ def _ranking(search: Iterable[tuple[float, Leaf]], top: int) -> list[tuple[float
     return list(ranked.values())
 
 
-def _end(
-    objective: str, problem: PlanProblem, floor: Least, ranked: Sequence[Leaf], stop: Stop
-) -> tuple[Leaf, list[Leaf]]:
-    """The cheapest or the fastest leaf, proven but for a search that was stopped, and what was estimated on the way."""
+def _end(objective: str, problem: PlanProblem, ranked: Sequence[Leaf], front: Sequence[Leaf]) -> Leaf:
+    """The cheapest or the fastest leaf: one end of the frontier of cost and time."""
     if objective == problem.goal.objective:
-        return ranked[0], []
-    goal = replace(problem.goal, objective=objective)
-    other = PlanProblem(problem.space, floor, problem.estimates, goal)
-    best = next(AStar(other, (), stop=stop), None)
-    found = [*other.leaves, *problem.leaves]
-    return best[1] if best else min(found, key=lambda leaf: (leaf.cost_usd, leaf.time_s)[objective == "time"]), found
+        return ranked[0]
+    axes = (("cost_usd", "time_s"), ("time_s", "cost_usd"))[objective == "time"]
+    return min([*front, *ranked], key=lambda leaf: tuple(getattr(leaf, axis) for axis in axes))
 
 
 def _certificate(

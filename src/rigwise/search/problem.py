@@ -141,8 +141,8 @@ class PlanProblem:
         cheaper = np.searchsorted(points[:, 0], found.cost_usd, side="right")
         quickest_s = np.concatenate([[np.inf], points[:, 1]])[cheaper]  # of the points that are no dearer
         open_ = (found.relaxed < np.inf) & (found.time_s < quickest_s)
-        mine = np.asarray(open_.any(axis=1) & ~found.fits)
-        return np.asarray(again[mine[table.plain[again] // len(self.space.task.recomputes) - plain[0] // len(self.space.task.recomputes)]])
+        mine = np.isin(table.plain[again], plain[open_.any(axis=1) & ~found.fits])
+        return np.asarray(again[mine])
 
     def _leaf(self, family: Family, site: int, rows: Indices, found: Outcome, at: tuple[int, int]) -> Leaf:
         row, price = at

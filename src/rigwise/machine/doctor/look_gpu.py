@@ -56,7 +56,8 @@ def cuda_init(root: Root) -> str:
     try:
         python_child(root, cuda_child.__file__, name="cuda-attributes", limit_s=CUDA_LIMIT_S)
     except Unreadable as error:
-        return str(error)
+        text = re.sub(r"^\S+ ended with \d+: ", "", str(error))
+        return re.sub(r"^\S+ (?=did not answer)", "CUDA ", text)
     return "ok"
 
 

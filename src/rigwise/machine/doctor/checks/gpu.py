@@ -115,7 +115,7 @@ def compat_libraries(facts: Facts) -> Answer:
     if not compat or not (on_path or "/compat/" in first):
         return ok("no compatibility libraries are in the way")
     where = on_path[0] if on_path else first
-    consumer = [gpu for gpu in facts.rows("gpus") if gpu.get("segment") == "consumer"]
+    consumer = [gpu for gpu in facts.rows("gpus") if gpu.get("segment") in ("consumer", "mobile")]
     if consumer:
         return problem(f"{where} is searched first, and {consumer[0].get('name')} is no data-centre GPU")
     answer = facts.text("seen.cuda_init")
@@ -175,7 +175,9 @@ def uvm(facts: Facts) -> Answer:
 
 def cuda_start(facts: Facts) -> Answer:
     """CUDA does not start, or not in time, for a reason that no other rule names."""
-    said = facts.text("seen.cuda_init")
+    said, tool = facts.text("seen.cuda_init"), facts.text("seen.nvidia_smi")
+    if "did not answer" in tool:
+        return problem(f"{tool}; CUDA: {said}")
     if said == "ok":
         return ok("cuInit answers 0")
     if not said or "is not installed" in said or re.search(r"answers (80[2-4]|999|100)\b", said):

@@ -87,13 +87,17 @@ def _counted(lines: list[str]) -> str:
 
 
 def memory_errors(facts: Facts) -> Answer:
-    """Memory of a GPU that reports errors it cannot correct, or rows that wait to be replaced."""
+    """Memory of a GPU that reports errors it cannot correct, or rows that wait to be replaced.
+
+    The count is of the card's whole life: where it replaces bad rows, only what is not replaced is a problem.
+    """
     for place, gpu in enumerate(facts.rows("gpus")):
         if gpu.get("rows_failed") in ("yes", True):
             return problem(f"GPU {place}: a row of memory could not be put out of use")
         if gpu.get("rows_pending") in ("yes", True):
             return problem(f"GPU {place}: a row of memory is put out of use at the next reset")
-        if int(gpu.get("ecc_uncorrected") or 0) > 0:
+        remaps = "rows_failed" in gpu
+        if not remaps and int(gpu.get("ecc_uncorrected") or 0) > 0:
             return problem(f"GPU {place}: {gpu['ecc_uncorrected']} errors of memory that could not be corrected")
     logged = [entry["xid"] for entry in facts.get("seen.kernel_log") or [] if entry["xid"] in (48, 63, 64, 92, 94, 95)]
     if logged:
@@ -111,7 +115,7 @@ def persistence(facts: Facts) -> Answer:
     off = [
         place
         for place, gpu in enumerate(facts.rows("gpus"))
-        if gpu.get("persistence") == "disabled" and gpu.get("segment") not in ("consumer", "mobile", "laptop")
+        if gpu.get("persistence") == "disabled" and gpu.get("segment") == "datacenter"
     ]
     if not off or facts.get("seen.persistenced") or in_container(facts):
         return ok("the driver stays loaded" if not off else "the persistence daemon runs")
@@ -165,7 +169,11 @@ def huge_pages(facts: Facts) -> Answer:
 def catalogue_differs(facts: Facts) -> Answer:
     """A GPU that is not as the catalogue has it: fewer units, another memory, MIG, or a name it does not know."""
     about = re.compile(r"gpus\.\d+\.(sm_count|l2_bytes|memory_bytes|name)$")
-    found = [line for line in facts.get("findings") or [] if about.match(str(line).partition(": ")[0])]
+    found = [
+        line
+        for line in facts.get("findings") or []
+        if about.match(str(line).partition(": ")[0]) and "catalogue" in line
+    ]
     return problem("; ".join(found[:3])) if found else ok("what the driver says is what the catalogue has")
 
 

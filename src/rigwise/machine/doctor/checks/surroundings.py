@@ -149,7 +149,7 @@ def numa_distance(facts: Facts) -> Answer:
     far = [card for card in cards if str(card["numa_node"]) not in here]
     if len(nodes) > 1 and cards and len(far) == len(cards):
         return problem(f"this process runs on node {', '.join(sorted(here))}, the GPU is at node {far[0]['numa_node']}")
-    return ok(f"{len(nodes)} NUMA node(s)")
+    return ok(f"{len(nodes) or 1} NUMA node(s)")
 
 
 def disk_full(facts: Facts) -> Answer:
