@@ -97,22 +97,22 @@ def by_objective(repeats: int) -> None:
     for task in ("train", "infer"):
         for objective in ("cost", "time", "energy"):
             job = replace(CONVNET, task=task, minimize=objective, top=1)
-            world = catalogue_world(job.model, TODAY)
+            world, goal = catalogue_world(job.model, TODAY), Goal.of(job)
             space = build_space(settle(job, world.model), all_quotes(job, world).quotes, surroundings(job, world))
-            found: list[float] = []
 
-            def informed(job: Job = job, world: World = world, space: Space = space) -> None:
-                floor = least(space, world.physics)
-                search = AStar(PlanProblem(space, floor, Estimates(space, world.physics), Goal.of(job)), ())
-                found[:] = [next(search)[0], search.expanded]
+            def informed(space: Space = space, world: World = world, goal: Goal = goal) -> tuple[float, int]:
+                problem = PlanProblem(space, least(space, world.physics), Estimates(space, world.physics), goal)
+                search = AStar(problem, ())
+                return next(search)[0], search.expanded
 
-            def everything(job: Job = job, world: World = world, space: Space = space) -> None:
-                found[2:] = [exhaustive(space, Estimates(space, world.physics), Goal.of(job))[0][0]]
+            def everything(space: Space = space, world: World = world, goal: Goal = goal) -> float:
+                return exhaustive(space, Estimates(space, world.physics), goal)[0][0]
 
+            (value, expanded), other = informed(), everything()
             a_star, every = min(spread(informed, repeats)), min(spread(everything, repeats))
-            agree = "" if same(found[0], found[2]) else f" NOT THE SAME: {found}"
+            agree = "" if same(value, other) else f" NOT THE SAME: {value} {other}"
             used = "exhaustive" if is_quicker(space.task, objective) else "A*"
-            figures = f"{a_star:>7.3f} {every:>7.3f} {every / a_star:>5.1f}x {found[1]:>8,}"
+            figures = f"{a_star:>7.3f} {every:>7.3f} {every / a_star:>5.1f}x {expanded:>8,}"
             print(f"  ResNet-50, {task}, least {objective:<9} {figures}  {used}{agree}")
 
 

@@ -344,3 +344,9 @@ def test_every_benchmark_has_a_file() -> None:
 def test_a_ratio_needs_no_timing() -> None:
     figure = limits.judged(Raw(name="formats.bf16", unit=ERROR, value=3e-3), None, 1)
     assert (figure.value, figure.spread_frac) == (3e-3, None)
+
+
+def test_the_stages_of_an_input_pipeline() -> None:
+    rates = {"records.files.cold": 4000.0, "loader.decode": 300.0, "loader.no-workers": 200.0, "loader.workers2": 500.0}
+    figures = [limits.judged(Raw(name=name, unit=ITEMS, value=rate), None, 2) for name, rate in rates.items()]
+    assert limits.pipeline(figures, 2) == {"disk": 4000.0, "decode": 600.0, "loader": 500.0}

@@ -12,6 +12,7 @@ from rigwise.estimate.predict import predict
 from rigwise.facts.catalogue import device
 from rigwise.graph.load import load_model
 from rigwise.machine.machine import Machine
+from rigwise.machine.this import resolve_device
 from rigwise.workload.case import Case
 from rigwise.workload.choices import recipes, settle
 from rigwise.workload.job import Job
@@ -135,7 +136,7 @@ def test_what_cannot_be_divided_has_no_estimate(recipe) -> None:
 def test_no_recipe_that_shares_the_batch_is_quicker_than_its_family(fields) -> None:
     """The bound of a family holds for every micro-batch, ZeRO stage and recompute, and is not far below the best."""
     task, ratios = a_task(fields), []
-    cpu = Machine(device=device("epyc-7763"), count=1)
+    cpu = Machine(device=resolve_device("epyc-7763"), count=1)
     for family in task.families:
         for machine in (*MACHINES, cpu):
             every = recipes(task, family, machine.count, machine.nodes)

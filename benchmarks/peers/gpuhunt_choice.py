@@ -37,7 +37,7 @@ def write_catalogue(folder: Path, offers: list[dict[str, Any]]) -> None:
                     rows.writerow(
                         {
                             "instance_name": o["instance"],
-                            "location": o["region"],
+                            "location": o["region"] or "any",
                             "price": o["usd_per_h"],
                             "cpu": int(o["vcpus"] or 8),
                             "memory": o["memory_gib"] or 32,

@@ -230,9 +230,17 @@ def _remarks(figure: Figure) -> tuple[str, ...]:
     return (*found, *state.remarks(raw.state, figure.spread_frac))
 
 
-def bottlenecks(figures: Sequence[Figure]) -> dict[str, float]:
-    """Samples a second of each stage of an input pipeline that was measured: disk, decoding, loader."""
-    stages = {"records.files.cold": "disk", "loader.decode": "decode on one core"}
-    found = {stages[f.raw.name]: f.value for f in figures if f.raw.name in stages and f.value}
-    loaders = [f.value for f in figures if f.raw.name.startswith("loader.workers") and f.value]
-    return {**found, **({"loader": max(loaders)} if loaders else {})}
+def pipeline(figures: Sequence[Figure], threads: int) -> dict[str, float]:
+    """Images a second of each stage of training on images that was measured, in the order that they pass them.
+
+    The slowest stage is the bottleneck: stages work at the same time, each on other images.
+    """
+    found = {figure.raw.name: figure.value for figure in figures if figure.value}
+    loaders = [rate for name, rate in found.items() if name.startswith("loader.workers")]
+    stages = {
+        "disk": found.get("records.files.cold"),
+        "decode": threads * found["loader.decode"] if "loader.decode" in found else None,
+        "loader": max(loaders, default=None),
+        "training": found.get("networks.resnet18.training"),
+    }
+    return {stage: rate for stage, rate in stages.items() if rate}

@@ -8,6 +8,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from rigwise.bench.limits import pipeline
 from rigwise.bench.suite import BENCHMARKS, Report
 from rigwise.bench.types import BYTES, ERROR, FLOPS, ITEMS, TIME, Benchmark, Figure, Reference
 from rigwise.units import format_count, format_seconds
@@ -43,6 +44,7 @@ def bench_text(report: Report, *, brief: bool = False) -> str:
     for group, figures in _by_group(report.figures):
         lines += [group, *(_row(figure) for figure in figures)]
     if not brief:
+        lines += _pipeline(report)
         lines += [
             *_limits(report.figures),
             *_published(report.figures),
@@ -116,6 +118,17 @@ def _published(figures: Sequence[Figure]) -> Iterator[str]:
         ]
 
 
+def _pipeline(report: Report) -> Iterator[str]:
+    """The stages of training on images, slowest named."""
+    stages = pipeline(report.figures, report.threads)
+    if len(stages) < 2:
+        return
+    rates = ", ".join(f"{stage} {format_count(rate)}" for stage, rate in stages.items())
+    slowest = min(stages, key=lambda stage: stages[stage])
+    yield from ("", "input pipeline")
+    yield from _item(f"images a second: {rates}; {slowest} holds up the others")
+
+
 def _skipped(figures: Sequence[Figure]) -> Iterator[str]:
     """Names by reason, the reason once."""
     names: dict[str, list[str]] = {}
@@ -170,6 +183,7 @@ def document(report: Report) -> dict[str, Any]:
         "software": dict(report.software),
         "wall_s": report.wall_s,
         "interrupted": report.interrupted,
+        "pipeline": pipeline(report.figures, report.threads),
         "figures": [_figure(figure) for figure in report.figures],
     }
 

@@ -10,6 +10,7 @@ from typing import Any
 from rigwise import __version__
 from rigwise.report import plots
 from rigwise.report.html import Markup, table, tag
+from rigwise.search.bounds import format_value
 from rigwise.search.robust import TIE
 from rigwise.units import format_bytes, format_count, format_fraction, format_seconds, format_usd
 
@@ -188,7 +189,7 @@ def _fallback(plan: Document) -> str:
 
 
 def _certificate(certificate: Document) -> Markup:
-    show = {"cost": format_usd, "time": format_seconds}.get(certificate["objective"], lambda j: format_count(j, "J"))
+    show = partial(format_value, certificate["objective"])
     reasons = certificate["reasons"]
     facts = [
         ["candidates", f"{certificate['candidates']:,}", "every layout on every offer that counts"],

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from textwrap import wrap
 
+from rigwise.search.bounds import format_value
 from rigwise.search.robust import is_tied
 from rigwise.search.types import Certificate, Plan, PlanResult, Quantiles
 from rigwise.units import format_count, format_fraction, format_seconds, format_usd
 from rigwise.workload.job import Job
 
 _WIDTH = 80
+#: What an objective is called where it is no word of its own.
+_MEASURE = {"weights": "weighted sum"}
 #: Reasons for leaving prices out that are told on the terminal.
 _REASONS_TOLD = 2
 _REASONS = {
@@ -56,7 +59,8 @@ def _answer(plan: Plan) -> list[str]:
     lines.append(f"  {'cost':<12} {_interval(plan.cost_usd, format_usd)}")
     lines.append(f"  {'time':<12} {_interval(plan.time_s, format_seconds)}")
     if plan.energy_j is not None:
-        lines.append(f"  {'energy':<12} {plan.energy_j / 3.6e6:,.3g} kWh")
+        carbon = "" if plan.carbon_g is None else f", {format_value('carbon', plan.carbon_g)} where it stands"
+        lines.append(f"  {'energy':<12} {plan.energy_j / 3.6e6:,.3g} kWh{carbon}")
     return [_cut(line, _WIDTH) for line in lines]
 
 
@@ -92,10 +96,11 @@ def _table(plans: Sequence[Plan]) -> list[str]:
 
 def certificate_sentences(certificate: Certificate) -> list[str]:
     """What is proven, by how much looking, and how to check it."""
-    show = {"cost": format_usd, "time": format_seconds}.get(certificate.objective, lambda j: format_count(j, "J"))
     proof = (
-        f"no candidate has a {certificate.objective} below {show(certificate.lower_bound)}"
+        f"no candidate has a {_MEASURE.get(certificate.objective, certificate.objective)} below"
+        f" {format_value(certificate.objective, certificate.lower_bound)}"
         f" under this estimate: gap {100 * certificate.gap_frac:.3g} %"
+        + (", stopped before it was closed" if certificate.stopped else "")
     )
     cut = ", ".join(f"{certificate.pruned[r]:,} {words}" for r, words in _REASONS.items() if certificate.pruned.get(r))
     looked = f"{certificate.candidates:,} candidates: {certificate.estimated:,} estimated"

@@ -211,9 +211,7 @@ def _at_prices(space: Space, floor: Least, dtype: str, least_s: Array | float) -
     return np.repeat(np.fmax(floor.time_s[dtype], least_s), sizes), energy_j
 
 
-def site_minima(
-    space: Space, floor: Least, dtype: str, least_s: Array | float = np.nan
-) -> tuple[Array, Array, Array]:
+def site_minima(space: Space, floor: Least, dtype: str, least_s: Array | float = np.nan) -> tuple[Array, Array, Array]:
     """Least cost, time and energy of each site, each at the price where it is least ``[sites]``; as ``judge``."""
     at_price_s, energy_j = _at_prices(space, floor, dtype, least_s)
     rows = (space.tariff.cost_usd(at_price_s), space.tariff.wall_s(at_price_s), energy_j)

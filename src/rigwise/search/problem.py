@@ -179,7 +179,7 @@ class PlanProblem:
 
     def _child(self, state: State) -> Sequence[Child[State]]:
         """The state with its bound; its children in its place if they are ruled out for different reasons."""
-        family, inside = self.sites_below(state)
+        _, inside = self.sites_below(state)
         bounds = self.bounds_of(state)
         verdict, number = bounds.verdict[inside], bounds.number[inside]
         free = verdict == -1

@@ -72,7 +72,11 @@ class FleetEstimate(Protocol):
 
 
 class Physics(Protocol):
-    """The estimator, as a module or an object: ``rigwise.estimate.fleet``, or a toy in a test."""
+    """The estimator, as a module or an object: ``rigwise.estimate.fleet``, or a toy in a test.
+
+    It may have ``least_family_s(case, family, machines, model)`` as well: a lower bound of the time of a step
+    ``[machines]`` over all recipes of a family that only share the batch, nan where there is none.
+    """
 
     def estimate_fleet(
         self, case: Case, recipe: Recipe, machines: Sequence[Machine], model: Model | None = None
@@ -100,13 +104,6 @@ class Physics(Protocol):
 
     def least_memory_bytes(self, case: Case, dtype: str, count: int, model: Model | None = None) -> float:
         """Lower bound of the memory of one device of ``count``."""
-
-
-class FamilyPhysics(Physics, Protocol):
-    """An estimator that also bounds the recipes of a family, where devices only share the batch."""
-
-    def least_family_s(self, case: Case, family: Any, machines: Sequence[Machine], model: Model | None = None) -> Array:
-        """Lower bound of the time of a step ``[machines]``, nan where there is none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
