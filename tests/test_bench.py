@@ -350,3 +350,32 @@ def test_the_stages_of_an_input_pipeline() -> None:
     rates = {"records.files.cold": 4000.0, "loader.decode": 300.0, "loader.no-workers": 200.0, "loader.workers2": 500.0}
     figures = [limits.judged(Raw(name=name, unit=ITEMS, value=rate), None, 2) for name, rate in rates.items()]
     assert limits.pipeline(figures, 2) == {"disk": 4000.0, "decode": 600.0, "loader": 500.0}
+
+
+@pytest.mark.parametrize(
+    ("vendors", "part", "target"),
+    [
+        ([], "", ("cpu", "cpu")),
+        (["NVIDIA"], "", ("cuda:0", "gpu0")),
+        (["NVIDIA"], "cpu", ("cpu", "cpu")),
+        (["NVIDIA", "NVIDIA"], "gpu1", ("cuda:1", "gpu1")),
+        (["AMD"], "gpu", ("cuda:0", "gpu0")),
+        (["Intel"], "", ("xpu:0", "gpu0")),
+        (["Apple"], "", ("mps", "gpu0")),
+    ],
+)
+def test_the_target_is_the_gpu_that_pytorch_knows_by_another_name(vendors, part, target) -> None:
+    from rigwise.machine.snapshot import Field, Snapshot
+
+    gpus = tuple({"vendor": Field(value=vendor, source="a test")} for vendor in vendors)
+    assert suite.target_of(Snapshot(gpus=gpus), part) == target
+
+
+def test_gpus_that_are_not_there_or_not_known() -> None:
+    from rigwise.errors import UnsupportedError
+    from rigwise.machine.snapshot import Field, Snapshot
+
+    with pytest.raises(InvalidInputError, match="no GPU"):
+        suite.target_of(Snapshot(), "gpu0")
+    with pytest.raises(UnsupportedError, match="unknown"):
+        suite.target_of(Snapshot(gpus=({"name": Field(value="x", source="a test")},)), "")

@@ -103,3 +103,16 @@ def test_what_cannot_be_bought_is_one_line_and_exit_code_1(run):
     assert (code, out) == (1, "")
     assert err.count("\n") == 1
     assert "budget" in err
+
+
+def test_what_the_own_machine_cannot_do_by_the_deadline_is_rented() -> None:
+    from rigwise.market.break_even import UnitCosts, split_until
+
+    unit = UnitCosts(fixed_usd=50.0, own_usd_per_h=0.1, rent_usd_per_h=0.6)
+    hours = [h / 10 * 3600.0 for h in range(1681)]
+    for work_s in (100 * 3600.0, 168 * 3600.0, 300 * 3600.0):
+        split = split_until(work_s, 168 * 3600.0, unit)
+        bought = min(unit.cost_usd(1, own_s, work_s - own_s) for own_s in hours if own_s <= work_s)
+        assert split.cost_usd == pytest.approx(min(bought, unit.cost_usd(0, 0.0, work_s)))
+        assert split.owned_s + split.rented_s == pytest.approx(work_s)
+        assert split.owned_s <= 168 * 3600.0

@@ -187,8 +187,8 @@ def target_of(snapshot: Snapshot, part: str) -> tuple[str, str]:
     place = int(part.removeprefix("gpu") or 0)
     if place >= len(snapshot.gpus):
         count = len(snapshot.gpus)
-        shown = f"{count} GPU{'s' if count != 1 else ''}" if count else "no GPU"
-        raise InvalidInputError(f"this machine shows {shown}, not one with number {place}", hint="--device cpu")
+        shown = f"{count} GPU{'s' if count != 1 else ''}, not one with number {place}" if count else "no GPU"
+        raise InvalidInputError(f"this machine shows {shown}", hint="--device cpu")
     vendor = str(value(snapshot.gpus[place], "vendor") or "").lower()
     backend = next((word for maker, word in _BACKENDS.items() if maker in vendor), "")
     if not backend:

@@ -129,6 +129,22 @@ class Present:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Split:
+    """How many machines to buy for a load that varies, and what is rented beside them.
+
+    Attributes:
+        machines: To buy.
+        owned_s, rented_s: Work on them, and work that is rented, both in time of one own machine.
+        cost_usd: Of all.
+    """
+
+    machines: int
+    owned_s: float
+    rented_s: float
+    cost_usd: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BuyOrRent:
     """Everything about one machine against one rent.
 
@@ -141,6 +157,7 @@ class BuyOrRent:
         present: Discounted.
         even: Where both cost the same.
         usage: By hours a week.
+        split: The job by its deadline, with what the own machine cannot do until then rented; None without one.
         assumed: In words.
     """
 
@@ -153,6 +170,7 @@ class BuyOrRent:
     present: Present
     even: BreakEven
     usage: tuple[Usage, ...]
+    split: Split | None = None
     assumed: tuple[str, ...] = ()
 
 
@@ -294,22 +312,6 @@ def buy_or_rent(machine: Machine, rent: Rent, horizon: Horizon, assumed: Sequenc
         usage=sensitivity(purchase, conditions, load_w, rent, horizon.months),
         assumed=tuple(assumed),
     )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Split:
-    """How many machines to buy for a load that varies, and what is rented beside them.
-
-    Attributes:
-        machines: To buy.
-        owned_s, rented_s: Work on them, and work that is rented, both in time of one own machine.
-        cost_usd: Of all.
-    """
-
-    machines: int
-    owned_s: float
-    rented_s: float
-    cost_usd: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -180,12 +180,10 @@ class Store:
         if not rows:
             return 0
         with self.writing() as connection:
-            before = self._count(connection)
             for name in ("snapshot", "software"):
                 texts = {digest(text): text for row in rows if (text := getattr(row, name))}
                 _insert(connection, name, [{"sha256": key, "content": text} for key, text in texts.items()])
-            _insert(connection, "measurement", [_row(record) for record in rows])
-            return self._count(connection) - before
+            return _insert(connection, "measurement", [_row(record) for record in rows])
 
     def query(self, selection: Selection = ALL, *, snapshots: bool = False) -> tuple[Record, ...]:
         """The records of a selection, the oldest first.
@@ -229,25 +227,21 @@ class Store:
 
     def count(self) -> int:
         """How many records there are."""
-        with self.reading() as connection:
-            return self._count(connection)
-
-    @staticmethod
-    def _count(connection: Any) -> int:
         sa, table = sqlalchemy(), tables()["measurement"]
-        return int(connection.execute(sa.select(sa.func.count()).select_from(table)).scalar_one())
+        with self.reading() as connection:
+            return int(connection.execute(sa.select(sa.func.count()).select_from(table)).scalar_one())
 
 
-def _insert(connection: Any, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Insert what is not there; both databases spell this the same way."""
+def _insert(connection: Any, name: str, rows: Sequence[Mapping[str, Any]]) -> int:
+    """Insert what is not there and count it; both databases spell this the same way."""
     if connection.dialect.name == "postgresql":
         from sqlalchemy.dialects.postgresql import insert
     else:
         from sqlalchemy.dialects.sqlite import insert
     statement = insert(tables()[name]).on_conflict_do_nothing()
     ordered = sorted(rows, key=lambda row: str(row.get("identity", row.get("sha256"))))  # two writers never cross
-    for start in range(0, len(ordered), _ROWS_AT_ONCE):
-        connection.execute(statement, ordered[start : start + _ROWS_AT_ONCE])
+    parts = (ordered[start : start + _ROWS_AT_ONCE] for start in range(0, len(ordered), _ROWS_AT_ONCE))
+    return sum(connection.execute(statement, part).rowcount for part in parts)
 
 
 def _row(record: Record) -> dict[str, Any]:

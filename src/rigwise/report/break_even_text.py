@@ -27,7 +27,7 @@ def break_even_text(answer: BuyOrRent, parts: Sequence[PricedPart] = (), *, brie
         parts: What the machine consists of, empty for not said.
         brief: Only the answer.
     """
-    lines = [*_question(answer), "", *_answer(answer)]
+    lines = [*_question(answer), "", *_answer(answer), *_split(answer)]
     if not brief:
         lines += ["", *_costs(answer), "", *_even(answer.even, answer.horizon.hours_per_week)]
         lines += ["", *_usage(answer)]
@@ -91,6 +91,23 @@ def _answer(answer: BuyOrRent) -> list[str]:
     rate = f"{100 * present.rate_frac:.3g} %"
     both = f"own {format_usd(present.own_usd)}, rent {format_usd(present.rent_usd)}"
     return [*lines, f"  {'today':<12} {both}: later money discounted at {rate} a year"]
+
+
+def _split(answer: BuyOrRent) -> list[str]:
+    """The job by its deadline: all of it rented, or an own machine that does what it can until then."""
+    split = answer.split
+    if split is None:
+        return []
+    if not split.machines:
+        text = f"rent all of it: {format_usd(split.cost_usd)}"
+    elif split.rented_s:
+        text = (
+            f"buy, and rent the rest: {_hours(split.owned_s)} on the own machine, and what would take it"
+            f" {_hours(split.rented_s)} more is rented beside it; {format_usd(split.cost_usd)}"
+        )
+    else:
+        text = f"buy: {_hours(split.owned_s)} on the own machine, nothing is left to rent; {format_usd(split.cost_usd)}"
+    return ["", "this job by its deadline", *_wrapped(text, "  ")]
 
 
 def _number(value: float) -> str:

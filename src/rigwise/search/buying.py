@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from rigwise.errors import InfeasibleError
 from rigwise.facts.part import Part
-from rigwise.market.break_even import BuyOrRent, rent_of
+from rigwise.market.break_even import BuyOrRent, UnitCosts, rent_of, split_until
 from rigwise.market.shelf import PurchaseQuote, Purchases
 from rigwise.market.to_buy import against_rent, purchases_for
 from rigwise.search.plan import plan
@@ -42,7 +42,7 @@ def best_to_buy(job: Job, world: World, purchases: Purchases) -> tuple[Plan, Pur
             f"nothing can be bought: {reasons or 'no parts'}",
             hint="--max-price-age lets older prices in" if old else "",
         )
-    shop = replace(world, offers=(), to_buy=lambda _: purchases)
+    shop = replace(world, offers=(), subscriptions=(), to_buy=lambda _: purchases)
     alone = replace(job, buy=True, owned=(), providers=(), regions=(), countries=())
     best = plan(alone, shop).plans[0]
     machine = next(found for found in purchases.quotes if found.quote.offer.instance == best.instance)
@@ -53,14 +53,27 @@ def buying_answer(job: Job, world: World, parts: Sequence[Part]) -> tuple[BuyOrR
     """The best machine to buy against the best to rent, over the job's horizon, and the machine.
 
     Power is what the estimate predicts for the job. Both keep the job's limits; the whole price counts against
-    its budget.
+    its budget. Where no machine of one's own keeps the deadline, it does what it can until then.
 
     Raises:
         InfeasibleError: Nothing to buy, or nothing to rent, keeps the limits.
     """
-    bought, machine = best_to_buy(job, world, what_to_buy(job, world, parts))
+    purchases = what_to_buy(job, world, parts)
+    try:
+        bought, machine = best_to_buy(job, world, purchases)
+    except InfeasibleError:
+        if job.deadline_s is None:
+            raise
+        bought, machine = best_to_buy(replace(job, deadline_s=None), world, purchases)
     rented = best_to_rent(job, world)
     name = f"{rented.count} x {rented.device} at {rented.provider}, {rented.market}"
     rent = rent_of(name, rented.cost_usd.p50, rented.time_s.p50, bought.time_s.p50)
     load_w = None if bought.energy_j is None else bought.energy_j / bought.time_s.p50
-    return against_rent(machine, rent, job.horizon, load_w=load_w), machine
+    answer = against_rent(machine, rent, job.horizon, load_w=load_w)
+    tariff = machine.quote.tariff
+    if job.deadline_s is None or tariff is None:
+        return answer, machine
+    costs = UnitCosts(
+        fixed_usd=tariff.fixed_usd, own_usd_per_h=tariff.usd_per_h, rent_usd_per_h=answer.rent.usd_per_own_h
+    )
+    return replace(answer, split=split_until(bought.time_s.p50, job.deadline_s, costs)), machine

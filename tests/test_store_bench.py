@@ -1,0 +1,61 @@
+"""Figures of ``rigwise bench`` in the store."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from rigwise.bench.keep import records
+from rigwise.bench.suite import Report
+from rigwise.bench.types import BYTES, ERROR, FLOPS, TIME, Figure, Raw, State, Timing
+from rigwise.measurement.compare import key_of
+from rigwise.measurement.store import open_store
+
+SNAPSHOT = '{"cpu": {"name": {"value": "AMD EPYC"}, "cores": {"value": 2}}}'
+SECONDS = (0.010, 0.011, 0.012, 0.013, 0.020)
+
+
+def report(*figures: Figure, **more) -> Report:
+    software = {"torch": "2.13.0", "rigwise": "0.1.0"}
+    return Report(
+        started="2026-11-21T10:00:00Z", name="AMD EPYC", threads=2, software=software, figures=figures, **more
+    )
+
+
+def figure(name: str, unit: str, amount: float = 1.0, value: float | None = None, **more) -> Figure:
+    raw = Raw(name=name, unit=unit, amount=amount, timing=Timing(samples_s=SECONDS), **more)
+    return Figure(raw=raw, value=amount / 0.012 if value is None else value)
+
+
+def test_a_rate_and_a_time_keep_their_spread() -> None:
+    rate, time = records(
+        report(figure("matmul.fp32", FLOPS, 2e9, parameters={"side": 1000}), figure("launch", TIME, value=0.012)),
+        SNAPSHOT,
+    )
+    assert rate.p10 < rate.value < rate.p90
+    assert rate.value == pytest.approx(2e9 / 0.012)
+    assert (time.p10, time.value, time.p90, time.n) == (pytest.approx(0.0104), 0.012, pytest.approx(0.0172), 5)
+    assert rate.tags == {"method": 1, "device": "AMD EPYC", "threads": 2, "side": 1000, "status": "ok"}
+    assert rate.machine_id.startswith("amd-epyc-2-")
+
+
+def test_what_was_skipped_is_no_record_and_a_ratio_has_no_spread() -> None:
+    ratio = Figure(raw=Raw(name="formats.fp16", unit=ERROR, value=1e-3), value=1e-3)
+    skipped = Figure(raw=Raw(name="matmul.int8", unit=FLOPS, skipped="no such kernel"))
+    (found,) = records(report(ratio, skipped), SNAPSHOT)
+    assert (found.value, found.p10, found.p90, found.n) == (1e-3, None, None, 1)
+
+
+def test_a_busy_or_throttled_run_says_so_and_measures_the_same_thing() -> None:
+    states = (State(), State(others_frac=0.5), State(throttled=("power",)))
+    found = records(report(*(figure("copy", BYTES, 1e6, state=state) for state in states)), SNAPSHOT)
+    assert [record.tags["status"] for record in found] == ["ok", "busy", "throttled"]
+    assert len({key_of(record) for record in found}) == 1
+
+
+def test_a_known_device_goes_by_its_id_and_the_store_takes_all(tmp_path) -> None:
+    pytest.importorskip("sqlalchemy")
+    found = records(report(figure("copy", BYTES, 1e6), device=SimpleNamespace(id="rtx-4090")), SNAPSHOT)
+    assert found[0].tags["device"] == "rtx-4090"
+    with open_store(str(tmp_path / "s.sqlite")) as store:
+        assert store.add(found) == 1
+        assert store.query(snapshots=True)[0].snapshot == SNAPSHOT
