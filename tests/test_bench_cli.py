@@ -197,10 +197,11 @@ def test_two_processes_sum_between_them(tmp_path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_after_ctrl_c_nothing_is_left(tmp_path) -> None:
+def started(folder) -> tuple[subprocess.Popen[bytes], list[psutil.Process]]:
+    """A long benchmark of the disk, and what it started, once it measures."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "rigwise", "bench", "disk", "stream", "--each", "100s"],
-        cwd=tmp_path,
+        [sys.executable, "-m", "rigwise", "bench", "launch", "--each", "100s"],
+        cwd=folder,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -208,13 +209,28 @@ def test_after_ctrl_c_nothing_is_left(tmp_path) -> None:
     )
     children: list[psutil.Process] = []
     while not children and process.poll() is None:
-        children = psutil.Process(process.pid).children(recursive=True)
+        found = psutil.Process(process.pid).children(recursive=True)
+        children = [child for child in found if "rigwise.bench.child" in child.cmdline()]
         time.sleep(0.01)
     assert children, process.communicate()[1].decode()
+    return process, children
+
+
+def test_after_ctrl_c_nothing_is_left(tmp_path) -> None:
+    process, children = started(tmp_path)
     os.killpg(process.pid, signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert errors.decode().strip() == "rigwise: interrupted"
     _, alive = psutil.wait_procs(children, timeout=20)
+    assert alive == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_after_kill_9_nothing_is_left(tmp_path) -> None:
+    process, children = started(tmp_path)
+    process.kill()
+    process.communicate(timeout=60)
+    _, alive = psutil.wait_procs(children, timeout=60)
     assert alive == []
     assert list(tmp_path.iterdir()) == []

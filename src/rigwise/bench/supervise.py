@@ -88,8 +88,10 @@ def _one_child(
     finally:
         _end(process)
         reader.join()
-        if process.stdout:
-            process.stdout.close()
+        for pipe in (process.stdin, process.stdout):
+            with suppress(BrokenPipeError):
+                if pipe:
+                    pipe.close()
 
 
 def _take(answer: Mapping[str, Any], context: Context, found: Found) -> bool:
@@ -127,7 +129,7 @@ def _lines(process: subprocess.Popen[bytes], request: str) -> tuple[queue.Queue[
     with suppress(BrokenPipeError):
         if process.stdin:
             process.stdin.write(request.encode() + b"\n")
-            process.stdin.close()
+            process.stdin.flush()  # and not closed: the child ends when this end is gone
     return lines, reader
 
 

@@ -238,10 +238,12 @@ def _insert(connection: Any, name: str, rows: Sequence[Mapping[str, Any]]) -> in
         from sqlalchemy.dialects.postgresql import insert
     else:
         from sqlalchemy.dialects.sqlite import insert
-    statement = insert(tables()[name]).on_conflict_do_nothing()
-    ordered = sorted(rows, key=lambda row: str(row.get("identity", row.get("sha256"))))  # two writers never cross
+    table = tables()[name]
+    key = table.c.identity if name == "measurement" else table.c.sha256
+    statement = insert(table).on_conflict_do_nothing().returning(key)
+    ordered = sorted(rows, key=lambda row: str(row[key.name]))  # two writers never cross
     parts = (ordered[start : start + _ROWS_AT_ONCE] for start in range(0, len(ordered), _ROWS_AT_ONCE))
-    return sum(connection.execute(statement, part).rowcount for part in parts)
+    return sum(len(connection.execute(statement, part).all()) for part in parts)
 
 
 def _row(record: Record) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from rigwise.units import format_count, format_seconds
 
 SCHEMA = "rigwise.bench/1"
 WIDTH = 79
-_COLUMNS = f"{'':<26}{'measured':>14}{'spread':>8}{'limit':>13}{'of it':>7}{'predicted':>11}"
+_COLUMNS = f"{'':<28}{'measured':>13}{'spread':>7}{'limit':>13}{'of it':>7}{'predicted':>11}"
 #: Rows of a table of measurements: what is asked of the catalogue, as such tables name it.
 _SHAPES = {
     "gemm": ("op:gemm", "M{m} N{n} K{k}"),
@@ -40,6 +40,8 @@ def bench_text(report: Report, *, brief: bool = False) -> str:
     lines = textwrap.wrap(f"{report.name}, {threads}, {software}; {format_seconds(report.wall_s)}", WIDTH)
     if report.unknown:
         lines += textwrap.wrap(f"without limits and predictions: {report.unknown}", WIDTH)
+    if report.device and report.device.kind != "cpu":
+        lines.append("mind that no benchmark was ever tried on a GPU by those who wrote it")
     lines += ["", _COLUMNS]
     for group, figures in _by_group(report.figures):
         lines += [group, *(_row(figure) for figure in figures)]
@@ -73,8 +75,8 @@ def _row(figure: Figure) -> str:
     ratio = f"{_ratio(figure):.2f} of it" if predicted else ""
     if figure.raw.unit == ERROR:
         gained = float(figure.raw.parameters.get("speed_over_fp32", 1.0))
-        return f"  {figure.raw.name:<24}{value:>14.1e}{'':8}  error, {gained:.2f} x fp32's speed"
-    return f"  {figure.raw.name:<24}{_amount(value, figure.raw.unit):>14}{spread:>8}{bound:>13}{share:>7}{ratio:>11}"
+        return f"  {figure.raw.name:<26}{value:>13.1e}{'':7}  error, {gained:.2f} x fp32's speed"
+    return f"  {figure.raw.name:<26}{_amount(value, figure.raw.unit):>13}{spread:>7}{bound:>13}{share:>7}{ratio:>11}"
 
 
 def _ratio(figure: Figure) -> float:
@@ -98,12 +100,12 @@ def _limits(figures: Sequence[Figure]) -> Iterator[str]:
     of: dict[str, str] = {}
     for figure in figures:
         if figure.limit:
-            shown = f"{_amount(figure.limit.value, figure.raw.unit):>14}  {figure.limit.words}"
+            shown = f"{_amount(figure.limit.value, figure.raw.unit):>13}  {figure.limit.words}"
             of.setdefault(shown, figure.raw.limit)
     if of:
         yield from ("", "limits")
     for shown, what in of.items():
-        yield f"  {what:<24}{shown}"[:WIDTH]
+        yield f"  {what:<26}{shown}"[:WIDTH]
 
 
 def _published(figures: Sequence[Figure]) -> Iterator[str]:
@@ -211,6 +213,7 @@ def _figure(figure: Figure) -> dict[str, Any]:
         "calls": timing.calls if timing else None,
         "warm_up_s": timing.warm_up_s if timing else None,
         "cpu_s": timing.cpu_s if timing else None,
+        "wall_s": timing.wall_s if timing else None,
         "state": {
             "others_frac": state.others_frac,
             "steal_frac": state.steal_frac,
