@@ -197,6 +197,13 @@ def test_two_processes_sum_between_them(tmp_path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def measures(process: psutil.Process) -> bool:
+    try:
+        return "rigwise.bench.child" in process.cmdline()
+    except psutil.Error:  # it has ended meanwhile
+        return False
+
+
 def started(folder) -> tuple[subprocess.Popen[bytes], list[psutil.Process]]:
     """A long benchmark of the disk, and what it started, once it measures."""
     process = subprocess.Popen(
@@ -210,7 +217,7 @@ def started(folder) -> tuple[subprocess.Popen[bytes], list[psutil.Process]]:
     children: list[psutil.Process] = []
     while not children and process.poll() is None:
         found = psutil.Process(process.pid).children(recursive=True)
-        children = [child for child in found if "rigwise.bench.child" in child.cmdline()]
+        children = [child for child in found if measures(child)]
         time.sleep(0.01)
     assert children, process.communicate()[1].decode()
     return process, children

@@ -91,7 +91,7 @@ def measured(context: Context, sizes: Sequence[int]) -> list[list[float]]:
     environment |= {"OMP_NUM_THREADS": "1"}
     ranks = [
         subprocess.Popen(
-            [sys.executable, "-m", "rigwise.bench.all_reduce_rank", json.dumps({**request, "rank": rank})],
+            [sys.executable, "-P", "-m", "rigwise.bench.all_reduce_rank", json.dumps({**request, "rank": rank})],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE if rank == 0 else subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

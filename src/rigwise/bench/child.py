@@ -1,6 +1,7 @@
 """The process that measures: a hang, a crash or a lack of memory ends it and not the command.
 
-The request is one line of JSON on stdin. Answers are lines of JSON on stdout, one for each benchmark that starts,
+The folder of the test is its argument, and the request one line of JSON on stdin, which stays open as long as somebody
+waits for answers. Answers are lines of JSON on stdout, one for each benchmark that starts,
 each figure, each benchmark that ends; whatever else a library prints goes to stderr.
 """
 
@@ -31,7 +32,10 @@ def main() -> None:
     """Read the request, run its benchmarks one after the other, write what they find."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
-    request = json.loads(sys.stdin.readline())
+    asked = sys.stdin.readline()
+    if not asked.endswith("\n"):
+        _leave(sys.argv[1])
+    request = json.loads(asked)
     context = Context(**{**request["context"], "wanted": tuple(request["context"]["wanted"])})
     torch = torch_or_none()
     threading.Thread(target=_end_with_parent, args=(context.folder,), daemon=True).start()
@@ -86,6 +90,10 @@ def _run(answers: TextIO, name: str, run: Callable[[Context], Any], context: Con
 def _end_with_parent(folder: str) -> None:
     """Wait until nobody holds the other end of stdin, then leave nothing behind: no file, no process."""
     sys.stdin.buffer.read()
+    _leave(folder)
+
+
+def _leave(folder: str) -> None:
     if folder:
         shutil.rmtree(folder, ignore_errors=True)
     if hasattr(os, "killpg") and os.getpgrp() == os.getpid():

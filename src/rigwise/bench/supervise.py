@@ -57,7 +57,7 @@ def _one_child(
     threads = str(context.threads)
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
     process = subprocess.Popen(
-        [sys.executable, "-m", "rigwise.bench.child"],
+        [sys.executable, "-P", "-m", "rigwise.bench.child", context.folder],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

@@ -73,7 +73,7 @@ _JOB_OPTIONS = (
     click.option("--hourly-cap", help="Most that all machines may cost in an hour, $8 say."),
     click.option("--confidence", help="Probability with which limits are kept.  [default: 0.9]"),
     click.option("--country", "countries", multiple=True, help="Only regions in this country (DE); may be repeated."),
-    click.option("--max-nodes", help="Most nodes of one plan."),
+    click.option("--max-nodes", help="Most nodes of one plan.  [default: 8]"),
     click.option("--quota", metavar="FILE", help="The most devices of a provider: a TOML file of [[quota]] tables."),
     click.option(
         "--minimize",

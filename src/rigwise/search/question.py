@@ -24,7 +24,7 @@ from rigwise.workload.choices import Family, Task, recipes, settle, usable_devic
 from rigwise.workload.job import Job
 from rigwise.workload.recipes import Recipes
 
-_NODES = (1, 2, 4, 8)
+_USUAL_NODES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +117,7 @@ class Block:
 
 def _places(question: Question, quotes: Sequence[Quote]) -> dict[tuple[str, str], Place]:
     places: dict[tuple[str, str], Place] = {}
+    joined = [2**k for k in range(24) if 2**k <= (question.job.max_nodes or _USUAL_NODES)]
     nodes_of = {machine.name: (machine.nodes,) for machine in question.job.owned}
     terms = Terms.of(question.job, question.world.billing)
     for quote in quotes:
@@ -129,7 +130,7 @@ def _places(question: Question, quotes: Sequence[Quote]) -> dict[tuple[str, str]
         goes_on = terms.checkpoints and session_s > terms.restart_s and not (patient and offer.price_usd_h == 0)
         limit_s = inf if goes_on else session_s
         alone = offer.inter_node_bytes_per_s is None or session_s < inf or quote.market == BOUGHT
-        for nodes in nodes_of[offer.instance] if owned else (1,) if alone else _NODES:
+        for nodes in nodes_of[offer.instance] if owned else (1,) if alone else joined:
             each = usable_devices(question.task.sides, have, nodes)
             if not each or (nodes > 1 and each < have and not owned):
                 continue

@@ -27,10 +27,11 @@ from rigwise.market.tariff import Tariff, as_row, side_by_side
 from rigwise.market.terms import Terms, shortest_s, tariff_of
 from rigwise.search.types import Array, site_name
 from rigwise.workload.choices import Family, Task, recipes, usable_devices
+from rigwise.workload.job import Job
 from rigwise.workload.recipes import Recipes
 
-#: Instances that one job may span, where the row states the network between them.
-NODES = (1, 2, 4, 8)
+#: Instances that one job may span, where the row states the network between them, if it does not say more.
+NODES = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,6 +177,16 @@ def limit_s(offer: Offer, terms: Terms) -> float:
     return np.inf if terms.is_divided(offer) else shortest_s(offer)
 
 
+def numbers_of_nodes(job: Job) -> tuple[int, ...]:
+    """Powers of two up to the job's own limit, or the usual one.
+
+    >>> numbers_of_nodes(Job(model="m", amount=1, unit="steps"))
+    (1, 2, 4, 8)
+    """
+    most = job.max_nodes or NODES
+    return tuple(2**k for k in range(most.bit_length()))
+
+
 def shapes(task: Task, quote: Quote, terms: Terms) -> Iterator[_Shape]:
     """The machines that can be made of a quote: one instance, or several whole ones that are known to be joined.
 
@@ -187,7 +198,7 @@ def shapes(task: Task, quote: Quote, terms: Terms) -> Iterator[_Shape]:
     capped = offer.session_cap_s is not None or offer.weekly_quota_s is not None
     joinable = offer.inter_node_bytes_per_s is not None and not capped and quote.market != BOUGHT
     owned = tuple(machine.nodes for machine in job.owned if machine.name == owner)
-    for nodes in owned if owner else NODES if joinable else (1,):
+    for nodes in owned if owner else numbers_of_nodes(job) if joinable else (1,):
         if not owner and refusal(job, quote, nodes):
             break
         used = usable_devices(task.sides, have, nodes)

@@ -136,7 +136,7 @@ class Job:
         top: How many plans to show.
         max_usd_per_h: Most that all machines together may cost in an hour, None for no limit.
         countries: Only regions in these, as ISO 3166 codes in upper case; empty for any.
-        max_nodes: Most nodes of one plan, None for no limit.
+        max_nodes: Most nodes of one plan, None for the usual 8; more are looked at only if asked for.
         quota: The most devices by provider, region and device.
         buy: Whether machines may be bought; ``horizon``: for how long, None: for this job only.
         tax_frac: Tax on every price.

@@ -135,7 +135,7 @@ class ConstraintsTable:
         confidence: Probability with which each limit is kept and memory is enough.
         allow_quantised: Whether 8- and 4-bit weights may be planned for inference.
         countries: Only regions in these countries, as ISO 3166 codes: ["DE", "FR"].
-        max_nodes: Most nodes of one plan.
+        max_nodes: Most nodes of one plan; 8 if left out, and more only if asked for.
         quota: A file of [[quota]] tables, or the tables themselves.
     """
 
