@@ -94,6 +94,7 @@ def _end_with_parent(folder: str) -> None:
 
 
 def _leave(folder: str) -> None:
+    """End this process and all that it started, and remove the folder of the test."""
     if folder:
         shutil.rmtree(folder, ignore_errors=True)
     if hasattr(os, "killpg") and os.getpgrp() == os.getpid():
@@ -153,7 +154,7 @@ def _say(answers: TextIO, line: Mapping[str, Any]) -> None:
         answers.write(json.dumps(line, allow_nan=False) + "\n")
         answers.flush()
     except BrokenPipeError:
-        os._exit(1)
+        _leave(sys.argv[1])
 
 
 if __name__ == "__main__":
