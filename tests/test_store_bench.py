@@ -1,5 +1,6 @@
 """Figures of ``rigwise bench`` in the store."""
 
+import json
 from types import SimpleNamespace
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from rigwise.bench.keep import records
 from rigwise.bench.suite import Report
 from rigwise.bench.types import BYTES, ERROR, FLOPS, TIME, Figure, Raw, State, Timing
+from rigwise.cli.main import main
 from rigwise.measurement.compare import key_of
 from rigwise.measurement.store import open_store
 
@@ -59,3 +61,21 @@ def test_a_known_device_goes_by_its_id_and_the_store_takes_all(tmp_path) -> None
     with open_store(str(tmp_path / "s.sqlite")) as store:
         assert store.add(found) == 1
         assert store.query(snapshots=True)[0].snapshot == SNAPSHOT
+
+
+def test_the_command_keeps_what_it_measured_unless_told_not_to(tmp_path, monkeypatch, capfd) -> None:
+    def bench(*flags):
+        with pytest.raises(SystemExit) as stop:
+            main(["bench", "formats", "--quick", "--each", "1ms", "--json", *flags])
+        json.loads(capfd.readouterr().out)
+        return stop.value.code
+
+    url = f"sqlite:///{tmp_path / 'kept.sqlite'}"
+    monkeypatch.setenv("RIGWISE_STORE", url)
+    assert bench("--no-store") == 0
+    assert not (tmp_path / "kept.sqlite").exists()
+    assert bench() == 0
+    with open_store(url) as store:
+        names = {record.name for record in store.query()}
+    assert names
+    assert all(name.startswith("formats.") for name in names)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from rigwise.cli.output import answer_options, print_json, write_output
-from rigwise.errors import InvalidInputError
+from rigwise.errors import InvalidInputError, RigwiseError
+
+if TYPE_CHECKING:
+    from rigwise.bench.suite import Report
 
 _CLEAR = "\r\x1b[K"
 
@@ -21,6 +25,9 @@ _CLEAR = "\r\x1b[K"
 @click.option("--threads", type=int, help="Threads of arithmetic on the CPU; as many as cores may be used.")
 @click.option("--folder", default=".", type=click.Path(), help="Where the disk is tested; nothing stays there.")
 @click.option("--save", type=click.Path(), metavar="FILE", help="The answer as FILE.json, or FILE.csv for calibrate.")
+@click.option(
+    "--store/--no-store", "is_kept", default=True, help="Keep the figures for rigwise history.  [default: store]"
+)
 @click.option("--list", "is_list", is_flag=True, help="List the benchmarks and end.")
 @answer_options
 def command(
@@ -32,6 +39,7 @@ def command(
     threads: int | None,
     folder: str,
     save: str | None,
+    is_kept: bool,
     is_list: bool,
     as_json: bool,
     quiet: bool,
@@ -75,6 +83,8 @@ def command(
         write_output(save, content, quiet=quiet or as_json)
         if left_out and not (quiet or as_json):
             print(f"{left_out} figures left out: others took the CPU, or few threads were used", file=sys.stderr)
+    if is_kept:
+        _keep(report, quiet=quiet or as_json)
     if as_json:
         print_json(document(report))
     else:
@@ -82,6 +92,25 @@ def command(
     if report.interrupted:
         return 130
     return 0 if any(figure.value is not None for figure in report.figures) else 1
+
+
+def _keep(report: Report, *, quiet: bool) -> None:
+    """Put the figures into the store; a store that cannot be had costs one line, not the answer."""
+    from rigwise.bench import keep
+    from rigwise.cli.inspect import without_home
+    from rigwise.machine.inspect import inspect
+    from rigwise.machine.snapshot import snapshot_text
+
+    if os.environ.get("RIGWISE_STORE") == "none":
+        return
+    try:
+        from rigwise.measurement.store import open_store
+
+        with open_store() as store:
+            store.add(keep.records(report, without_home(snapshot_text(inspect()))))
+    except RigwiseError as error:
+        if not quiet:
+            print(f"not kept for rigwise history: {error}", file=sys.stderr)
 
 
 def _json_text(document: dict[str, Any]) -> str:

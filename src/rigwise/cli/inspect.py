@@ -69,7 +69,7 @@ def command(
         here = Root(record=_empty(capture) if capture else None, limit_s=wait)
         found = inspect(open_root(root) if root else here)
     if save:
-        write_output(save, _without_home(snapshot_text(found)), quiet=quiet or as_json)
+        write_output(save, without_home(snapshot_text(found)), quiet=quiet or as_json)
     if as_json:
         print_json(document(found))
         return 0
@@ -79,7 +79,7 @@ def command(
     return 0
 
 
-def _without_home(text: str) -> str:
+def without_home(text: str) -> str:
     """Paths below the user's home without its name: a snapshot may be given away."""
     home = json.dumps(str(Path.home()))[1:-1]
     return text.replace(home, "~") if len(home) > 1 else text
