@@ -237,7 +237,7 @@ def format_value(objective: str, value: float) -> str:
     """A value of an objective with its unit.
 
     >>> format_value("cost", 2.0), format_value("time", 60.0), format_value("carbon", 500.0)
-    ('$2.00', '1 min', '500 g CO2')
+    ('$2.00', '1.00 min', '500 g CO2')
     """
     if objective == "time":
         return format_seconds(value)
