@@ -249,7 +249,7 @@ def a_life(dice):
     return {
         "setup_s": dice.choice([None, 0.0, 900.0]),
         "data": dice.choice([None, None, Data(size_bytes=5e9, at="alpha"), Data(size_bytes=5e9, at="elsewhere")]),
-        "max_usd_per_h": dice.choice([None, None, 3.0]),
+        "max_usd_per_h": dice.choice([None, None, 3.0, 0.0]),
         "max_nodes": dice.choice([None, None, 2]),
         "quota": dice.choice([(), (), (Quota(provider="alpha", device="d0", max_count=2),)]),
         "tax_frac": dice.choice([0.0, 0.19]),

@@ -198,7 +198,8 @@ def _may_hold(job: Job, quote: Quote, nodes: int) -> bool:
     """Whether that many machines keep the job's own limit on nodes, its hourly cap and its quotas."""
     offer, machines = quote.offer, nodes * min(job.runs, job.parallel_runs)
     taxed = 1.0 if quote.market == BOUGHT else 1 + job.tax_frac
-    if nodes > (job.max_nodes or nodes) or quote.usd_per_h * machines * taxed > (job.max_usd_per_h or inf):
+    cap_usd_per_h = inf if job.max_usd_per_h is None else job.max_usd_per_h
+    if nodes > (job.max_nodes or nodes) or quote.usd_per_h * machines * taxed > cap_usd_per_h:
         return False
     for quota in job.quota:
         named = ((quota.provider.lower(), (offer.provider,)), (quota.region.lower(), (offer.region,)))
