@@ -1,5 +1,6 @@
 """The store of measurements: what goes in comes out, once, and what is no store is refused in one line."""
 
+import os
 import sqlite3
 import subprocess
 import sys
@@ -322,7 +323,13 @@ POSTGRES = "['history', '--store', 'postgresql://127.0.0.1:1/db']"
 def test_a_missing_extra_is_one_line_with_the_install_line(package, arguments, extra, tmp_path) -> None:
     (tmp_path / "x.csv").write_text(TABLE, encoding="utf-8")
     code = f"import sys; sys.modules[{package!r}] = None\nfrom rigwise.cli.main import main\nmain({arguments})"
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path)
+    place = {
+        **os.environ,
+        "RIGWISE_STORE": str(tmp_path / "new.sqlite"),
+    }  # Alembic is needed where there is no store yet
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path, env=place
+    )
     assert run.returncode == 2, run.stderr
     assert f"pip install 'rigwise[{extra}]'" in run.stderr
     assert run.stderr.count("\n") == 1

@@ -325,7 +325,7 @@ def ownership_tariff(
         share = kept_usd / hours_of(horizon)
         return Tariff(
             usd_per_h=running + share,
-            noncash_usd_per_h=share,
+            noncash_usd_per_h=max(0.0, cost.purchase_usd + cost.tax_usd - cost.resale_usd) / hours_of(horizon),
             capital_usd=price_usd + tax_usd,
             wait_factor=waiting,
         )
