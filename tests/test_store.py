@@ -323,10 +323,8 @@ POSTGRES = "['history', '--store', 'postgresql://127.0.0.1:1/db']"
 def test_a_missing_extra_is_one_line_with_the_install_line(package, arguments, extra, tmp_path) -> None:
     (tmp_path / "x.csv").write_text(TABLE, encoding="utf-8")
     code = f"import sys; sys.modules[{package!r}] = None\nfrom rigwise.cli.main import main\nmain({arguments})"
-    place = {
-        **os.environ,
-        "RIGWISE_STORE": str(tmp_path / "new.sqlite"),
-    }  # Alembic is needed where there is no store yet
+    # Alembic is needed where there is no store yet.
+    place = {**os.environ, "RIGWISE_STORE": str(tmp_path / "new.sqlite")}
     run = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path, env=place
     )
