@@ -214,7 +214,9 @@ def identity(record: Record) -> str:
 
     The machine snapshot and the software are left out: an export without them is still the same measurement.
     """
-    parts = (record.kind, record.name, repr(record.value), record.unit, repr(record.p10), repr(record.p90), record.n)
+    # A database may give -0.0 back as 0.0; adding zero makes them one.
+    value, p10, p90 = (None if x is None else x + 0.0 for x in (record.value, record.p10, record.p90))
+    parts = (record.kind, record.name, repr(value), record.unit, repr(p10), repr(p90), record.n)
     rest = (record.machine_id, record.when, tags_text(record.tags))
     return digest(json.dumps([*parts, *rest], ensure_ascii=True))
 
