@@ -108,6 +108,15 @@ def test_a_budget_is_held_against_at_least_what_is_paid(purchase, home, load_w, 
     assert float(tariff.outlay_usd(time_s)) >= paid * (1 - 1e-9)
 
 
+def test_care_by_the_month_is_paid_and_the_loss_of_value_is_not():
+    box = Purchase(price_usd=1000.0, host_w=0.0, psu_efficiency_frac=1.0)
+    month = Horizon(months=1.0, hours_per_week=168.0)
+    free, cared = (Conditions(usd_per_kwh=0.0, ops_usd_per_month=usd) for usd in (0.0, 30.0))
+    whole_s = 365.25 / 12 * 24 * HOUR_S
+    outlay = [float(ownership_tariff(box, home, 0.0, month).outlay_usd(whole_s)) for home in (free, cared)]
+    assert outlay == pytest.approx([1000.0, 1030.0])
+
+
 @given(purchases, homes, loads, st.none() | horizons, st.floats(0, 1e7), st.floats(0, 1e7))
 def test_more_work_never_costs_less(purchase, home, load_w, horizon, one_s, two_s):
     tariff = ownership_tariff(purchase, home, load_w, horizon)

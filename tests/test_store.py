@@ -7,7 +7,7 @@ import sys
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from rigwise.errors import InvalidInputError
@@ -119,6 +119,7 @@ tags = st.dictionaries(
 
 
 @settings(max_examples=60, deadline=None)
+@example(kind="0", name="0", unit="0", value=-0.0, tags={}, n=1)
 @given(kind=texts, name=texts, unit=texts, value=figures, tags=tags, n=st.integers(1, 2**31 - 1))
 def test_any_record_survives(tmp_path_factory, kind, name, unit, value, tags, n) -> None:
     record = Record(kind=kind, name=name, value=value, unit=unit, n=n, machine_id="m", when=now(), tags=tags)

@@ -150,7 +150,7 @@ class Tariff:
         least_s = np.maximum(held_s, self.minimum_s * self._periods(wall_s))
         step_s = np.where(np.asarray(self.increment_s) > 0, self.increment_s, 1.0)
         # A job that ends on the step, but for rounding, is not billed the next one.
-        return np.where(np.asarray(self.increment_s) > 0, np.ceil(least_s / step_s - SLACK) * step_s, least_s)
+        return np.where(np.asarray(self.increment_s) > 0, np.ceil(least_s / step_s * (1 - SLACK)) * step_s, least_s)
 
     def outlay_usd(self, undisturbed_s: Any) -> Any:
         """What must be at hand for it."""

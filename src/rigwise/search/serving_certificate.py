@@ -12,8 +12,10 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
-from math import ceil, exp, floor, inf, isclose, isnan
+from math import ceil, exp, floor, inf, isclose, isnan, log
 from statistics import NormalDist
+
+import numpy as np
 
 from rigwise.estimate.serving_curve import Curves, Floors
 from rigwise.estimate.serving_step import Replica
@@ -365,7 +367,13 @@ def _plan_fault(plan: ServingPlan, block: _Block, quote: Quote) -> str:
         return "its replicas do not keep up within the limits"
     sequences, size, _ = at
     steps = {name: block.steps(z * NormalDist().inv_cdf(0.9)) for name, z in (("p10", -1), ("p50", 0), ("p90", 1))}
+    curves = block.curves
+    held_bytes = float(np.interp(max(sequences, 1.0), curves.batches, curves.memory_bytes[0]))
+    fits = NormalDist(log(held_bytes), float(curves.memory_spread[0])).cdf(log(curves.capacity_bytes[0]))
     expected = {
+        "memory": (plan.memory_bytes, held_bytes),
+        "memory there is": (plan.memory_capacity_bytes, float(curves.capacity_bytes[0])),
+        "chance that it fits": (plan.fit_probability, fits),
         "replicas": (work.replicas, replicas),
         "devices": (plan.count, replicas * block.state[3]),
         "hourly price": (plan.usd_per_h, usd / (load.duration_s / 3600)),
