@@ -362,6 +362,7 @@ def _plan_fault(plan: ServingPlan, block: _Block, quote: Quote) -> str:
         return f"the cost is {usd:g}, not {plan.cost_usd.p50:g}"
     replicas = plan.nodes * block.per_instance
     rate = load.rate_per_s / (replicas * up)
+    tokens = load.duration_s * load.rate_per_s * (load.prompt_tokens + load.output_tokens)
     at = block.late.at(rate, load)
     if at is None or not block.keeps_up(rate):
         return "its replicas do not keep up within the limits"
@@ -379,10 +380,7 @@ def _plan_fault(plan: ServingPlan, block: _Block, quote: Quote) -> str:
         "hourly price": (plan.usd_per_h, usd / (load.duration_s / 3600)),
         "rate": (work.rate_per_s, rate),
         "sequences": (work.sequences, sequences),
-        "dollars for a million tokens": (
-            work.usd_per_million_tokens.get("all", inf),
-            usd / load.duration_s / load.rate_per_s / (load.prompt_tokens + load.output_tokens) * 1e6,
-        ),
+        "dollars for a million tokens": (work.usd_per_million_tokens.get("all", inf), usd / tokens * 1e6),
     }
     for name, step in steps.items():
         expected[f"{name} of the first token"] = (getattr(work.ttft_s, name), step.decode_s[size] + step.prefill_s)
