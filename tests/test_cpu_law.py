@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rigwise.errors import InvalidInputError, MissingFactError
+from rigwise.errors import InvalidInputError, MissingFactError, UnsupportedError
 from rigwise.estimate.bound import CLOCK_HEADROOM, ceiling_flops_per_s
 from rigwise.estimate.calibration import load_calibration
 from rigwise.estimate.columns import columns, held_hz
-from rigwise.estimate.cpu import cpu_times
+from rigwise.estimate.cpu import cpu_times, updated_bytes_per_s
 from rigwise.estimate.fleet import estimate_fleet
 from rigwise.estimate.op_time import op_times
 from rigwise.estimate.predict import predict, work_of
@@ -19,10 +19,12 @@ from rigwise.estimate.setting import Setting
 from rigwise.facts.catalogue import cpu, cpus, resolve_device
 from rigwise.facts.cpu import as_device, peak_rates
 from rigwise.graph.load import load_model
+from rigwise.graph.op import Kind, Op, Phase, Role, Tensor
 from rigwise.machine.machine import Machine
 from rigwise.workload.case import Case, Software, check
 from rigwise.workload.lower import Recipe
 from rigwise.workload.resolve import resolve
+from rigwise.workload.table import tabulate
 
 WHOLE = [d for d in (as_device(one) for one in cpus()) if not d.missing()]
 MODELS = ["resnet50", "mobilenet-v2", "bert-base", "convnext-tiny", "lennard-jones"]
@@ -162,3 +164,81 @@ def test_plain_convolutions_are_slower_and_anything_else_is_refused():
     assert predict(plain).step_time_s["p50"] > predict(case).step_time_s["p50"]
     with pytest.raises(InvalidInputError, match="convolution"):
         check(replace(case, software=Software(convolution="fast")))
+
+
+def op_s(model, where, task="infer", dtype="fp32", **sizes):
+    """Seconds of a step on a device."""
+    return predict(Case(model=model, device=where, task=task, dtype=dtype, **sizes)).step_time_s["p50"]
+
+
+@pytest.mark.parametrize("where", ["core-i9-10940x", "epyc-9755"])
+@pytest.mark.parametrize("model", ["resnet50", "bert-base"])
+def test_fp16_that_is_emulated_is_slower_than_fp32(model, where):
+    assert "fp16" not in cpu(where).isa
+    for dtype in ("fp16", "amp-fp16"):
+        assert op_s(model, where, dtype=dtype, batch=32) > 1.5 * op_s(model, where, batch=32)
+    assert op_s("resnet50", where, dtype="fp16", batch=32) > 5 * op_s("resnet50", where, batch=32)  # one by one
+
+
+@pytest.mark.parametrize(
+    "one", [one for one in cpus() if peak_rates(one) and {"fp16", "sve", "sve2"} & set(one.isa)], ids=lambda c: c.id
+)
+def test_a_cpu_with_fp16_computes_at_its_own_rate(one):
+    assert peak_rates(one)["fp16"] == peak_rates(one)["fp32"]
+    assert not columns([as_device(one)], load_calibration()).lacks_fp16.any()
+
+
+def test_bf16_without_instructions_for_it_is_refused():
+    with pytest.raises(UnsupportedError):
+        predict(Case(model="resnet50", device="core-i9-10940x", task="infer", dtype="bf16"))
+
+
+def test_attention_meets_whole_blocks_of_keys():
+    """Of 512 tokens a causal mask saves nothing, of very many nearly half."""
+
+    def times_over_unmasked(tokens):
+        query = Tensor((1, 8, tokens, 64))
+        ops = [
+            Op(name="rigwise.attention", kind=Kind.ATTENTION, phase=Phase.FORWARD, inputs=(query,) * 3,
+               outputs=(query,), attrs={"causal": causal, "format": "fp32"})
+            for causal in (True, False)
+        ]  # fmt: skip
+        compute = seconds(tabulate(ops, {}), as_device(cpu("epyc-9755")))[0][0, :, 0]
+        return compute[0] / compute[1]
+
+    assert times_over_unmasked(512) == pytest.approx(1.0)
+    assert times_over_unmasked(1024) == pytest.approx(0.75)
+    assert 0.5 < times_over_unmasked(65536) < 0.51
+
+
+def test_an_update_is_no_quicker_than_one_core_moves_it():
+    """Fewer cores than saturate the bus take longer, in proportion."""
+    whole = cpu("epyc-9755")
+
+    def update_s(cores):
+        device = as_device(replace(whole, cores=cores))
+        loaded = load_model("gpt2")
+        case = resolve(Case(model="gpt2", device=whole.id, task="train", batch=1, dtype="fp32"), loaded)
+        step = work_of(loaded, case, device)
+        on_device = columns([device], load_calibration())
+        return step.update.moved_bytes / updated_bytes_per_s(on_device, load_calibration().cpu)[0, 0, 0]
+
+    assert update_s(1) == pytest.approx(2 * update_s(2))
+    assert update_s(128) >= update_s(1) / 128
+
+
+def recurrent(gates, steps):
+    rows, hidden = gates * 256, Tensor((16, 256))
+    weights = (Tensor((rows, 256), "float32", Role.PARAMETER), Tensor((rows, 256), "float32", Role.PARAMETER))
+    x = Tensor((steps, 16, 256))
+    return Op(name="rigwise.recurrent", kind=Kind.RNN, phase=Phase.FORWARD, inputs=(x, *weights, hidden),
+              outputs=(x, hidden), attrs={"gates": gates, "format": "fp32"})  # fmt: skip
+
+
+def test_a_gru_fetches_its_weights_in_every_step_and_an_lstm_does_not():
+    device = as_device(cpu("epyc-9755"))
+    gru, lstm = ([seconds(tabulate([recurrent(g, t)], {}), device)[1][0, 0, 0] for t in (2, 200)] for g in (3, 4))
+    assert gru[1] / gru[0] > 50
+    table = tabulate([recurrent(3, 200), recurrent(4, 200)], {})
+    assert table.cell_steps[:, 0].tolist() == [200.0, 1.0]
+    assert lstm[1] / lstm[0] < 50

@@ -41,6 +41,7 @@ class DeviceColumns:
         is_cpu: A CPU: no launches to a distant device, no idle board.
         core_hz: Clock that the slowest core of a CPU holds with all at work; nan on other devices.
         even_frac: Rate of a CPU whose cores share work evenly, at that clock, against its peak.
+        lacks_fp16: A CPU that has no arithmetic in fp16.
         mkl_frac: Share of a CPU's vector width that MKL uses for products in fp32 and fp64.
         usual_host_frac: Dispatch time on the host that a device usually has against the reference host.
         time_scale: Measured over predicted time by kind of operator ``[devices, kinds, sizes]``, see ``learned.py``.
@@ -66,6 +67,7 @@ class DeviceColumns:
     is_cpu: NDArray[np.bool_]
     core_hz: Array
     even_frac: Array
+    lacks_fp16: NDArray[np.bool_]
     mkl_frac: Array
     usual_host_frac: Array
     time_scale: Array
@@ -131,6 +133,7 @@ def columns(
         is_cpu=np.array([d.kind == "cpu" for d in devices])[:, None, None],
         core_hz=column([held_hz(d) if d.kind == "cpu" else np.nan for d in devices]),
         even_frac=column([_even_frac(d) if d.kind == "cpu" else 1.0 for d in devices]),
+        lacks_fp16=np.array([d.kind == "cpu" and "fp16" not in d.peak_flops_per_s for d in devices])[:, None, None],
         mkl_frac=column([_mkl_frac(d) for d in devices]),
         usual_host_frac=column([_usual_host_frac(d, calibration) for d in devices]),
         time_scale=np.ones((len(devices), len(KINDS), 1)),

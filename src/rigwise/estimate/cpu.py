@@ -31,6 +31,12 @@ _PACKING_RUNTIMES = frozenset({"onnxruntime", "openvino", "llama.cpp"})
 #: Kinds of work that the constants tell apart, in this order.
 _CLASSES = ("conv", "wide_conv", "grouped", "depthwise", "gemm", "other")
 _OTHER = _CLASSES.index("other")
+#: Of a number, by ``FORMATS``; formats that no CPU multiplies in count as bytes.
+_BYTES = np.array(
+    [{"fp64": 8.0, "fp32": 4.0, "tf32": 4.0, "fp16": 2.0, "bf16": 2.0}.get(name, 1.0) for name in FORMATS]
+)
+#: Keys that fused attention takes at a time.
+_BLOCK_OF_KEYS = 512.0
 
 
 def cpu_times(
@@ -41,9 +47,28 @@ def cpu_times(
     Source: see the module.
     """
     constants, classes = calibration.cpu, _classes(table)
-    compute = table.flops[None] / _rate_flops_per_s(table, classes, device, constants, setting)
+    flops = table.flops * _computed_again(table)
+    compute = flops[None] / _rate_flops_per_s(table, classes, device, constants, setting)
     memory = _memory_s(table, classes, device, constants, setting)
     return compute, memory, compute + memory + _start_s(table, classes, device, constants)
+
+
+def _computed_again(table: OpTable) -> Array | float:
+    """What causal attention computes over what its mask leaves ``[operators, sizes]``.
+
+    Keys are taken in blocks: each row of queries meets whole blocks up to its own.
+
+    Source: PyTorch's ``FlashAttentionKernel.cpp``, ``kvSplitSize``; of 512 tokens the causal product takes as long as
+    the whole one on an EPYC 9005, of 1,024 three quarters.
+    """
+    attention = table.of_kind(Kind.ATTENTION)
+    if not attention.any():
+        return 1.0
+    with np.errstate(divide="ignore", invalid="ignore"):
+        left = np.where(attention[:, None], table.flops / (2.0 * table.macs), 1.0)
+    is_causal = attention[:, None] & (left < 1.0) & (table.m == table.n)
+    blocks = np.minimum(1.0, 0.5 * (1.0 + _BLOCK_OF_KEYS / np.maximum(table.n, 1.0)))
+    return np.asarray(np.where(is_causal, np.maximum(blocks / np.maximum(left, 1e-12), 1.0), 1.0))
 
 
 def _classes(table: OpTable) -> NDArray[np.int64]:
@@ -58,16 +83,26 @@ def _classes(table: OpTable) -> NDArray[np.int64]:
 def _rate_flops_per_s(
     table: OpTable, classes: NDArray[np.int64], device: DeviceColumns, constants: Constants, setting: Setting
 ) -> Array:
-    """FLOP/s in each operator's format ``[devices, operators, 1]``, never above the peak at the rated clock."""
+    """FLOP/s in each operator's format ``[devices, operators, 1]``, never above the peak at the rated clock.
+
+    A core without arithmetic in fp16 converts each number: products with rows of a weight, and attention, do so a
+    vector at a time, anything else one by one.
+    """
     fracs = [constants.conv_frac, constants.conv_frac, constants.grouped_frac, constants.depthwise_frac]
     frac = np.array([*fracs, constants.gemm_frac, constants.gemm_frac])[classes]
     if _unfolds(setting):
         frac = np.where(classes < _CLASSES.index("gemm"), constants.unfolded_frac, frac)
     is_wide = np.isin(table.number_format, [FORMATS.index("fp32"), FORMATS.index("fp64")])
-    by_library = np.where(is_wide & (classes == _CLASSES.index("gemm")), device.mkl_frac[:, :, 0], 1.0)
+    lstm = table.of_kind(Kind.RNN) & (table.cell_steps[:, 0] == 1.0)  # oneDNN's
+    by_mkl = is_wide & (classes == _CLASSES.index("gemm")) & ~lstm
+    by_library = np.where(by_mkl, device.mkl_frac[:, :, 0], 1.0)
     whole = np.minimum(1.0, device.even_frac[:, :, 0] * frac * by_library)
-    peak = device.peak_flops_per_s[:, table.number_format]
-    return np.asarray((peak * whole)[:, :, None])
+    rate = device.peak_flops_per_s[:, table.number_format] * whole
+    emulated = device.lacks_fp16[:, :, 0] & (table.number_format == FORMATS.index("fp16"))
+    by_rows = (classes == _CLASSES.index("gemm")) & ((table.weight_bytes[:, 0] > 0) | table.of_kind(Kind.ATTENTION))
+    cycles = np.where(by_rows, constants.emulated_row_flop_per_cycle, constants.emulated_flop_per_cycle)
+    by_cores = cycles * (device.core_hz * device.units)[:, :, 0]
+    return np.asarray(np.where(emulated, np.minimum(rate, by_cores), rate)[:, :, None])
 
 
 def _memory_s(
@@ -76,22 +111,42 @@ def _memory_s(
     """Weights and activations over the bus, and weights laid out anew.
 
     A convolution fetches its activations while it computes. What exceeds the last-level cache crosses the bus
-    in any case.
+    in any case. A recurrent layer that is walked through step by step fetches the weights of its state, about half of
+    all, in each.
     """
-    asked = constants.core_bytes_per_cycle * device.core_hz * device.units
-    bytes_per_s = np.minimum(device.bytes_per_s * constants.memory_frac, asked)
+    bytes_per_s = _bus_or_cores(device, constants, constants.core_bytes_per_cycle)
+    fetched_per_s = _bus_or_cores(device, constants, constants.core_fetched_bytes_per_cycle)
     passes = np.array([0.0] * 4 + [constants.gemm_passes, constants.other_passes])[classes][None, :, None]
     weights = table.weight_bytes[None]
     activations = (table.read_bytes + table.write_bytes)[None] - weights
     if _unfolds(setting):
         is_conv = (classes < _CLASSES.index("gemm"))[None, :, None]
         passes = np.where(is_conv, 1.0 + table.window[None, :, None], passes * constants.plain_passes_factor)
-    streamed = (weights + activations * passes) / bytes_per_s
+    products = (classes == _CLASSES.index("gemm"))[None, :, None]
+    kept = table.of_kind(Kind.ATTENTION)[None, :, None]
+    again = 0.5 * (table.cell_steps - 1.0) * table.n * table.k * _BYTES[table.number_format][:, None]
+    streamed = (weights + again[None]) / np.where(products, fetched_per_s, bytes_per_s)
+    streamed = streamed + activations * passes / np.where(kept, fetched_per_s, bytes_per_s)
     wide = (classes == _CLASSES.index("wide_conv"))[None, :, None] & (setting.runtime not in _PACKING_RUNTIMES)
     relaid = np.where(wide, weights / (constants.relayout_bytes_per_cycle * device.core_hz), 0.0)
     hidden = np.minimum(relaid, weights / bytes_per_s)
     uncached = np.maximum(0.0, weights + activations - device.l2_bytes) / device.bytes_per_s
     return np.asarray(np.maximum(streamed + relaid - hidden, uncached))
+
+
+def updated_bytes_per_s(device: DeviceColumns, constants: Constants) -> Array:
+    """Rate of an optimizer step, which writes where it read: the lines of a rule meet a small tensor in the cache.
+
+    Left out: new pages for the temporaries of a large tensor, with which AdamW takes twice as long.
+
+    Source: the ``[cpu]`` table.
+    """
+    return _bus_or_cores(device, constants, constants.core_updated_bytes_per_cycle)
+
+
+def _bus_or_cores(device: DeviceColumns, constants: Constants, core_bytes_per_cycle: float) -> Array:
+    asked = core_bytes_per_cycle * device.core_hz * device.units
+    return np.asarray(np.minimum(device.bytes_per_s * constants.memory_frac, asked))
 
 
 def _start_s(table: OpTable, classes: NDArray[np.int64], device: DeviceColumns, constants: Constants) -> Array:

@@ -19,7 +19,7 @@ from rigwise.estimate.calibration import Calibration, Constants
 from rigwise.estimate.interval import fit_probability, quantiles
 from rigwise.estimate.memory import Memory, WorkingSet, capacity_bytes, peak_memory, working_sets
 from rigwise.facts.device import Device
-from rigwise.graph.op import Op
+from rigwise.graph.op import SameOps
 from rigwise.workload.case import Case
 from rigwise.workload.lower import Work
 
@@ -142,15 +142,18 @@ def largest_micro_batch(question: Question, capacity: float, constants: Constant
     case = question.case
     others = tuple((k, v) for k, v in sorted(question.sizes.items()) if k != "b")
     alike = replace(case, device="", batch=1, host=None, parallel=replace(case.parallel, data=1, micro_batch=1, zero=0))
-    sets = _sets(_Held(question.work.step_ops), others, alike)
+    sets = _sets(SameOps(question.work.step_ops), others, alike)
+    asked = replace(alike, parallel=replace(case.parallel, micro_batch=1))
+    known = _known_peaks(_HeldWork(question.work, constants), others, asked, is_cpu=question.device.kind == "cpu")
 
     def peak(index: int) -> float:
-        batch = _LADDER[index]
-        parallel = replace(case.parallel, micro_batch=batch)
-        at = replace(case, batch=batch * (case.parallel.data or 1), parallel=parallel)
-        if not can_index(sets[index], case, constants):
-            return math.inf
-        return float(_peak(question, sets[index], at, constants).peak_bytes[0])
+        if index not in known:
+            batch = _LADDER[index]
+            parallel = replace(case.parallel, micro_batch=batch)
+            at = replace(case, batch=batch * (case.parallel.data or 1), parallel=parallel)
+            able = can_index(sets[index], case, constants)
+            known[index] = float(_peak(question, sets[index], at, constants).peak_bytes[0]) if able else math.inf
+        return known[index]
 
     index = bisect_right(range(len(_LADDER)), capacity, key=peak) - 1
     if index < 0:
@@ -163,20 +166,30 @@ def largest_micro_batch(question: Question, capacity: float, constants: Constant
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Held:
-    """Operators as a cache key: known by identity."""
+class _HeldWork:
+    """Work and constants as a cache key: known by identity."""
 
-    ops: tuple[Op, ...]
+    work: Work
+    constants: Constants
 
     def __hash__(self) -> int:
-        return id(self.ops)
+        return hash((id(self.work), id(self.constants)))
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Held) and self.ops is other.ops
+        return isinstance(other, _HeldWork) and self.work is other.work and self.constants is other.constants
 
 
 @lru_cache(maxsize=256)
-def _sets(holder: _Held, others: tuple[tuple[str, int], ...], case: Case) -> list[WorkingSet]:
+def _known_peaks(
+    holder: _HeldWork, others: tuple[tuple[str, int], ...], case: Case, *, is_cpu: bool
+) -> dict[int, float]:
+    """Peaks by rung of the ladder, as they become known."""
+    del holder, others, case, is_cpu
+    return {}
+
+
+@lru_cache(maxsize=256)
+def _sets(holder: SameOps, others: tuple[tuple[str, int], ...], case: Case) -> list[WorkingSet]:
     """What the operators hold at every micro-batch of the ladder."""
     columns = {name: np.full(len(_LADDER), float(value)) for name, value in others}
     return working_sets(holder.ops, {**columns, "b": np.array(_LADDER, dtype=np.float64)}, case)

@@ -39,6 +39,8 @@ GROUP_OF_KIND = np.array([_OTHERS.get(kind, 3) for kind in KINDS])
 
 MODES_AND_LAYOUTS = (("eager", "nchw"), ("eager", "nhwc"), ("compiled", "nhwc"))
 WIDTHS = ("16", "32")
+#: Task of a row that times one operator alone.
+OPERATOR = "operator"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +92,7 @@ class Evidence:
     Attributes:
         model: For people; rows are compared by signature.
         device: Catalogue id, with its architecture, vendor and kind.
-        regime, task, torch, batch: How it ran.
+        regime, task, torch, batch: How it ran; the task of one operator alone is ``OPERATOR``.
         signature: What it computes, see ``signature.py``.
         shares: Of the predicted step by group; what is missing to 1 has no multiplier.
         log_ratio: ln(measured / predicted) without the scales.
@@ -195,6 +197,15 @@ def kernel(a: Points, b: Points, constants: Constants) -> Array:
     for name, other in constants.correlation.items():
         found = found * np.where(getattr(a, name)[:, None] == getattr(b, name), 1.0, other)
     return np.asarray(found)
+
+
+def noise_variance(points: Points, constants: Constants) -> Array:
+    """Of ln(time) of each row beside the error of its workload ``[rows]``; one kernel says less of its kind.
+
+    Source: the ``[learning]`` table.
+    """
+    alone = np.where(points.task == OPERATOR, constants.operator_spread**2, 0.0)
+    return np.asarray(constants.noise**2 + alone)
 
 
 def device_correlation(a: Points, b: Points, constants: Constants) -> Array:
@@ -334,7 +345,7 @@ def workload_error(calibration: Calibration, question: Evidence) -> tuple[float,
     with_all = prior * kernel(here, points, constants)[0]
     near = np.argsort(-with_all)[: int(constants.neighbours)]
     around = points.take(near)
-    between = prior * kernel(around, around, constants) + constants.noise**2 * np.eye(len(near))
+    between = prior * kernel(around, around, constants) + np.diag(noise_variance(around, constants))
     weights = np.linalg.solve(between, with_all[near])
     return float(weights @ residuals[near]), float(max(prior - weights @ with_all[near], 0.0) + constants.noise**2)
 

@@ -28,10 +28,10 @@ from rigwise.facts.device import Device
 from rigwise.graph.count import tensor_bytes
 from rigwise.graph.dim import Sizes
 from rigwise.graph.liveness import Held, Lifetimes, alive_bytes, lifetimes
-from rigwise.graph.op import Kind, Op, Role, Tensor
+from rigwise.graph.op import Kind, Op, Role, SameOps, Tensor
 from rigwise.workload.case import Case
 from rigwise.workload.lower import Work
-from rigwise.workload.table import Array, SameOps
+from rigwise.workload.table import Array
 
 _PAGED = frozenset({"vllm", "tensorrt-llm"})
 

@@ -21,6 +21,7 @@ import numpy as np
 from rigwise.estimate.calibration import Calibration
 from rigwise.estimate.columns import DeviceColumns
 from rigwise.estimate.communication import Groups, Sent, exposed, straggling_s
+from rigwise.estimate.cpu import updated_bytes_per_s
 from rigwise.estimate.data_parallel import Passes
 from rigwise.estimate.micro_step import MicroStep
 from rigwise.estimate.overhead import host_s, host_scale, meet, update_host_s
@@ -65,6 +66,7 @@ class StepWork:
         sizes: Symbol sizes of one micro-batch.
         line: When in a pass which weights are needed; None for a device alone.
         size: Column of the table, one for all machines or one for each.
+        line_size: Column of the timeline, None where it is the same.
     """
 
     case: Case
@@ -75,6 +77,12 @@ class StepWork:
     sizes: dict[str, int]
     line: Timeline | None = None
     size: Any = 0
+    line_size: Any = None
+
+    @property
+    def of_line(self) -> Any:
+        """Column of the timeline."""
+        return self.size if self.line_size is None else self.line_size
 
     @property
     def micro_steps(self) -> int:
@@ -163,7 +171,7 @@ def step_times(
     Source: the module's sum; each part cites its own.
     """
     case, is_cpu = step.case, device.is_cpu[:, 0, 0]
-    scale = passes_of_stage(case, step.line, groups.micro_steps, step.size)
+    scale = passes_of_stage(case, step.line, groups.micro_steps, step.of_line)
     phases, waits = {}, np.zeros_like(scale)
     for phase, on_device in ((Phase.FORWARD, micro.forward_s), (Phase.BACKWARD, micro.backward_s)):
         dispatch_s = host_s(step.table, phase, setting_of(case), calibration.launch)
@@ -218,7 +226,8 @@ def _update(
     kept = kept_frac(step.work.step_ops, parallel)
     shards = np.where(np.greater_equal(parallel.zero, 1), shards * replicas, shards / kept)
     moved = update.moved_bytes / shards
-    sustained = (device.bytes_per_s * device.memory_frac)[:, 0, 0]
+    by_cores = updated_bytes_per_s(device, calibration.cpu)
+    sustained = np.where(device.is_cpu, by_cores, device.bytes_per_s * device.memory_frac)[:, 0, 0]
     measured = np.maximum(device.time_scale[:, KINDS.index(Kind.OPTIMIZER), 0], device.memory_frac[:, 0, 0])
     streaming_s = moved / sustained * measured + update.launches / shards * launch.kernel_s
     dispatch_s = update_host_s(update.kernels, update.tensors, launch) * host_scale(case.host, device, launch)
@@ -240,7 +249,7 @@ def _sent_s(step: StepWork, groups: Groups, whole_s: tuple[Array, Array], calibr
         size=step.size,
     )
     forward_s, backward_s = (time_s / case.parallel.pipeline for time_s in whole_s)
-    passes = Passes(forward_s=forward_s, backward_s=backward_s, micro_steps=groups.micro_steps, size=step.size)
+    passes = Passes(forward_s=forward_s, backward_s=backward_s, micro_steps=groups.micro_steps, size=step.of_line)
     return exposed(sent, groups, passes, calibration.collective).total_s
 
 
@@ -264,4 +273,5 @@ def _energy_j(dynamic_j: Array, device_seconds: Array, device: DeviceColumns, ca
 
 def without_recompute(ops: Sequence[Op]) -> tuple[Op, ...]:
     """The operators a model needs, without those that recompute runs again."""
-    return tuple(op for op in ops if not op.attrs.get("recomputed"))
+    again = any(op.attrs.get("recomputed") for op in ops)
+    return tuple(op for op in ops if not op.attrs.get("recomputed")) if again else tuple(ops)

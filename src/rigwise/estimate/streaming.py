@@ -19,8 +19,8 @@ from rigwise.estimate.calibration import Calibration, Constants
 from rigwise.estimate.columns import DeviceColumns
 from rigwise.estimate.roofline import memory_s
 from rigwise.estimate.setting import Setting
-from rigwise.graph.op import Kind, Op, Phase
-from rigwise.workload.table import KINDS, Array, OpTable, SameOps
+from rigwise.graph.op import Kind, Op, Phase, SameOps
+from rigwise.workload.table import KINDS, Array, OpTable
 
 
 def streaming(table: OpTable, device: DeviceColumns, calibration: Calibration, setting: Setting) -> tuple[Array, Array]:
@@ -30,7 +30,8 @@ def streaming(table: OpTable, device: DeviceColumns, calibration: Calibration, s
     """
     constants = calibration.memory
     moved = (table.read_bytes + table.write_bytes)[None]
-    passed = moved * _passes(table, calibration, setting)[None, :, None] + _read_again_bytes(table, device, constants)
+    passes = _passes(SameOps(table.ops), calibration, setting.layout)
+    passed = moved * passes[None, :, None] + _read_again_bytes(table, device, constants)
     memory = memory_s(passed, device.bytes_per_s * device.memory_frac)
     age = max(0.0, calibration.launch.reference_year - (setting.year or calibration.launch.reference_year))
     memory *= (1.0 + constants.slower_per_year) ** age
@@ -39,9 +40,10 @@ def streaming(table: OpTable, device: DeviceColumns, calibration: Calibration, s
     return np.zeros_like(memory), memory
 
 
-def _passes(table: OpTable, calibration: Calibration, setting: Setting) -> Array:
+@lru_cache(maxsize=64)
+def _passes(held: SameOps, calibration: Calibration, layout: str) -> Array:
     """Arrays that real kernels move for each array counted ``[operators]``."""
-    known, names = calibration.memory.passes, _names(SameOps(table.ops), setting.layout)
+    known, names = calibration.memory.passes, _names(held, layout)
     return np.array([next((known[name] for name in of_op if name in known), 1.0) for of_op in names])
 
 

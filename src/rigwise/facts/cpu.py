@@ -61,12 +61,18 @@ class Cpu:
     note: str = ""
 
 
+#: Instruction sets with arithmetic in fp16. Source: Intel, "AVX512-FP16 Architecture Specification"; Arm, "Architecture
+#: Reference Manual", FEAT_FP16, which SVE implies.
+_HALF = frozenset({"fp16", "sve", "sve2"})
+
+
 def peak_rates(cpu: Cpu) -> dict[str, float]:
     """Dense peaks in FLOP/s: cores x clock x FLOP per cycle, at the base clock.
 
     The base clock is what the package holds under full vector load at its rated power; bounds use the
     highest clock instead. The cores of a hybrid count each at its own clock and width. AVX-512 with bf16
-    multiplies pairs: twice the fp32 rate.
+    multiplies pairs: twice the fp32 rate. Arithmetic in fp16 counts at the fp32 rate, since libraries accumulate in
+    fp32; a CPU without it emulates it, which is slower by far (see ``estimate.cpu``), and has no such rate.
 
     Source: Fog, "Instruction tables"; Intel, "Optimization Reference Manual", for AMX.
 
@@ -88,6 +94,8 @@ def peak_rates(cpu: Cpu) -> dict[str, float]:
         rates["fp64"] = rates["fp32"] / 2
         if {"avx512", "bf16"} <= set(cpu.isa):
             rates["bf16_acc32"] = 2 * rates["fp32"]
+        if _HALF & set(cpu.isa):
+            rates["fp16"] = rates["fp32"]
     if cpu.amx_bf16_flop_per_cycle_per_core:
         rates["bf16_acc32"] = cores * clock_hz * cpu.amx_bf16_flop_per_cycle_per_core
         rates["int8_acc32"] = 2 * rates["bf16_acc32"]

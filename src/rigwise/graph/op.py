@@ -118,3 +118,16 @@ class Op:
     attrs: Mapping[str, Attr] = field(default_factory=dict)
     module: str = ""
     repeat: int = 1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SameOps:
+    """Operators as a cache key: known by identity."""
+
+    ops: tuple[Op, ...]
+
+    def __hash__(self) -> int:
+        return id(self.ops)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, SameOps) and self.ops is other.ops

@@ -9,12 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from rigwise.errors import InvalidInputError
 from rigwise.graph.count import Sizes, tensor_bytes, work
 from rigwise.graph.dim import Dim
 from rigwise.graph.graph import Graph
-from rigwise.graph.op import Kind, Op
+from rigwise.graph.op import Kind, Op, SameOps
 
 #: What a person calls each symbol: the flag without its dashes, and the key in JSON.
 WORD_OF_SYMBOL = {"b": "batch", "s": "seq", "c": "context", "p": "image_size"}
@@ -71,13 +72,18 @@ def check_sizes(name: str, graph: Graph, sizes: Mapping[str, int]) -> None:
     Raises:
         InvalidInputError: Names the sizes and the model.
     """
-    outputs = (tensor for op in graph.ops for tensor in op.outputs)
-    distinct = {id(size): size for tensor in outputs for size in tensor.shape if isinstance(size, Dim)}
-    for size in distinct.values():
+    for size in _symbolic(SameOps(graph.ops)):
         if size.at(sizes) < 1 <= size.at(graph.symbols):
             raise InvalidInputError(
                 f"{size_words(sizes)} is too small for {name}: a tensor of size {size} would be empty"
             )
+
+
+@lru_cache(maxsize=64)
+def _symbolic(held: SameOps) -> tuple[Dim, ...]:
+    """Sizes of all results that hold a symbol, each once."""
+    outputs = (tensor for op in held.ops for tensor in op.outputs)
+    return tuple(dict.fromkeys(size for tensor in outputs for size in tensor.shape if isinstance(size, Dim)))
 
 
 def size_words(sizes: Mapping[str, int]) -> str:

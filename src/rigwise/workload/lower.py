@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 from rigwise.graph.graph import Model, Parameter
@@ -103,6 +103,7 @@ class Work:
         unit_elements: Largest block, which ZeRO 3 gathers at once.
         outside_elements: Parameters outside the blocks, which it gathers as one.
         buffer_bytes: Persistent state that is no parameter.
+        trained_elements: Elements of all trained parameters.
     """
 
     step_ops: tuple[Op, ...]
@@ -114,11 +115,11 @@ class Work:
     unit_elements: float = 0.0
     outside_elements: float = 0.0
     buffer_bytes: float = 0.0
+    trained_elements: float = field(init=False)
 
-    @property
-    def trained_elements(self) -> float:
-        """Elements of all trained parameters."""
-        return float(sum(p.elements for p in self.trained))
+    def __post_init__(self) -> None:
+        """Sum once what every part of an estimate asks for."""
+        object.__setattr__(self, "trained_elements", float(sum(p.elements for p in self.trained)))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

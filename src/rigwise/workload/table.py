@@ -17,13 +17,15 @@ from numpy.typing import NDArray
 from rigwise.facts.device import RATES_OF_FORMAT
 from rigwise.graph.count import BYTES_OF_DTYPE, attention_shape, causal_frac, gemm_shape, tensor_bytes, work
 from rigwise.graph.dim import Sizes, size_at
-from rigwise.graph.op import Kind, Op, Phase, Role, Tensor
+from rigwise.graph.op import Kind, Op, Phase, Role, SameOps, Tensor
+from rigwise.workload.lines import PROBES, Lines, lines
 
 Array = NDArray[np.float64]
 
 FORMATS = tuple(RATES_OF_FORMAT)
 PHASES = tuple(Phase)
 KINDS = tuple(Kind)
+_LSTM_GATES = 4
 #: What a convolution computes: its result, or the gradient of its input or of its weight.
 GRADIENTS = ("", "dgrad", "wgrad")
 
@@ -48,6 +50,8 @@ class OpTable:
         gradient: Of a convolution: index into ``GRADIENTS`` ``[operators]``.
         pixels: Of one image of a convolution's result (its gradient, in the backward pass).
         row_bytes: Of a normalisation or softmax: what it reads along the last axis; 1 for any other operator.
+        cell_steps: Of a recurrent layer of another cell than LSTM, which libraries for CPUs leave to the framework:
+            steps of its sequence; 1 for any other operator.
     """
 
     ops: tuple[Op, ...]
@@ -73,6 +77,7 @@ class OpTable:
     gradient: NDArray[np.int64]
     pixels: Array
     row_bytes: Array
+    cell_steps: Array
 
     def of_kind(self, *kinds: Kind) -> NDArray[np.bool_]:
         """Which rows are of these kinds ``[operators]``."""
@@ -106,49 +111,81 @@ def tabulate(ops: Sequence[Op], sizes: Mapping[str, Any]) -> OpTable:
 
 @lru_cache(maxsize=64)
 def _at_sizes(held: SameOps, sizes: tuple[tuple[str, Any], ...]) -> OpTable:
-    return _filled(held, dict(sizes))
+    """From the second batch on by the lines of its columns."""
+    rest, batch = tuple(pair for pair in sizes if pair[0] != "b"), dict(sizes).get("b")
+    if batch is None or not _is_asked_again(held, rest, batch):
+        return _filled(held, dict(sizes))
+    fixed, of_rows, of_near = _fixed(held), *_lines(held, rest)
+    as_float = Sizes({name: float(value) for name, value in sizes})
+    table, holds = of_rows.at(float(batch))
+    table = table.reshape(len(fixed.unlike), len(_SIZED))
+    for row in np.flatnonzero(~holds.reshape(table.shape).all(axis=1)):
+        columns = _sized(fixed.unlike[row], as_float)
+        table[row] = [columns.get(name, 1.0) for name in _SIZED]
+    near, holds = of_near.at(float(batch))
+    for row in np.flatnonzero(~holds):
+        near[row] = sum(tensor_bytes(tensor, as_float) for tensor in fixed.near[row])
+    return _table(fixed, {name: table[:, i, None] for i, name in enumerate(_SIZED)}, near[:, None])
+
+
+@lru_cache(maxsize=64)
+def _first_batch(held: SameOps, rest: tuple[tuple[str, Any], ...]) -> list[Any]:
+    """The batch that operators were asked at first; empty before."""
+    del held, rest
+    return []
+
+
+def _is_asked_again(held: SameOps, rest: tuple[tuple[str, Any], ...], batch: Any) -> bool:
+    first = _first_batch(held, rest)
+    first.extend([] if first else [batch])
+    return bool(first[0] != batch)
+
+
+@lru_cache(maxsize=64)
+def _lines(held: SameOps, rest: tuple[tuple[str, Any], ...]) -> tuple[Lines, Lines]:
+    """Lines of the columns that sizes decide, one operator after the other; and of what is read of the last source."""
+    sized, near = _counted(_fixed(held), {**dict(rest), "b": PROBES})
+    return lines(np.stack([sized[name] for name in _SIZED], axis=1).reshape(-1, len(PROBES))), lines(near)
 
 
 def _filled(held: SameOps, sizes: Mapping[str, Any]) -> OpTable:
-    """The table; operators alike in all that costs depend on are looked at once."""
+    fixed = _fixed(held)
+    return _table(fixed, *_counted(fixed, sizes))
+
+
+def _counted(fixed: _Fixed, sizes: Mapping[str, Any]) -> tuple[dict[str, Any], Array]:
+    """Columns over unlike operators, each looked at once, and what each operator reads of its last source."""
     length = max((len(np.atleast_1d(v)) for v in sizes.values()), default=1)
     as_float = Sizes({name: _as_float(value) for name, value in sizes.items()})
-    fixed = _fixed(held)
     sized: dict[str, Any] = {name: np.ones((len(fixed.unlike), length)) for name in _SIZED}
     for row, op in enumerate(fixed.unlike):
         for name, value in _sized(op, as_float).items():
             sized[name][row] = value
-    sized = {name: column[fixed.alike] for name, column in sized.items()}
-    read, write = sized.pop("read_bytes"), sized.pop("write_bytes")
-    near_bytes, near_span_bytes = _near(fixed, read + write, as_float)
+    near = np.zeros((len(fixed.ops), length))
+    for row, tensors in enumerate(fixed.near):
+        for tensor in tensors:
+            near[row] += tensor_bytes(tensor, as_float)
+    return sized, near
+
+
+def _table(fixed: _Fixed, sized: Mapping[str, Any], near: Array) -> OpTable:
+    columns = {name: column[fixed.alike] for name, column in sized.items()}
+    read, write = columns.pop("read_bytes"), columns.pop("write_bytes")
     return OpTable(
         ops=fixed.ops,
         read_bytes=read,
         write_bytes=write,
-        weight_bytes=np.minimum(sized.pop("weight_bytes"), read),
-        near_bytes=np.minimum(near_bytes, read),
-        near_span_bytes=near_span_bytes,
+        weight_bytes=np.minimum(columns.pop("weight_bytes"), read),
+        near_bytes=np.minimum(near, read),
+        near_span_bytes=_near_span(fixed, read + write, near),
         **fixed.columns,
-        **sized,
+        **columns,
     )
 
 
 def _as_float(value: Any) -> Any:
     """A plain float where there is one size: arithmetic on it is far quicker than on an array of one."""
     return float(value) if np.ndim(value) == 0 else np.asarray(value, dtype=np.float64)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class SameOps:
-    """Operators as a cache key: known by identity."""
-
-    ops: tuple[Op, ...]
-
-    def __hash__(self) -> int:
-        return id(self.ops)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, SameOps) and self.ops is other.ops
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,7 +249,8 @@ def _latest(op: Op, row: int) -> int:
     return max((t.producer for t in op.inputs if t.producer is not None and t.producer < row), default=-1)
 
 
-_SIZED = ("macs", "flops", "read_bytes", "write_bytes", "weight_bytes", "batch", "m", "n", "k", "pixels", "row_bytes")
+_SIZED = ("macs", "flops", "read_bytes", "write_bytes", "weight_bytes", "batch", "m", "n", "k", "pixels", "row_bytes",
+          "cell_steps")  # fmt: skip
 
 
 def _sized(op: Op, sizes: Sizes) -> dict[str, Any]:
@@ -228,22 +266,21 @@ def _sized(op: Op, sizes: Sizes) -> dict[str, Any]:
     }
     if op.kind is Kind.CONV:
         columns["pixels"] = _image_pixels(op, sizes)
+    if op.kind is Kind.RNN and op.attrs.get("gates") != _LSTM_GATES:
+        columns["cell_steps"] = size_at(op.inputs[0].shape[0], sizes)
     if op.kind in (Kind.NORM, Kind.SOFTMAX) and op.inputs and op.inputs[0].shape:
         first = op.inputs[0]
         columns["row_bytes"] = size_at(first.shape[-1], sizes) * BYTES_OF_DTYPE[first.dtype]
     return columns
 
 
-def _near(fixed: _Fixed, moved: Array, sizes: Sizes) -> tuple[Array, Array]:
-    """What each operator reads of the most recent one it depends on, and the traffic since that began to write."""
-    near, span = np.zeros_like(moved), np.full_like(moved, np.inf)
+def _near_span(fixed: _Fixed, moved: Array, near: Array) -> Array:
+    """Traffic since the most recent source of each operator began to write."""
+    span = np.full_like(moved, np.inf)
     before = np.concatenate([np.zeros((1, moved.shape[1])), np.cumsum(moved, axis=0)])
-    for row, tensors in enumerate(fixed.near):
-        for tensor in tensors:
-            near[row] += tensor_bytes(tensor, sizes)
     rows = np.flatnonzero(fixed.sources >= 0)
     span[rows] = before[rows] - before[fixed.sources[rows] + 1] + near[rows]
-    return near, span
+    return span
 
 
 def _products(op: Op, sizes: Mapping[str, Any]) -> dict[str, Any]:
