@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from rigwise.calibrate.linearise import Linear, linearise
+from rigwise.calibrate.linearise import Linear, linearise, linearise_operator
 from rigwise.calibrate.question import Question, measured_s, question
 from rigwise.calibrate.shelf import Shelf, check_same_network
 from rigwise.calibrate.update import Posterior, update
 from rigwise.errors import InvalidInputError, RigwiseError
 from rigwise.estimate.calibration import calibrated_with, packaged
-from rigwise.estimate.learned import GROUPS, REGIMES, Evidence, Learned, Scales, regime_of
+from rigwise.estimate.learned import GROUPS, OPERATOR, REGIMES, Evidence, Learned, Scales, regime_of
 from rigwise.facts.device import Device
 from rigwise.machine.this import resolve_device
 from rigwise.measurement.measurement import Measurement, Rejected
@@ -98,13 +98,17 @@ def _evidence(m: Measurement, shelf: Shelf, only: Collection[str]) -> Evidence:
     asked = question(m, shelf.names)
     if only and asked.device.id not in only:
         raise InvalidInputError(f"measured on {asked.device.id}, not on {' or '.join(sorted(only))}")
-    if not asked.is_step:
-        raise InvalidInputError("one operator was timed; steps are fitted")
+    if asked.message is not None:
+        raise InvalidInputError("a collective was timed; steps and operators of one device are fitted")
     if m.count > 1:
         raise InvalidInputError(f"{m.count} devices shared the step; steps of one device are fitted")
-    model = shelf.model(asked.case.model)
-    check_same_network(m, model)
-    linear, seconds = linearise(asked, model), measured_s(m)
+    seconds = measured_s(m)
+    if asked.op is not None:
+        linear = linearise_operator(asked, asked.op)
+    else:
+        model = shelf.model(asked.case.model)
+        check_same_network(m, model)
+        linear = linearise(asked, model)
     _check_plausible(linear, seconds)
     return _row(asked, linear, seconds)
 
@@ -112,13 +116,13 @@ def _evidence(m: Measurement, shelf: Shelf, only: Collection[str]) -> Evidence:
 def _row(asked: Question, linear: Linear, seconds: float) -> Evidence:
     device, ratio = asked.device, math.log(seconds / linear.predicted_s)
     return Evidence(
-        model=asked.case.model,
+        model=asked.case.model if asked.is_step else f"{asked.case.model} {asked.measurement.shape}",
         device=device.id,
         architecture=device.architecture,
         vendor=device.vendor,
         kind=device.kind,
         regime=regime_of(linear.case),
-        task=linear.case.task if asked.part == "step" else asked.part,
+        task=OPERATOR if not asked.is_step else linear.case.task if asked.part == "step" else asked.part,
         torch=linear.case.software.torch or "",
         batch=linear.case.batch,
         signature=linear.signature,

@@ -7,17 +7,22 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 
 from rigwise.calibrate.question import Question
+from rigwise.calibrate.score import OPERAND_SETS, operator_floor_s
+from rigwise.errors import MissingFactError
 from rigwise.estimate.calibration import packaged
 from rigwise.estimate.columns import DeviceColumns, columns, stack
 from rigwise.estimate.learned import GROUP_OF_KIND, GROUPS
 from rigwise.estimate.micro_step import MicroStep, micro_step
+from rigwise.estimate.op_time import op_times
 from rigwise.estimate.predict import floor_s, groups_of, machine_of, work_of
 from rigwise.estimate.setting import setting_of
 from rigwise.estimate.signature import signature
 from rigwise.estimate.step import step_times
 from rigwise.graph.graph import Model
+from rigwise.graph.op import Op
 from rigwise.workload.case import Case
 from rigwise.workload.resolve import resolve
+from rigwise.workload.table import Array, tabulate
 
 #: How far each multiplier is moved to see what depends on it.
 _NUDGE = 0.02
@@ -61,14 +66,44 @@ def linearise(question: Question, model: Model) -> Linear:
         micro = MicroStep(**{f.name: getattr(whole, f.name)[row : row + 1] for f in fields(whole)})
         times = step_times(step, micro, groups, on_device, calibration)
         times_s[row] = {"forward": times.forward_s, "backward": times.backward_s}.get(question.part, times.total_s)[0]
-    slopes = (times_s[1:] / times_s[0] - 1.0) / np.expm1(_NUDGE)
     return Linear(
         case=resolved.case,
         predicted_s=float(times_s[0]),
         bound_s=floor_s(step, machine) if question.part == "step" else 0.0,
-        shares={g: round(float(s), 4) for g, s in zip(GROUPS, np.clip(slopes, 0.0, 1.0), strict=True) if s > 1e-4},
+        shares=_shares(times_s),
         signature=signature(step.table),
     )
+
+
+def linearise_operator(question: Question, op: Op) -> Linear:
+    """The same for one operator that is run again and again.
+
+    Raises:
+        MissingFactError: The device lacks a figure that its law needs.
+
+    Source: finite differences of the estimate itself.
+    """
+    calibration, device = packaged(), question.device
+    table = tabulate([op], {"b": 1})
+    sets = OPERAND_SETS.get(question.measurement.source, 1)
+    setting = replace(setting_of(question.case), operand_sets=sets)
+    moved = stack(_moved(columns([device], calibration)))
+    times_s = op_times(table, moved, calibration, setting).total_s[:, 0, 0]
+    if not times_s[0] > 0:
+        raise MissingFactError(f"nothing is known of {question.case.model} on {device.id} in this number format")
+    return Linear(
+        case=question.case,
+        predicted_s=float(times_s[0]),
+        bound_s=operator_floor_s(table, 0, question),
+        shares=_shares(times_s),
+        signature=signature(table),
+    )
+
+
+def _shares(times_s: Array) -> dict[str, float]:
+    """Share of each group, from the time as it is and with each multiplier moved."""
+    slopes = (times_s[1:] / times_s[0] - 1.0) / np.expm1(_NUDGE)
+    return {g: round(float(s), 4) for g, s in zip(GROUPS, np.clip(slopes, 0.0, 1.0), strict=True) if s > 1e-4}
 
 
 def _moved(device: DeviceColumns) -> list[DeviceColumns]:

@@ -86,6 +86,8 @@ def operator_of(m: Measurement) -> Op | Message:
         return _product(name, m.shape, sizes, (read, written), attrs)
     if name in _CONVS:
         return _convolution(name, m.shape, sizes, (read, written), attrs)
+    if name == "attention":
+        return _attention(m.shape, sizes, read, attrs)
     if name in _UNARY | _BINARY | {"softmax", "ln"}:
         return _rows(name, _need(sizes, ("B", "H"), m.shape), read, attrs)
     raise UnsupportedError(f"operator {name[:40]!r} cannot be asked")
@@ -144,6 +146,21 @@ def _convolution(
         inputs=inputs,
         outputs=(output,),
         attrs={**attrs, "stride": stride, "padding": pad, "dilation": (1, 1), "groups": 1},
+    )
+
+
+def _attention(shape: str, sizes: Mapping[str, int], dtype: str, attrs: Mapping[str, Attr]) -> Op:
+    """Fused attention: batch, heads, queries, size of a head; as many keys as queries unless ``T`` says otherwise."""
+    batch, heads, queries, head = _need(sizes, ("B", "A", "S", "D"), shape)
+    query = Tensor((batch, heads, queries, head), dtype)
+    key = Tensor((batch, heads, sizes.get("T", queries), head), dtype)
+    return Op(
+        name="rigwise.attention",
+        kind=Kind.ATTENTION,
+        phase=Phase.FORWARD,
+        inputs=(query, key, key),
+        outputs=(query,),
+        attrs={**attrs, "causal": "causal" in shape},
     )
 
 

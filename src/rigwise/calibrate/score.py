@@ -206,7 +206,7 @@ def _operators(group: Sequence[Question]) -> Iterable[Score | Rejected]:
     times = op_times(table, columns([device], calibration), calibration, setting)
     basis = str(provenance_of(device, calibration))
     for row, question in enumerate(able):
-        bound_s = _operator_floor_s(table, row, question)
+        bound_s = operator_floor_s(table, row, question)
         yield Score(
             question=question,
             measured_s=measured_s(question.measurement),
@@ -233,8 +233,8 @@ def _format(question: Question) -> str:
     return str(_op(question).attrs["format"])
 
 
-def _operator_floor_s(table: OpTable, row: int, question: Question) -> float:
-    """Arithmetic at the highest clock, or what the cache cannot hold over the memory bus.
+def operator_floor_s(table: OpTable, row: int, question: Question) -> float:
+    """The least time of one operator: arithmetic at the highest clock, or what the cache cannot hold over the bus.
 
     Source: ``estimate.bound``.
     """

@@ -27,6 +27,7 @@ from rigwise.estimate.learned import (
     asked,
     device_correlation,
     kernel,
+    noise_variance,
     points_of,
     workload_spread,
 )
@@ -75,19 +76,22 @@ def update(rows: Sequence[Evidence], devices: Sequence[Device], calibration: Cal
     measured = np.array([row.log_ratio for row in rows])
     place = _places(rows, devices)
     points = points_of(rows)
-    errors = workload_spread(calibration) ** 2 * kernel(points, points, constants)
+    errors, own = (
+        workload_spread(calibration) ** 2 * kernel(points, points, constants),
+        noise_variance(points, constants),
+    )
     weight, mean = np.ones(len(rows)), np.zeros(len(prior))
     for _ in range(_ITERATIONS):
         predicted, slope = _predicted(shares, mean[place])
         whole_slope = np.zeros((len(rows), len(prior)))
         np.put_along_axis(whole_slope, place, slope, axis=1)
-        noise = constants.noise**2 / weight + np.diag(errors) * (1.0 / weight - 1.0)
+        noise = own / weight + np.diag(errors) * (1.0 / weight - 1.0)
         spread = whole_slope @ prior @ whole_slope.T + errors + np.diag(noise)
         inverse = np.linalg.inv(spread)
         weights = inverse @ (measured - predicted + (slope * mean[place]).sum(axis=1))
         mean = mean + np.clip(prior @ whole_slope.T @ weights - mean, -_LARGEST_STEP, _LARGEST_STEP)
         left_out = weights / np.diag(inverse)
-        expected = 1.0 / np.diag(inverse) - noise + constants.noise**2
+        expected = 1.0 / np.diag(inverse) - noise + own
         weight = _student_weight(left_out / np.sqrt(expected), float(constants.student_t))
     covariance = prior - prior @ whole_slope.T @ inverse @ whole_slope @ prior
     shape = (len(devices), len(REGIMES), len(GROUPS))

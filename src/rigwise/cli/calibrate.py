@@ -16,11 +16,13 @@ from rigwise.errors import InvalidInputError
 if TYPE_CHECKING:
     from rigwise.calibrate.fit import Fit, Gathered
     from rigwise.estimate.learned import Learned
-    from rigwise.measurement.measurement import Rejected
+    from rigwise.measurement.measurement import Measurement, Rejected
 
 
 @click.command("calibrate")
 @click.argument("tables", nargs=-1, type=click.Path(path_type=Path))
+@click.option("--from-store", is_flag=True, help="Learn from what rigwise bench and run kept of this machine.")
+@click.option("--store", metavar="PLACE", help="Another store to learn from: a file, or the URL of a database.")
 @click.option("--device", help="Fit this device only; rows of others are left out.")
 @click.option("--from", "siblings", multiple=True, metavar="DEVICE", help="Learn from rows of this device too.")
 @click.option("--graphs", type=click.Path(path_type=Path), help="A folder of captured graphs, NAME.rwg.")
@@ -38,11 +40,17 @@ def command(*, tables: tuple[Path, ...], as_json: bool, quiet: bool, **flags: An
     every later prediction; --calibration none goes without.
 
     For example: rigwise calibrate steps.csv --device rtx-4090
+
+    Or, behind rigwise bench: rigwise calibrate --from-store
     """
     if flags["suggest"]:
         return _suggest(flags["suggest"], as_json=as_json)
-    if not tables:
-        raise InvalidInputError("calibrate needs a table", hint="rigwise calibrate steps.csv, or --suggest DEVICE")
+    from_store = flags["from_store"] or flags["store"]
+    if not (tables or from_store):
+        raise InvalidInputError(
+            "calibrate needs a table",
+            hint="rigwise calibrate steps.csv, --from-store behind rigwise bench, or --suggest",
+        )
     from rigwise.calibrate.account import calibrate_document, place_of
     from rigwise.calibrate.fit import gather
     from rigwise.calibrate.shelf import Shelf
@@ -53,7 +61,10 @@ def command(*, tables: tuple[Path, ...], as_json: bool, quiet: bool, **flags: An
     shelf = Shelf(flags["graphs"], capture=flags["capture"])
     device = resolve_device(flags["device"]).id if flags["device"] else None
     siblings = {resolve_device(name).id for name in flags["siblings"]}
-    measurements, rejected = read_tables(tables)
+    measurements, rejected = read_tables(tables) if tables else ((), ())
+    if from_store:
+        kept, not_used = _kept(flags["device"] or "this", flags["store"])
+        measurements, rejected = (*measurements, *kept), (*rejected, *not_used)
     only = {device, *siblings} - {None} if device else set()
     gathered = gather(measurements, shelf, only, _progress(quiet=quiet))
     left_out = sorted((*rejected, *gathered.left_out), key=place_of)
@@ -73,6 +84,28 @@ def command(*, tables: tuple[Path, ...], as_json: bool, quiet: bool, **flags: An
     if not quiet and not as_json:
         click.echo(f"wrote {path}" if not flags["dry_run"] else "nothing was written (--dry-run)")
     return 0
+
+
+def _kept(name: str, place: str | None) -> tuple[list[Measurement], list[Rejected]]:
+    """What the store, or another one, keeps of a device.
+
+    Raises:
+        InvalidInputError: Nothing that can be fitted.
+    """
+    from rigwise.calibrate.kept import measurements_of
+    from rigwise.machine.this import resolve_device
+    from rigwise.measurement.records import Selection
+    from rigwise.measurement.store import open_store
+
+    device = resolve_device(name)
+    with open_store(place) as store:
+        records = store.query(Selection(tags={"device": device.id}))
+    found, left_out = measurements_of(records, device.units if device.kind == "cpu" else None)
+    if not found and not left_out:
+        raise InvalidInputError(
+            f"the store holds no step and no figure of {device.id}", hint="rigwise bench measures this machine"
+        )
+    return found, left_out
 
 
 def _old(output: Path | None, *, fresh: bool) -> tuple[Path, Learned | None]:
@@ -113,7 +146,7 @@ def _fit(gathered: Gathered, old: Learned | None, device: str | None, siblings: 
 def _write(path: Path, fit: Fit, tables: Sequence[Path], left_out: Sequence[Rejected]) -> None:
     from rigwise.calibrate.file import write_calibration
 
-    words: dict[str, Any] = {"tables": [table.name for table in tables], "rows": len(fit.rows)}
+    words: dict[str, Any] = {"tables": [table.name for table in tables] or ["store"], "rows": len(fit.rows)}
     words["devices"] = sorted({row.device for row in fit.rows})
     write_calibration(path, fit.learned, {**words, "left_out": len(left_out)})
 
@@ -125,7 +158,7 @@ def _print(document: dict[str, Any]) -> None:
         click.echo(line)
     if document["errors"]:
         print_table(text.ERROR_COLUMNS, text.error_rows(document), right=text.ERROR_RIGHT)
-        print_table(text.CONSTANT_COLUMNS, text.constant_rows(document), right=text.CONSTANT_RIGHT)
+        print_table(*text.constant_table(document), right=text.CONSTANT_RIGHT)
 
 
 def _suggest(name: str, *, as_json: bool) -> int:

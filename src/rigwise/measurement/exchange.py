@@ -41,7 +41,7 @@ _RECORD = ("kind", "name", "unit", "p10", "p90", "n", "machine_id", "when", "tag
 COLUMNS = (*_STEP_TAGS, "metric", "value", *_RECORD)
 
 #: Unit of a record -> metric of the table; the value stands in SI either way.
-_METRICS = {"s": "s_per_step", "sample/s": "samples_per_s", "token/s": "tokens_per_s"}
+METRICS = {"s": "s_per_step", "sample/s": "samples_per_s", "token/s": "tokens_per_s"}
 _FROM_METRIC = {
     "s_per_step": ("s", 1.0),
     "ms_per_step": ("s", 1e-3),
@@ -53,7 +53,7 @@ _FROM_METRIC = {
 
 def is_step(record: Record) -> bool:
     """Whether ``judge`` and ``calibrate`` can use it."""
-    return record.unit in _METRICS and all(record.tags.get(tag) for tag in ("model", "task", "precision", "device"))
+    return record.unit in METRICS and all(record.tags.get(tag) for tag in ("model", "task", "precision", "device"))
 
 
 def table_rows(records: Iterable[Record]) -> list[dict[str, Any]]:
@@ -67,7 +67,7 @@ def table_rows(records: Iterable[Record]) -> list[dict[str, Any]]:
         row["device"] = _cell(record.tags.get("device"))
         if is_step(record):
             row.update({column: _cell(record.tags.get(tag)) for column, tag in _STEP_TAGS.items()})
-            row["metric"] = _METRICS[record.unit]
+            row["metric"] = METRICS[record.unit]
         rows.append(row)
     return rows
 

@@ -9,7 +9,7 @@ Document = Mapping[str, Any]
 
 ERROR_COLUMNS = ("device", "rows", "error before", "left out, after")
 ERROR_RIGHT = ERROR_COLUMNS[1:]
-CONSTANT_COLUMNS = ("device", "regime", "group", "before, 80 %", "time x", "now, 80 %")
+CONSTANT_COLUMNS = ("device", "regime, bits", "group", "before, 80 %", "time x", "now, 80 %")
 CONSTANT_RIGHT = CONSTANT_COLUMNS[3:]
 
 #: Rows named one by one; all are in the JSON document.
@@ -22,12 +22,16 @@ def error_rows(document: Document) -> Iterator[tuple[str, ...]]:
         yield one["device"], str(one["rows"]), f"{one['before_frac']:.1%}", f"{one['left_out_frac']:.1%}"
 
 
-def constant_rows(document: Document) -> Iterator[tuple[str, ...]]:
-    """A line for each constant that rows depend on."""
+def constant_table(document: Document) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Columns, and a line for each constant that rows depend on; a single device stands in the table of errors."""
+    several = len({one["device"] for one in document["constants"]}) > 1
+    first = 0 if several else 1
+    lines: list[tuple[str, ...]] = []
     for one in document["constants"]:
         regime, prior, factor = one["regime"], one["prior"], one["factor"]
-        words = f"{regime['mode']} {regime['layout']} {regime['width']} bit"
-        yield one["device"], words, one["group"], _span(prior), f"{factor['p50']:.2f}", _span(factor)
+        words = f"{regime['mode']} {regime['layout']} {regime['width']}"
+        lines.append((one["device"], words, one["group"], _span(prior), f"{factor['p50']:.2f}", _span(factor))[first:])
+    return CONSTANT_COLUMNS[first:], lines
 
 
 def _span(quantiles: Mapping[str, float]) -> str:
