@@ -30,7 +30,7 @@ def gpus(library: Any = None) -> list[dict[str, Field]]:
     """
     if library is None:
         try:
-            import pynvml  # type: ignore[import-not-found,unused-ignore]
+            import pynvml  # type: ignore[import-not-found,import-untyped,unused-ignore]
         except ImportError:
             raise Unreadable("nvidia-ml-py is not installed") from None
         library = pynvml
