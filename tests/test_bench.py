@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rigwise.bench import all_reduce, disk, fio, limits, loader, records, state, suite, timing
-from rigwise.bench.types import BYTES, ERROR, FLOPS, ITEMS, Context, Raw, State, Timing
+from rigwise.bench.types import BYTES, ERROR, FLOPS, ITEMS, TIME, Context, Raw, State, Timing
 from rigwise.errors import InvalidInputError, UnknownNameError
 from rigwise.facts.catalogue import resolve_device
+from rigwise.workload.table import tabulate
 
 times = st.lists(st.floats(1e-9, 1e3), min_size=1, max_size=60)
 
@@ -146,8 +147,6 @@ def test_predictions_stay_below_the_limit(device, work) -> None:
 
 def limits_flops(work: dict) -> float:
     """As the graph counts the same operator."""
-    from rigwise.workload.table import tabulate
-
     return tabulate([limits.operator(work)], {"b": 1}).flops[0, 0]
 
 
@@ -180,7 +179,18 @@ def test_published_figures_are_of_known_devices_and_below_their_peaks() -> None:
         if row.device:
             device = resolve_device(row.device)
             assert device.id == row.device
-            assert row.value < device.peak(row.name.partition(".")[2])
+            if row.name.startswith("matmul"):
+                assert row.value < device.peak(row.name.partition(".")[2])
+            else:
+                assert row.value < published_bound(row.name, device.id)
+
+
+def published_bound(name: str, device: str) -> float:
+    """Images a second that the device's roofs allow."""
+    _, model, part = name.split(".")
+    work = {"law": "step", "model": model, "task": "train", "batch": 16, "image_size": 224}
+    assert part == "training"
+    return 16 / limits._step(tuple(sorted(work.items())), device).bound_s
 
 
 # --- what else went on -----------------------------------------------------------------------
@@ -346,10 +356,48 @@ def test_a_ratio_needs_no_timing() -> None:
     assert (figure.value, figure.spread_frac) == (3e-3, None)
 
 
-def test_the_stages_of_an_input_pipeline() -> None:
-    rates = {"records.files.cold": 4000.0, "loader.decode": 300.0, "loader.no-workers": 200.0, "loader.workers2": 500.0}
-    figures = [limits.judged(Raw(name=name, unit=ITEMS, value=rate), None, 2) for name, rate in rates.items()]
-    assert limits.pipeline(figures, 2) == {"disk": 4000.0, "decode": 600.0, "loader": 500.0}
+def test_an_item_of_many_bytes_lowers_the_limit_of_items() -> None:
+    gpu = resolve_device("t4")
+    rate = gpu.memory_bytes_per_s
+    asked = raw("tables.group.cudf", unit=ITEMS, limit="memory", work={}, parameters={"bytes_per_item": 16})
+    assert limits.judged(asked, gpu, 1).limit.value == pytest.approx(rate / 16)
+    asked = raw("learning.k-means.cuml", unit=ITEMS, limit="fp32", work={}, parameters={"flops_per_item": 2048})
+    assert limits.judged(asked, gpu, 1).limit.value == pytest.approx(limits.limit_of(raw(), gpu).value / 2048)
+    assert limits.judged(raw(unit=ITEMS, work={}), gpu, 1).limit is None  # an item of unknown size
+
+
+def test_the_limit_of_a_step_is_its_bound_and_a_time_below_it_is_doubtful() -> None:
+    work = {"law": "step", "model": "resnet18", "task": "infer", "batch": 1, "image_size": 224}
+    times = Timing(samples_s=(1e-6,) * 5)
+    asked = raw("runtimes.eager.latency", unit=TIME, amount=1.0, work=work, limit="", timing=times)
+    figure = limits.judged(asked, resolve_device("t4"), 1)
+    assert figure.limit.value <= figure.predicted.value
+    assert figure.limit.value > 1e-6
+    assert any("above its limit" in remark for remark in figure.remarks)
+    rate = limits.judged(raw(unit=ITEMS, amount=1.0, work=work, limit="", timing=times), resolve_device("t4"), 1)
+    assert rate.limit.value == pytest.approx(1 / figure.limit.value)
+    assert limits.limit_share(rate) == pytest.approx(limits.limit_share(figure))
+
+
+def test_a_layer_is_predicted_as_the_sum_of_its_operators() -> None:
+    from rigwise.bench import transformer
+
+    sizes = {"width": 256, "heads": 4, "seq": 128, "batch": 2}
+    work = {"law": "layer", **sizes, "format": "fp32"}
+    counted = sum(tabulate([op], {"b": 1}).flops[0, 0] for op in limits.operators(work))
+    assert transformer.flops(**sizes) == pytest.approx(counted, rel=0.01)
+    amount = transformer.flops(**sizes)
+    figure = limits.judged(raw(work=work, amount=amount), resolve_device("t4"), 1)
+    assert 0 < figure.predicted.value < figure.limit.value
+
+
+def test_a_quick_suite_says_what_it_leaves_out_unless_it_is_named() -> None:
+    kept, left_out = suite._for_time(suite.BENCHMARKS, suite.Request(quick=True))
+    assert {raw.name for raw in left_out} == {b.name for b in suite.BENCHMARKS} - {b.name for b in kept}
+    assert {"runtimes", "tables"} <= {raw.name for raw in left_out}
+    named = suite.chosen(["runtimes"])
+    assert suite._for_time(named, suite.Request(quick=True, names=("runtimes",))) == (named, [])
+    assert suite._for_time(suite.BENCHMARKS, suite.Request())[1] == []
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from rigwise.bench import (
     networks,
     optimizer,
     stream,
+    transformer,
 )  # fmt: skip
 from rigwise.bench.types import Context
 
@@ -59,7 +60,7 @@ def test_without_pytorch_products_come_from_numpy(monkeypatch) -> None:
     assert [raw.name for raw in matmul.run(CONTEXT)] == ["matmul.fp64", "matmul.fp32"]
 
 
-@pytest.mark.parametrize("module", [attention, cache, convolution, formats, optimizer, networks])
+@pytest.mark.parametrize("module", [attention, cache, convolution, formats, optimizer, networks, transformer])
 def test_without_pytorch_the_reason_is_the_install_line(module, monkeypatch) -> None:
     monkeypatch.setattr(module, "torch_or_none", lambda: None)
     (found,) = module.run(CONTEXT)
@@ -130,6 +131,13 @@ def test_forces_are_the_slope_of_the_potential() -> None:
     assert np.abs(forces.sum(axis=0)).max() < 1e-6 * np.abs(forces).sum()
 
 
+def test_a_gpu_has_the_cpu_beside_it(monkeypatch) -> None:
+    asked = []
+    monkeypatch.setattr(molecular, "_on", lambda context, name: iter(asked.append((name, context.target)) or ()))
+    assert not [*molecular.run(CONTEXT), *molecular.run(Context(target="cuda:0"))]
+    assert asked == [("molecular.pairs", "cpu"), ("molecular.pairs", "cuda:0"), ("molecular.pairs-of-cpu", "cpu")]
+
+
 def test_energy_is_kept_and_both_libraries_agree() -> None:
     systems = [molecular.System(CONTEXT, 6), molecular.System(CONTEXT, 6, torch)]
     before = systems[0].energy()
@@ -142,17 +150,51 @@ def test_energy_is_kept_and_both_libraries_agree() -> None:
     assert after[1] == pytest.approx(after[0], rel=1e-3)
 
 
-@pytest.mark.parametrize("model", ["alexnet", "resnet18", "resnet50", "gpt2"])
-def test_networks_have_the_weights_of_the_zoo(model) -> None:
+@pytest.mark.parametrize("model", networks._ALL)
+def test_networks_have_the_weights_and_the_arithmetic_of_the_zoo(model) -> None:
+    from torch.utils.flop_counter import FlopCounterMode
+
     from rigwise.graph.load import load_model
+    from rigwise.graph.summary import costs_of
 
     with torch.device("meta"):
-        net = networks.gpt2(torch) if model == "gpt2" else _images(model)
-    assert sum(weight.numel() for weight in net.parameters()) == load_model(model).parameter_count
+        net = networks.gpt2(torch) if model == "gpt2" else networks.image_network(torch, model)
+        tokens = torch.zeros(1, networks.TOKENS, dtype=torch.long)
+        inputs = tokens if model == "gpt2" else torch.zeros(1, 3, networks.PIXELS, networks.PIXELS)
+        with FlopCounterMode(display=False) as counted, torch.no_grad():
+            net.eval()(inputs)
+    zoo = load_model(model)
+    assert sum(weight.numel() for weight in net.parameters()) == zoo.parameter_count
+    sizes = {"b": 1, "s": networks.TOKENS, "p": networks.PIXELS}
+    flops = sum(cost.flops for cost in costs_of(zoo.graphs["infer"].ops, sizes, model))
+    assert counted.get_total_flops() == pytest.approx(flops, rel=0.02)
 
 
-def _images(model: str):
-    return networks.alexnet(torch) if model == "alexnet" else networks.resnet(torch, model)
+def test_a_cpu_with_little_time_runs_small_networks_and_those_that_were_named() -> None:
+    little = Context(each_s=0.4)
+    assert networks.chosen(little) == networks._SMALL
+    assert (
+        networks.chosen(Context(each_s=3.0)) == networks.chosen(Context(each_s=0.4, target="cuda:0")) == networks._ALL
+    )
+    assert "vgg19" in networks.chosen(Context(each_s=0.4, wanted=("networks.vgg19.forward",)))
+
+
+def test_a_step_that_would_take_minutes_is_left_out(monkeypatch) -> None:
+    monkeypatch.setattr(networks, "_MOST_STEP_S", 0.0)
+    monkeypatch.setattr(networks, "made", lambda torch, context, model: (torch.nn.Identity(), torch.zeros(2, 2)))
+    forward, training = networks._both(torch, CONTEXT, "alexnet", ["forward", "training"])
+    assert forward.timing.samples_s
+    assert training.skipped.startswith("a step would take about")
+
+
+def test_a_layer_changes_its_tokens_and_has_slopes_everywhere() -> None:
+    sizes = {"width": 32, "heads": 2, "seq": 8, "batch": 2}
+    out = transformer.layer(torch, CONTEXT, "fp32", sizes, with_backward=False)()
+    assert out.shape == (2, 8, 32)
+    slopes = transformer.layer(torch, CONTEXT, "fp32", sizes, with_backward=True)()
+    assert slopes[0].shape == out.shape
+    assert all(slope.abs().sum() > 0 for slope in slopes[:1])
+    assert sum(slope.numel() for slope in slopes[1:]) == 12 * 32**2 + 13 * 32
 
 
 def test_a_training_step_leaves_gradients_everywhere() -> None:

@@ -54,6 +54,13 @@ def test_a_busy_or_throttled_run_says_so_and_measures_the_same_thing() -> None:
     assert len({key_of(record) for record in found}) == 1
 
 
+def test_two_figures_that_differ_in_a_result_measured_the_same_thing() -> None:
+    errors = ({"error": 1e-7, "batch": 1, "beside": "runtimes.eager.latency"}, {"error": 2e-7, "batch": 1})
+    found = records(report(*(figure("runtimes.onnx.latency", TIME, parameters=one) for one in errors)), SNAPSHOT)
+    assert len({key_of(record) for record in found}) == 1
+    assert [record.tags["note"] for record in found] == ["error 1e-07", "error 2e-07"]
+
+
 def test_a_known_device_goes_by_its_id_and_the_store_takes_all(tmp_path) -> None:
     pytest.importorskip("sqlalchemy")
     found = records(report(figure("copy", BYTES, 1e6), device=SimpleNamespace(id="rtx-4090")), SNAPSHOT)

@@ -17,34 +17,43 @@ def main(request: dict[str, Any]) -> None:
     import torch
     import torch.distributed as dist
 
-    rank, ranks = int(request["rank"]), int(request["ranks"])
+    rank, ranks, library = int(request["rank"]), int(request["ranks"]), str(request["library"])
+    place = torch.device("cuda", rank) if library == "nccl" else torch.device("cpu")
+    if place.type == "cuda":
+        torch.cuda.set_device(place)
     dist.init_process_group(
-        "gloo", init_method=f"file://{request['meeting']}", rank=rank, world_size=ranks, timeout=timedelta(seconds=60)
+        library, init_method=f"file://{request['meeting']}", rank=rank, world_size=ranks, timeout=timedelta(seconds=60)
     )
-    check = torch.full((1000,), float(rank + 1))
+    check = torch.full((1000,), float(rank + 1), device=place)
     dist.all_reduce(check)
     if not bool((check == ranks * (ranks + 1) / 2).all()):
         raise SystemExit("the sum is wrong")
-    answer = [_times(torch, dist, size, float(request["each_s"])) for size in request["sizes"]]
+    answer = [_times(torch, dist, place, size, float(request["each_s"])) for size in request["sizes"]]
     if rank == 0:
         print(json.dumps(answer), flush=True)
     dist.destroy_process_group()
 
 
-def _times(torch: Any, dist: Any, size: int, each_s: float) -> list[float]:
-    """Times of single calls; all processes take as many, which the first decides."""
-    message = torch.zeros(size // 4)
-    for _ in range(_WARM_UP):
+def _times(torch: Any, dist: Any, place: Any, size: int, each_s: float) -> list[float]:
+    """Times of single calls until the message is there; all processes take as many, which the first decides."""
+    message = torch.randn(size // 4, device=place)
+
+    def one() -> float:
         begun_s = time.perf_counter()
         dist.all_reduce(message)
-        one_s = time.perf_counter() - begun_s
-    count = torch.tensor([min(_MOST, max(_LEAST, int(each_s / one_s)))])
+        if place.type == "cuda":
+            torch.cuda.synchronize(place)
+        return time.perf_counter() - begun_s
+
+    for _ in range(_WARM_UP):
+        warm_s = one()
+        message.div_(dist.get_world_size())
+    count = torch.tensor([min(_MOST, max(_LEAST, int(each_s / warm_s)))], device=place)
     dist.broadcast(count, 0)
     samples = []
     for _ in range(int(count)):
-        begun_s = time.perf_counter()
-        dist.all_reduce(message)
-        samples.append(time.perf_counter() - begun_s)
+        samples.append(one())
+        message.div_(dist.get_world_size())  # or the sums would grow without end
     return samples
 
 

@@ -22,8 +22,12 @@ from typing import Any, TextIO
 
 from rigwise.bench import state
 from rigwise.bench.framework import torch_or_none, why_not
+from rigwise.bench.gpu_state import GpuState, gpu_state
 from rigwise.bench.types import Context, Raw
 
+#: What may have been compared, by the name of its module.
+_LIBRARIES = ("cudf", "cugraph", "cuml", "networkx", "onnxruntime", "openvino", "pandas", "polars", "pyarrow", "scipy")
+_MORE_LIBRARIES = ("sklearn", "tensorrt", "webdataset")
 #: Less than this says nothing, however little time is left.
 _LEAST_EACH_S = 0.02
 
@@ -44,6 +48,13 @@ def main() -> None:
         return
     if torch is not None:
         torch.set_num_threads(context.threads)
+    with gpu_state(torch, context.target) as gpu:
+        _run_all(answers, request, context, gpu)
+    _say(answers, {"done": True, "software": software(torch)})
+
+
+def _run_all(answers: TextIO, request: Mapping[str, Any], context: Context, gpu: GpuState | None) -> None:
+    """One benchmark after the other, until the time is up."""
     left = sum(figures for _, _, figures in request["benchmarks"])
     for name, module, figures in request["benchmarks"]:
         _say(answers, {"start": name})
@@ -54,9 +65,8 @@ def main() -> None:
         if time.monotonic() > request["ends_s"]:
             _say(answers, _figure(Raw(name=name, unit="", skipped="the time was up")))
         else:
-            _run(answers, name, import_module(module).run, context, torch)
-        _say(answers, {"end": name})
-    _say(answers, {"done": True, "software": software(torch)})
+            _run(answers, name, import_module(module).run, context, gpu)
+        _say(answers, {"end": name, "software": software(torch_or_none())})  # should the next one end this process
 
 
 def each_s(now_s: float, left_s: float, figures: int) -> float:
@@ -70,14 +80,16 @@ def each_s(now_s: float, left_s: float, figures: int) -> float:
     return min(now_s, max(_LEAST_EACH_S, 0.5 * left_s / max(1, figures)))
 
 
-def _run(answers: TextIO, name: str, run: Callable[[Context], Any], context: Context, torch: Any) -> None:
+def _run(answers: TextIO, name: str, run: Callable[[Context], Any], context: Context, gpu: GpuState | None) -> None:
     """One benchmark; a fault that it does not know is its result."""
     begun = state.mark()
+    if gpu:
+        gpu.since()
     try:
         for raw in run(context):
             ended = state.mark()
             found = dataclasses.replace(
-                state.between(begun, ended, ticks_per_s=state.clock_ticks()), **_gpu(torch, context)
+                state.between(begun, ended, ticks_per_s=state.clock_ticks()), **(gpu.since() if gpu else {})
             )
             _say(answers, _figure(dataclasses.replace(raw, state=found)))
             begun = state.mark()
@@ -117,17 +129,6 @@ def cannot(torch: Any, context: Context) -> str:
     return "" if able else f"PyTorch {torch.__version__} cannot use it"
 
 
-def _gpu(torch: Any, context: Context) -> dict[str, Any]:
-    """Clock and power of a GPU of NVIDIA where its library is installed."""
-    if not context.target.startswith("cuda"):
-        return {}
-    try:
-        index = int(context.target.partition(":")[2] or 0)
-        return {"gpu_hz": 1e6 * torch.cuda.clock_rate(index), "gpu_w": 1e-3 * torch.cuda.power_draw(index)}
-    except Exception:  # without nvidia-ml-py, or another driver's version
-        return {}
-
-
 def software(torch: Any) -> dict[str, str]:
     """Versions of what computed."""
     import platform
@@ -137,7 +138,8 @@ def software(torch: Any) -> dict[str, str]:
     found = {"python": platform.python_version(), "numpy": np.__version__}
     if torch is not None:
         found["torch"] = str(torch.__version__)
-    return found
+    loaded = {name: getattr(sys.modules.get(name), "__version__", None) for name in (*_LIBRARIES, *_MORE_LIBRARIES)}
+    return found | {name: str(version).partition("-")[0] for name, version in loaded.items() if version}
 
 
 def _figure(raw: Raw) -> dict[str, Any]:

@@ -6,9 +6,11 @@ import json
 
 from rigwise.bench.suite import Report
 from rigwise.bench.timing import quantile
-from rigwise.bench.types import TIME, Figure
+from rigwise.bench.types import OUTCOMES, TIME, Figure
 from rigwise.measurement.records import Record, Tag, machine_id
 
+#: Parameters that do not tell what was measured: results, and what others are compared with.
+_UNTOLD = OUTCOMES | {"beside"}
 #: More of the CPU's time taken by others marks a figure as taken on a busy machine.
 _BUSY_FRAC = 0.1
 
@@ -32,6 +34,8 @@ def records(report: Report, snapshot: str) -> tuple[Record, ...]:
         if figure.value is None:
             continue
         low, high, n = _spread(figure, figure.value)
+        given = {key: value for key, value in figure.raw.parameters.items() if key not in _UNTOLD}
+        note = ", ".join(f"{key} {value}" for key, value in figure.raw.parameters.items() if key in OUTCOMES)
         found.append(
             Record(
                 kind="bench",
@@ -45,7 +49,7 @@ def records(report: Report, snapshot: str) -> tuple[Record, ...]:
                 snapshot=snapshot,
                 software=software,
                 when=report.started,
-                tags={**common, **figure.raw.parameters, "status": _status(figure)},
+                tags={**common, **given, "status": _status(figure), **({"note": note} if note else {})},
             )
         )
     return tuple(found)

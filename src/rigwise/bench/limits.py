@@ -7,7 +7,7 @@ as such, with what usually explains it. The prediction is the estimate of one op
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
@@ -15,7 +15,7 @@ from typing import Any
 
 from rigwise.bench import state
 from rigwise.bench.timing import median_interval, quantile, spread_frac
-from rigwise.bench.types import ERROR, TIME, Figure, Raw, Reference
+from rigwise.bench.types import ERROR, ITEMS, TIME, Figure, Raw, Reference
 from rigwise.errors import RigwiseError
 from rigwise.facts.device import RATES_OF_FORMAT, Device
 from rigwise.graph.op import Kind, Op, Phase, Role, Tensor
@@ -24,6 +24,10 @@ from rigwise.graph.op import Kind, Op, Phase, Role, Tensor
 HEADROOM = 1.10
 #: Fewer samples say nothing of their spread.
 LEAST_SAMPLES = 3
+#: How the limit of a network's step comes about.
+ROOFS = "every operator at its roof"
+#: Limits that are rates of bytes.
+_LINKS = frozenset({"memory", "host link", "peer link"})
 #: How the graph names the type of each number format.
 _TYPES = {"fp64": "float64", "fp32": "float32", "tf32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 _TYPES |= {"int8": "int8"}
@@ -62,7 +66,7 @@ def judged(raw: Raw, device: Device | None, threads: int) -> Figure:
     asked = None if raw.work.get("law") == "step" and used is not device else used  # a step is of the whole device
     figure = replace(
         _measured(raw),
-        limit=limit_of(raw, used) if used else None,
+        limit=(_step_limit(raw, asked) if asked else None) or (limit_of(raw, used) if used else None),
         predicted=predicted(raw, asked) if asked else None,
         published=published(raw.name, device.id if device else ""),
     )
@@ -96,11 +100,26 @@ def _part_of(device: Device, raw: Raw, threads: int) -> Device:
 
 
 def limit_of(raw: Raw, device: Device) -> Reference | None:
-    """The rate that physics allows, with its arithmetic; None where the catalogue does not know it."""
+    """The rate that physics allows, with its arithmetic; None where the catalogue does not know it.
+
+    Where items are counted, it is the rate of what each item needs, as the figure states it.
+    """
+    found = _rate_of(raw, device)
+    each = float(raw.parameters.get("bytes_per_item" if raw.limit in _LINKS else "flops_per_item", 0.0))
+    if found is None or raw.unit != ITEMS:
+        return found
+    what = "B" if raw.limit in _LINKS else "FLOP"
+    return Reference(value=found.value / each, words=f"at {each:.4g} {what} each") if each > 0 else None
+
+
+def _rate_of(raw: Raw, device: Device) -> Reference | None:
+    """Bytes or FLOP a second."""
     if raw.limit == "memory" and device.memory_bytes_per_s:
         basis = device.basis.get("memory_bytes_per_s", device.basis.get("", ""))
         words = "memory of the whole socket" if device.kind == "cpu" else "memory bus"
         return Reference(value=device.memory_bytes_per_s, words=f"{words} ({basis})" if basis else words)
+    if raw.limit == "peer link" and device.peer_bytes_per_s_each_way:
+        return Reference(value=device.peer_bytes_per_s_each_way, words=f"{device.peer_link or 'links'}, all of them")
     if raw.limit == "host link" and device.host_bytes_per_s_each_way:
         return Reference(value=device.host_bytes_per_s_each_way, words=device.host_link or "link to the host")
     rates = {device.peak_flops_per_s.get(name) for name in RATES_OF_FORMAT.get(raw.limit, ())} - {None}
@@ -128,26 +147,65 @@ def predicted(raw: Raw, device: Device) -> Reference | None:
         return None
     try:
         if raw.work["law"] == "step":
-            times_s = _step_s(raw.work, device)
+            times_s = _step(tuple(sorted(raw.work.items())), device.id).step_time_s
             ends = sorted(_in_unit(raw, times_s[key]) for key in ("p10", "p90"))
             words = f"80 %: {ends[0]:.3g} to {ends[1]:.3g}"
             return Reference(value=_in_unit(raw, times_s["p50"]), words=words)
-        time_s = _time_s(operator(raw.work), device, str(raw.work.get("layout", "nchw")))
+        if raw.work["law"] == "step energy":
+            energy_j = _step(tuple(sorted(raw.work.items())), device.id).energy_j
+            words = "80 %: {p10:.3g} to {p90:.3g}"
+            return Reference(value=energy_j["p50"], words=words.format(**energy_j)) if energy_j else None
+        time_s = sum(_time_s(op, device, str(raw.work.get("layout", "nchw"))) for op in operators(raw.work))
     except RigwiseError:
         return None
-    return Reference(value=_in_unit(raw, time_s), words="this operator alone") if time_s > 0 else None
+    words = "its operators, one after the other" if raw.work["law"] == "layer" else "this operator alone"
+    return Reference(value=_in_unit(raw, time_s), words=words) if time_s > 0 else None
 
 
-def _step_s(work: Mapping[str, Any], device: Device) -> Mapping[str, float]:
-    """Quantiles of a network's step."""
+def _step_limit(raw: Raw, device: Device) -> Reference | None:
+    """The bound of a network's step, every operator at its roof; None for what is no step, or has no bound."""
+    if raw.work.get("law") != "step":
+        return None
+    try:
+        bound_s = _step(tuple(sorted(raw.work.items())), device.id).bound_s
+    except RigwiseError:
+        return None
+    return Reference(value=_in_unit(raw, bound_s), words=ROOFS) if bound_s > 0 else None
+
+
+@cache
+def _step(work: tuple[tuple[str, Any], ...], device: str) -> Any:
+    """What the catalogue says of a network's step."""
     from rigwise.estimate.predict import predict
     from rigwise.workload.case import Case
 
-    sizes: dict[str, Any] = {key: int(work[key]) for key in ("batch", "seq", "image_size") if key in work}
+    given = dict(work)
+    asked: dict[str, Any] = {key: int(given[key]) for key in ("batch", "seq", "image_size") if key in given}
+    asked |= {key: str(given[key]) for key in ("runtime", "mode") if key in given}
     case = Case(
-        model=str(work["model"]), device=device.id, task=str(work["task"]), dtype="fp32", optimizer="none", **sizes
+        model=str(given["model"]), device=device, task=str(given["task"]), dtype="fp32", optimizer="none", **asked
     )
-    return predict(case).step_time_s
+    return predict(case)
+
+
+def operators(work: Mapping[str, Any]) -> list[Op]:
+    """The operators of the graph that a benchmark ran: one, or those of a layer of a transformer.
+
+    >>> [op.name for op in operators({"law": "layer", "batch": 1, "seq": 8, "width": 64, "heads": 1, "format": "fp32"})]
+    ... # doctest: +NORMALIZE_WHITESPACE
+    ['aten.mm', 'aten.mm', 'aten.mm', 'aten.mm', 'rigwise.attention', 'aten.gelu', 'aten.add', 'aten.add']
+    """
+    if work["law"] != "layer":
+        return [operator(work)]
+    batch, seq, width, heads = (int(work[key]) for key in ("batch", "seq", "width", "heads"))
+    given = {"format": work["format"]}
+    shapes = [(3 * width, width), (width, width), (4 * width, width), (width, 4 * width)]
+    products = [{"law": "gemm", "m": batch * seq, "n": n, "k": k, **given} for n, k in shapes]
+    scores = {"law": "attention", "batch": batch, "heads": heads, "seq": seq, "head": width // heads, **given}
+    tokens = batch * seq * width
+    between = [("gelu", 4 * tokens), ("add", tokens), ("add", tokens)]
+    rows = [{"law": "rows", "operator": name, "elements": count, **given} for name, count in between]
+    return [operator(one) for one in (*products, scores, *rows)]
 
 
 def _time_s(op: Op, device: Device, layout: str) -> float:
@@ -190,7 +248,8 @@ def operator(work: Mapping[str, Any]) -> Op:
     x = Tensor((int(work["elements"]),), dtype)
     if work["operator"] == "copy":
         return _op("aten.clone", Kind.COPY, (x,), x, attrs)
-    return _op(f"aten.{work['operator']}", Kind.ELEMENTWISE, (x, x), x, attrs)
+    operands = (x,) * (1 if work["operator"] == "gelu" else 2)
+    return _op(f"aten.{work['operator']}", Kind.ELEMENTWISE, operands, x, attrs)
 
 
 def _op(name: str, kind: Kind, inputs: tuple[Tensor, ...], output: Tensor, attrs: Mapping[str, Any]) -> Op:
@@ -221,26 +280,19 @@ def published(name: str, device: str) -> tuple[Reference, ...]:
     )
 
 
+def limit_share(figure: Figure) -> float | None:
+    """What share of its limit a figure reaches; of a time, the limit over it. None without a limit."""
+    if figure.limit is None or not figure.value:
+        return None
+    value, limit = figure.value, figure.limit.value
+    return limit / value if figure.raw.unit == TIME else value / limit
+
+
 def _remarks(figure: Figure) -> tuple[str, ...]:
     found: list[str] = []
-    limit, value, raw = figure.limit, figure.value, figure.raw
-    if limit and value and raw.unit not in (TIME, ERROR) and value > HEADROOM * limit.value:
+    raw = figure.raw
+    share = limit_share(figure)
+    if share and raw.unit != ERROR and share > HEADROOM:
         reason = "savings of the algorithm" if raw.name.startswith("convolution") else "a higher clock, or a cache"
         found.append(f"above its limit, which {reason} would explain; else the limit is wrong")
     return (*found, *state.remarks(raw.state, figure.spread_frac))
-
-
-def pipeline(figures: Sequence[Figure], threads: int) -> dict[str, float]:
-    """Images a second of each stage of training on images that was measured, in the order that they pass them.
-
-    The slowest stage is the bottleneck: stages work at the same time, each on other images.
-    """
-    found = {figure.raw.name: figure.value for figure in figures if figure.value}
-    loaders = [rate for name, rate in found.items() if name.startswith("loader.workers")]
-    stages = {
-        "disk": found.get("records.files.cold"),
-        "decode": threads * found["loader.decode"] if "loader.decode" in found else None,
-        "loader": max(loaders, default=None),
-        "training": found.get("networks.resnet18.training"),
-    }
-    return {stage: rate for stage, rate in stages.items() if rate}

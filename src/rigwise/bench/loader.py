@@ -15,10 +15,12 @@ from rigwise.bench.types import ITEMS, Context, Raw
 #: Recognition Challenge", 2015 (mean resolution); He et al., "Deep Residual Learning", 2016 (crop).
 WIDTH, HEIGHT, CROP = 469, 387, 224
 _COUNT, _BATCH = 64, 16
+#: With less time for a figure the numbers of workers between are left out.
+_SWEEP_S = 1.0
 
 
 def run(context: Context) -> Iterator[Raw]:
-    """Decode on one core; then whole loaders without workers and with one for each thread."""
+    """Decode on one core; then whole loaders by the number of their workers."""
     try:
         import PIL.Image  # noqa: F401
     except ImportError:
@@ -33,13 +35,23 @@ def run(context: Context) -> Iterator[Raw]:
     if torch is None:
         yield Raw(name="loader.workers", unit=ITEMS, skipped="pip install 'rigwise[bench]' for PyTorch")
         return
-    for workers in sorted({0, context.threads}):
+    for workers in counts(context):
         name = f"loader.workers{workers}" if workers else "loader.no-workers"
         if is_wanted(context, name):
             try:
                 yield _loaded(torch, context, pictures, name, workers)
             except (RuntimeError, OSError) as error:
                 yield Raw(name=name, unit=ITEMS, skipped=why_not(error))
+
+
+def counts(context: Context) -> list[int]:
+    """None and one for each thread; with a second or more for a figure also 1, 2, 4 ... between them.
+
+    >>> counts(Context(threads=6, each_s=3.0)), counts(Context(threads=6, each_s=0.4))
+    ([0, 1, 2, 4, 6], [0, 6])
+    """
+    between = [2**power for power in range(12) if 2**power < context.threads] if context.each_s >= _SWEEP_S else []
+    return sorted({0, *between, context.threads})
 
 
 def _loaded(torch: Any, context: Context, pictures: Pictures, name: str, workers: int) -> Raw:

@@ -10,9 +10,11 @@ van Meel et al., "Harvesting Graphics Power for MD Simulations", 2008, for CPU a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 from rigwise.bench.framework import torch_or_none, waiting, why_not
+from rigwise.bench.matmul import is_wanted
 from rigwise.bench.timing import measure
 from rigwise.bench.types import ITEMS, Context, Parameter, Raw
 
@@ -23,7 +25,13 @@ _BYTES_PER_PAIR = 4 * 3 * 6  # six arrays of vectors stand at once, at most
 
 
 def run(context: Context) -> Iterator[Raw]:
-    """Pair interactions in a second."""
+    """Pair interactions in a second; on a GPU, on the CPU beside it too."""
+    for name, target in (("pairs", context.target), ("pairs-of-cpu", "cpu")):
+        if (name == "pairs" or context.target != "cpu") and is_wanted(context, f"molecular.{name}"):
+            yield from _on(replace(context, target=target), f"molecular.{name}")
+
+
+def _on(context: Context, name: str) -> Iterator[Raw]:
     torch = torch_or_none()
     wait = waiting(torch, context.target) if torch else lambda: None
     try:
@@ -36,21 +44,22 @@ def run(context: Context) -> Iterator[Raw]:
             if first_s * 8 > context.each_s / 5:
                 break
         if state is None:
-            yield Raw(name="molecular.pairs", unit=ITEMS, skipped="too little memory")
+            yield Raw(name=name, unit=ITEMS, skipped="too little memory")
             return
         timing = measure(state.step, context.each_s, wait)
     except RuntimeError as error:
-        yield Raw(name="molecular.pairs", unit=ITEMS, skipped=why_not(error))
+        yield Raw(name=name, unit=ITEMS, skipped=why_not(error))
         return
     count = chosen**3
     shown: dict[str, Parameter] = {
+        "beside": "molecular.pairs-of-cpu",
         "particles": count,
         "format": "fp32",
         "library": "torch" if torch else "numpy",
         "threads": context.threads,
     }
     yield Raw(
-        name="molecular.pairs",
+        name=name,
         unit=ITEMS,
         amount=float(count * (count - 1)),
         timing=timing,

@@ -1,12 +1,12 @@
 """Whole networks, forward and in training, whose steps the catalogue predicts.
 
 Images follow the protocol of cnn-benchmarks: batches of 16 random images of 224 x 224, forward, and forward with
-backward; the language model takes one sequence of 128 tokens. The networks are written out here, so that no model
-library is needed.
+backward; the language model takes one sequence of 128 tokens. The networks are written out here and in ``images.py``,
+so that no model library is needed. On a CPU with less than a second for a figure only those are run that take a few
+seconds a step.
 
-Source: Krizhevsky, "One weird trick for parallelizing convolutional neural networks", 2014 (AlexNet); He et al.,
-"Deep Residual Learning", 2016; Radford et al., "Language Models are Unsupervised Multitask Learners", 2019; Johnson,
-"cnn-benchmarks", 2017, for the protocol.
+Source: Johnson, "cnn-benchmarks", 2017, for the protocol; Radford et al., "Language Models are Unsupervised Multitask
+Learners", 2019.
 """
 
 from __future__ import annotations
@@ -15,16 +15,22 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from rigwise.bench.framework import torch_or_none, waiting, why_not
+from rigwise.bench.images import image_network
 from rigwise.bench.matmul import is_wanted
-from rigwise.bench.timing import measure
+from rigwise.bench.timing import measure, quantile
 from rigwise.bench.types import ITEMS, Context, Raw
 
 IMAGES, PIXELS, TOKENS = 16, 224, 128
-#: Networks by target: what a CPU does in seconds, and what keeps a GPU busy.
-_OF_CPU = ("alexnet", "resnet18", "gpt2")
-_OF_GPU = ("alexnet", "resnet18", "resnet50", "gpt2")
-#: Bytes of training a batch in fp32, at most: weights, gradients, activations.
+#: What a CPU does in seconds; and the whole protocol.
+_SMALL = ("alexnet", "resnet18", "gpt2")
+_ALL = ("alexnet", "googlenet", "vgg16", "vgg19", "resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "gpt2")
+#: Less time for a figure is too little for the whole protocol on a CPU.
+_WHOLE_S = 1.0
+#: Longer steps of training are left out; they take about so many times the forward pass, and on a busy machine more.
+_MOST_STEP_S, _PASSES = 30.0, 4.0
+#: Bytes of training a batch in fp32, at most: weights, gradients, activations. The deep ones keep more of the latter.
 _NEEDED_BYTES = 3e9
+_NEEDED_BYTES_OF = {"vgg16": 4e9, "vgg19": 4e9, "resnet50": 4e9, "resnet101": 5e9, "resnet152": 7e9}
 
 
 def run(context: Context) -> Iterator[Raw]:
@@ -33,17 +39,36 @@ def run(context: Context) -> Iterator[Raw]:
     if torch is None:
         yield Raw(name="networks", unit=ITEMS, skipped="pip install 'rigwise[bench]' for PyTorch")
         return
-    if context.memory_bytes < _NEEDED_BYTES:
-        yield Raw(name="networks", unit=ITEMS, skipped="too little memory")
-        return
-    for model in _OF_CPU if context.target == "cpu" else _OF_GPU:
+    for model in chosen(context):
         wanted = [part for part in ("forward", "training") if is_wanted(context, f"networks.{model}.{part}")]
+        if wanted and context.memory_bytes < _NEEDED_BYTES_OF.get(model, _NEEDED_BYTES):
+            yield Raw(name=f"networks.{model}", unit=ITEMS, skipped="too little memory")
+            continue
         try:
-            net, inputs = made(torch, context, model) if wanted else (None, None)
-            for part in wanted:
-                yield _one(torch, context, (model, part), step(torch, net, inputs, training=part == "training"))
+            yield from _both(torch, context, model, wanted)
         except RuntimeError as error:
             yield Raw(name=f"networks.{model}", unit=ITEMS, skipped=why_not(error))
+
+
+def _both(torch: Any, context: Context, model: str, wanted: list[str]) -> Iterator[Raw]:
+    """Forward, then training unless the forward pass told that nobody would wait for it."""
+    net, inputs = made(torch, context, model) if wanted else (None, None)
+    training_s = 0.0
+    for part in wanted:
+        if training_s > _MOST_STEP_S:
+            skipped = f"a step would take about {training_s:.0f} s"
+            yield Raw(name=f"networks.{model}.{part}", unit=ITEMS, skipped=skipped)
+            continue
+        found = _one(torch, context, (model, part), step(torch, net, inputs, training=part == "training"))
+        training_s = _PASSES * quantile(found.timing.samples_s, 0.5) if found.timing else 0.0
+        yield found
+
+
+def chosen(context: Context) -> tuple[str, ...]:
+    """The networks that there is time for, and those that were asked for by name."""
+    named = {word.split(".")[1] for word in context.wanted if word.startswith("networks.")}
+    quick = context.target == "cpu" and context.each_s < _WHOLE_S
+    return tuple(model for model in _ALL if not quick or model in _SMALL or model in named)
 
 
 def _one(torch: Any, context: Context, called: tuple[str, str], call: Callable[[], Any]) -> Raw:
@@ -67,7 +92,7 @@ def made(torch: Any, context: Context, model: str) -> tuple[Any, Any]:
     torch.manual_seed(context.seed)
     if model == "gpt2":
         return gpt2(torch).to(context.target), torch.randint(50257, (1, TOKENS), device=context.target)
-    net = alexnet(torch) if model == "alexnet" else resnet(torch, model)
+    net = image_network(torch, model)
     return net.to(context.target), torch.randn(IMAGES, 3, PIXELS, PIXELS).to(context.target)
 
 
@@ -89,50 +114,6 @@ def step(torch: Any, net: Any, inputs: Any, *, training: bool) -> Callable[[], A
         torch.nn.functional.cross_entropy(out.flatten(0, -2), labels).backward()
 
     return both
-
-
-def alexnet(torch: Any) -> Any:
-    """AlexNet of one column."""
-    nn: Any = torch.nn
-    sizes = [(3, 64, 11, 4, 2), (64, 192, 5, 1, 2), (192, 384, 3, 1, 1), (384, 256, 3, 1, 1), (256, 256, 3, 1, 1)]
-    layers: list[Any] = []
-    for place, (inner, outer, kernel, stride, padding) in enumerate(sizes):
-        layers += [nn.Conv2d(inner, outer, kernel, stride, padding), nn.ReLU(inplace=True)]
-        layers += [nn.MaxPool2d(3, 2)] if place in (0, 1, 4) else []
-    layers += [nn.Flatten(), nn.Dropout(), nn.Linear(256 * 36, 4096), nn.ReLU(inplace=True), nn.Dropout()]
-    return nn.Sequential(*layers, nn.Linear(4096, 4096), nn.ReLU(inplace=True), nn.Linear(4096, 1000))
-
-
-def resnet(torch: Any, model: str) -> Any:
-    """ResNet-18 or -50, with the stride in the 3x3 convolution."""
-    nn: Any = torch.nn
-    counts, wide = {"resnet18": ((2, 2, 2, 2), 1), "resnet50": ((3, 4, 6, 3), 4)}[model]
-
-    class Block(nn.Module):  # type: ignore[misc]
-        """Two or three convolutions beside a way around them."""
-
-        def __init__(self, inner: int, outer: int, stride: int) -> None:
-            super().__init__()
-            shapes = [(inner, outer, 3, stride), (outer, outer, 3, 1)]
-            if wide > 1:
-                shapes = [(inner, outer, 1, 1), (outer, outer, 3, stride), (outer, wide * outer, 1, 1)]
-            layers: list[Any] = []
-            for a, b, kernel, step_ in shapes:
-                layers += [nn.Conv2d(a, b, kernel, step_, kernel // 2, bias=False), nn.BatchNorm2d(b), nn.ReLU()]
-            self.main = nn.Sequential(*layers[:-1])
-            around = nn.Conv2d(inner, wide * outer, 1, stride, bias=False), nn.BatchNorm2d(wide * outer)
-            self.around = nn.Sequential(*around) if stride > 1 or inner != wide * outer else nn.Identity()
-
-        def forward(self, x: Any) -> Any:
-            return torch.relu(self.main(x) + self.around(x))
-
-    layers: list[Any] = [nn.Conv2d(3, 64, 7, 2, 3, bias=False), nn.BatchNorm2d(64), nn.ReLU(), nn.MaxPool2d(3, 2, 1)]
-    inner = 64
-    for stage, count in enumerate(counts):
-        for place in range(count):
-            layers.append(Block(inner, 64 << stage, 2 if stage and not place else 1))
-            inner = wide * (64 << stage)
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inner, 1000))
 
 
 def gpt2(torch: Any, layers: int = 12, width: int = 768, heads: int = 12, vocabulary: int = 50257) -> Any:

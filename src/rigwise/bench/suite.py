@@ -6,7 +6,7 @@ import math
 import os
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -31,8 +31,8 @@ from rigwise.machine.snapshot import Snapshot
 from rigwise.machine.this import device_of
 
 
-def _benchmark(name: str, group: str, figures: int, answers: str) -> Benchmark:
-    return Benchmark(name=name, group=group, figures=figures, answers=answers)
+def _benchmark(name: str, group: str, figures: int, answers: str, *, quick: bool = True) -> Benchmark:
+    return Benchmark(name=name, group=group, figures=figures, answers=answers, quick=quick)
 
 
 #: In the order in which they run: what is quick and most asked first.
@@ -43,15 +43,24 @@ BENCHMARKS = (
     _benchmark("launch", "compute", 1, "what an operator costs that does nothing"),
     _benchmark("convolution", "compute", 2, "a convolution of ResNet-50 in NCHW and NHWC"),
     _benchmark("attention", "compute", 2, "causal attention, forward and training"),
+    _benchmark("transformer", "compute", 2, "one layer of a transformer, forward and training"),
     _benchmark("optimizer", "compute", 2, "the optimizer's own step"),
     _benchmark("formats", "compute", 4, "what a layer loses in each number format"),
     _benchmark("molecular", "compute", 1, "a Lennard-Jones step over all pairs"),
     _benchmark("cache", "memory", 2, "the same copy by size: each cache level"),
     _benchmark("host-link", "memory", 1, "between host and GPU, pinned and pageable"),
+    _benchmark("peer", "memory", 1, "between the GPUs of this computer"),
     _benchmark("records", "storage", 6, "small files, a packed file, a tar archive"),
     _benchmark("loader", "storage", 5, "decoding, and PyTorch's loader by workers"),
     _benchmark("all-reduce", "network", 8, "all-reduce between two processes of this computer"),
-    _benchmark("networks", "compute", 12, "AlexNet, ResNet, GPT-2: forward and training"),
+    _benchmark("networks", "compute", 12, "AlexNet, GoogLeNet, VGG, ResNet, GPT-2"),
+    _benchmark("energy", "power", 3, "joules of a product and of a training step"),
+    _benchmark("shards", "storage", 12, "JPEGs as files, WebDataset, Parquet", quick=False),
+    _benchmark("staleness", "network", 12, "synchronous and stale training: time to loss", quick=False),
+    _benchmark("runtimes", "inference", 14, "PyTorch, ONNX Runtime, OpenVINO, TensorRT", quick=False),
+    _benchmark("tables", "data", 6, "group-by and join: pandas, Polars, cuDF", quick=False),
+    _benchmark("learning", "data", 4, "k-means and forests: scikit-learn, cuML", quick=False),
+    _benchmark("graphs", "data", 6, "PageRank, and the quickest way by road", quick=False),
 )
 #: PyTorch's name for the GPUs of each vendor.
 _BACKENDS = {"nvidia": "cuda", "amd": "cuda", "intel": "xpu", "apple": "mps"}
@@ -117,7 +126,7 @@ def chosen(names: Sequence[str]) -> tuple[Benchmark, ...]:
         UnknownNameError: A name means none of them.
 
     >>> [benchmark.name for benchmark in chosen(["memory", "matmul.fp32"])]
-    ['matmul', 'stream', 'cache', 'host-link']
+    ['matmul', 'stream', 'cache', 'host-link', 'peer']
     """
     known = {benchmark.name for benchmark in BENCHMARKS}
     groups = {benchmark.group for benchmark in BENCHMARKS}
@@ -128,12 +137,26 @@ def chosen(names: Sequence[str]) -> tuple[Benchmark, ...]:
     return tuple(b for b in BENCHMARKS if not first or b.name in first or b.group in first)
 
 
-def run_suite(request: Request, progress: Progress = lambda name, done, total: None) -> Report:
+def _for_time(benchmarks: tuple[Benchmark, ...], request: Request) -> tuple[tuple[Benchmark, ...], list[Raw]]:
+    """What is run, and what a quick suite leaves out because it was not asked for by name."""
+    if not request.quick or request.names:
+        return benchmarks, []
+    left_out = [benchmark.name for benchmark in benchmarks if not benchmark.quick]
+    reason = "too long to prepare for --quick; name them to have them"
+    return tuple(b for b in benchmarks if b.quick), [Raw(name=name, unit="", skipped=reason) for name in left_out]
+
+
+def run_suite(
+    request: Request,
+    progress: Progress = lambda name, done, total: None,
+    partly: Callable[[Report], None] = lambda report: None,
+) -> Report:
     """Measure this machine.
 
     Args:
         request: What to measure.
         progress: Told the name of each benchmark that starts, how many have ended, how many there are.
+        partly: Given what was measured until then whenever a benchmark starts.
 
     Raises:
         UnknownNameError: There is no such benchmark.
@@ -141,7 +164,7 @@ def run_suite(request: Request, progress: Progress = lambda name, done, total: N
         UnsupportedError: PyTorch cannot use the GPU.
         MissingExtraError: A GPU is to be measured and PyTorch is not installed.
     """
-    benchmarks = chosen(request.names)
+    benchmarks, left_out = _for_time(chosen(request.names), request)
     started_s = time.monotonic()
     started = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     snapshot = inspect()
@@ -150,29 +173,37 @@ def run_suite(request: Request, progress: Progress = lambda name, done, total: N
         device, unknown = device_of(snapshot, part), ""
     except MissingFactError as error:
         device, unknown = None, str(error)
+    name = device.name if device else str(snapshot.value("cpu.name") or "unknown")
     with _folder(request.folder) as folder:
         context = context_of(request, snapshot, (target, part), folder)
         found = Found()
         interrupted = False
+
+        def report() -> Report:
+            return Report(
+                started=started,
+                name=name,
+                threads=context.threads,
+                device=device,
+                unknown=unknown,
+                software=found.software,
+                figures=tuple(judged(raw, device, context.threads) for raw in found.raws),
+                wall_s=time.monotonic() - started_s,
+                interrupted=interrupted,
+            )
+
+        def told(benchmark: str, done: int, total: int) -> None:
+            partly(report())
+            progress(benchmark, done, total)
+
         try:
-            supervise(benchmarks, context, _ends_s(request, started_s), found, progress)
+            supervise(benchmarks, context, _ends_s(request, started_s), found, told)
         except KeyboardInterrupt:
             interrupted = True
             if not found.raws:
                 raise
-    found.raws.extend(_missed(context, found.raws, interrupted=interrupted))
-    name = device.name if device else str(snapshot.value("cpu.name") or "unknown")
-    return Report(
-        started=started,
-        name=name,
-        threads=context.threads,
-        device=device,
-        unknown=unknown,
-        software=found.software,
-        figures=tuple(judged(raw, device, context.threads) for raw in found.raws),
-        wall_s=time.monotonic() - started_s,
-        interrupted=interrupted,
-    )
+    found.raws.extend([*_missed(context, found.raws, interrupted=interrupted), *left_out])
+    return report()
 
 
 def target_of(snapshot: Snapshot, part: str) -> tuple[str, str]:

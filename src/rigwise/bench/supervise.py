@@ -109,10 +109,8 @@ def _take(answer: Mapping[str, Any], context: Context, found: Found) -> bool:
         if answer["fault"] == "no torch":
             raise MissingExtraError("PyTorch", "bench")
         raise UnsupportedError(f"{context.target}: {answer['fault']}", hint="--device cpu, or rigwise doctor")
-    elif "done" in answer:
-        found.software.update(answer["software"])
-        return True
-    return False
+    found.software.update(answer.get("software", {}))
+    return "done" in answer
 
 
 def _lines(process: subprocess.Popen[bytes], request: str) -> tuple[queue.Queue[bytes | None], threading.Thread]:

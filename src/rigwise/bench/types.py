@@ -7,8 +7,13 @@ from dataclasses import dataclass, field
 
 Parameter = str | int | float | bool
 
-#: Units of figures; of a time less is better, of a rate more.
+#: Units of figures; of a time, an energy and a power less is better, of a rate more.
 TIME, FLOPS, BYTES, ITEMS, ERROR = "s", "FLOP/s", "B/s", "1/s", ""
+JOULES, WATTS = "J", "W"
+
+#: Parameters that are results themselves: they say more of a figure, and two figures that differ in them still compare.
+OUTCOMES = frozenset({"error", "looked_at", "p99_us", "same_class_frac", "setup_s", "speed_over_fp32", "steps_per_s"})
+OUTCOMES |= {"target_loss"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +43,7 @@ class State:
         others_frac: Share of all CPU time that other processes took.
         steal_frac: Share that the host of a virtual machine gave to others.
         stall_frac: Share of the time in which some process waited for a CPU.
-        gpu_hz, gpu_w: Clock and power of the GPU at the end.
+        gpu_hz, gpu_w: Clock and power of the GPU as last sampled.
         throttled: Why the GPU held its clock back; empty where it did not, or does not say.
     """
 
@@ -56,11 +61,12 @@ class Raw:
 
     Attributes:
         name: Benchmark and case, ``matmul.fp32``.
-        unit: One of ``TIME``, ``FLOPS``, ``BYTES``, ``ITEMS``, or ``ERROR`` for a ratio.
+        unit: One of ``TIME``, ``FLOPS``, ``BYTES``, ``ITEMS``, ``JOULES``, ``WATTS``, or ``ERROR`` for a ratio.
         amount: FLOP, bytes or items of one call; 1 for a time.
         timing: How long calls took; None for a ratio and for what was skipped.
         value: A ratio, or a figure that was measured elsewhere; None where the timing says it.
-        parameters: Sizes, dtype, threads: what another machine needs to do the same.
+        parameters: Sizes, dtype, threads: what another machine needs to do the same; ``flops_per_item`` and
+            ``bytes_per_item`` say what physics asks of each item of a rate.
         limit: The physical limit: a number format, ``memory``, ``host link``, or empty where there is none.
         work: What the catalogue is asked to predict; empty where it has no law.
         note: What the figure leaves out.
@@ -158,12 +164,15 @@ class Benchmark:
         group: What part of the machine it is about.
         figures: How many it takes, in times of one figure.
         answers: What it measures, for people.
+        quick: Whether ``--quick`` runs it without being asked: not what loads further libraries, exports a model, or
+            trains.
     """
 
     name: str
     group: str
     figures: int
     answers: str
+    quick: bool = True
 
     @property
     def module(self) -> str:

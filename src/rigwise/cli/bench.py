@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from rigwise.cli import bench_fleet
+from rigwise.cli.bench_fleet import fleet_options
 from rigwise.cli.output import answer_options, print_json, write_output
 from rigwise.errors import InvalidInputError, RigwiseError
 
@@ -23,12 +25,13 @@ _CLEAR = "\r\x1b[K"
 @click.option("--device", "part", metavar="PART", default="", help="cpu or gpu0; the first GPU where there is one.")
 @click.option("--each", metavar="TIME", help="Time for one figure, as 500ms; 3s, or 0.4s with --quick.")
 @click.option("--threads", type=int, help="Threads of arithmetic on the CPU; as many as cores may be used.")
-@click.option("--folder", default=".", type=click.Path(), help="Where the disk is tested; nothing stays there.")
+@click.option("--folder", type=click.Path(), help="Where the disk is tested; nothing stays there.  [default: .]")
 @click.option("--save", type=click.Path(), metavar="FILE", help="The answer as FILE.json, or FILE.csv for calibrate.")
 @click.option(
     "--store/--no-store", "is_kept", default=True, help="Keep the figures for rigwise history.  [default: store]"
 )
 @click.option("--list", "is_list", is_flag=True, help="List the benchmarks and end.")
+@fleet_options
 @answer_options
 def command(
     *,
@@ -37,34 +40,30 @@ def command(
     part: str,
     each: str | None,
     threads: int | None,
-    folder: str,
+    folder: str | None,
     save: str | None,
     is_kept: bool,
     is_list: bool,
     as_json: bool,
     quiet: bool,
+    **fleet: Any,
 ) -> int:
     """What this machine really does: arithmetic, memory, disk, input pipeline, network.
 
-    NAME is a benchmark, a group (compute, memory, storage, network) or one figure
-    (matmul.fp32); all without. Less than 10 % of the memory is idle while it runs, and up
+    NAME is a benchmark, a group (compute, memory, storage, network, inference, data,
+    power) or one figure (matmul.fp32); all without. Less than 10 % of the memory is idle while it runs, and up
     to 2 GiB of the disk are used for a moment.
 
     For example: rigwise bench --quick
     Then: rigwise bench matmul convolution --save here.csv
           rigwise calibrate here.csv
     """
-    from rigwise.bench.suite import BENCHMARKS, Request, run_suite
-    from rigwise.report.bench_text import bench_text, document, list_text, measurements_csv
+    from rigwise.bench.suite import Request, run_suite
+    from rigwise.report.bench_text import bench_text, document, measurements_csv
     from rigwise.units import parse_seconds
 
     if is_list:
-        if as_json:
-            rows = [{"name": b.name, "group": b.group, "answers": b.answers} for b in BENCHMARKS]
-            print_json({"schema": "rigwise.bench-list/1", "benchmarks": rows})
-        else:
-            click.echo(list_text(BENCHMARKS), nl=False)
-        return 0
+        return _list(as_json=as_json)
     if save and not save.endswith((".json", ".csv")):
         raise InvalidInputError(f"--save {save} ends neither in .json nor in .csv")
     request = Request(
@@ -73,8 +72,10 @@ def command(
         quick=quick,
         each_s=parse_seconds(each) if each else None,
         threads=_threads(threads),
-        folder=folder,
+        folder=bench_fleet.disk_folder(folder, fleet),
     )
+    if fleet["fleet"] is not None:
+        return bench_fleet.answer(request, fleet, save=save, is_kept=is_kept, as_json=as_json, quiet=quiet)
     report = run_suite(request, _shown if sys.stderr.isatty() and not quiet else lambda name, done, total: None)
     if sys.stderr.isatty() and not quiet:
         sys.stderr.write(_CLEAR)
@@ -92,6 +93,19 @@ def command(
     if report.interrupted:
         return 130
     return 0 if any(figure.value is not None for figure in report.figures) else 1
+
+
+def _list(*, as_json: bool) -> int:
+    """Which benchmarks there are."""
+    from rigwise.bench.suite import BENCHMARKS
+    from rigwise.report.bench_text import list_text
+
+    if as_json:
+        rows = [{"name": b.name, "group": b.group, "answers": b.answers} for b in BENCHMARKS]
+        print_json({"schema": "rigwise.bench-list/1", "benchmarks": rows})
+    else:
+        click.echo(list_text(BENCHMARKS), nl=False)
+    return 0
 
 
 def _keep(report: Report, *, quiet: bool) -> None:

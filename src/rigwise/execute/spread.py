@@ -123,37 +123,56 @@ def _one_thread_each() -> Iterator[None]:
             del os.environ[name]
 
 
-def _on_ray(function: Callable[[A], B], items: Sequence[A], workers: int, address: str) -> Iterator[B | RunError]:
+def _ray() -> Any:
     for name, value in _RAY_SETTINGS.items():
         os.environ.setdefault(name, value)  # before the import, which reads them
     try:
         import ray  # type: ignore[import-not-found, unused-ignore]
     except ModuleNotFoundError:
         raise MissingExtraError("ray", "ray") from None
-    return _asked_of_ray(ray, function, items, workers, address)
+    return ray
 
 
-def _asked_of_ray(
-    ray: Any, function: Callable[[A], B], items: Sequence[A], workers: int, address: str
-) -> Iterator[B | RunError]:
+def connected_ray(address: str, workers: int) -> Any:
+    """The module ``ray``, connected to a cluster; whoever asks shuts it down.
+
+    Args:
+        address: Of a cluster; empty to start one on this computer.
+        workers: Processors of a cluster that is started here.
+
+    Raises:
+        MissingExtraError: Ray is not installed.
+        RunError: The Ray cluster cannot be reached.
+    """
+    ray = _ray()
     quiet = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": False}
     here = {"address": address} if address else {"address": "local", "num_cpus": workers, "include_dashboard": False}
     try:
         with _hushed():
             ray.init(**here, **quiet)
-    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+    except Exception as error:  # a node that does not start in time is a bare Exception to Ray
         where = f"at {address} " if address else ""
         raise RunError(
-            f"the Ray cluster {where}cannot be reached: {_first_line(error)}",
+            f"the Ray cluster {where}cannot be reached: {first_line(error)}",
             hint="if it asks for a token, set RAY_AUTH_MODE=token" if address else "",
         ) from None
+    return ray
+
+
+def _on_ray(function: Callable[[A], B], items: Sequence[A], workers: int, address: str) -> Iterator[B | RunError]:
+    _ray()  # said at once if it is not installed
+    return _asked_of_ray(function, items, workers, address)
+
+
+def _asked_of_ray(function: Callable[[A], B], items: Sequence[A], workers: int, address: str) -> Iterator[B | RunError]:
+    ray = connected_ray(address, workers)
     try:
         remote = ray.remote(function)
         for waiting in [remote.remote(item) for item in items]:
             try:
                 yield ray.get(waiting)
             except ray.exceptions.RayError as error:
-                yield RunError(f"a Ray worker did not answer: {_first_line(error)}", hint="is rigwise installed there?")
+                yield RunError(f"a Ray worker did not answer: {first_line(error)}", hint="is rigwise installed there?")
     finally:
         ray.shutdown()
 
@@ -173,7 +192,7 @@ def _hushed() -> Iterator[None]:
         os.close(nowhere)
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
     """What went wrong, without the traceback of another machine."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__

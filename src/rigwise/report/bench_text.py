@@ -8,14 +8,23 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from rigwise.bench.limits import pipeline
+from rigwise.bench.limits import ROOFS, limit_share
 from rigwise.bench.suite import BENCHMARKS, Report
-from rigwise.bench.types import BYTES, ERROR, FLOPS, ITEMS, TIME, Benchmark, Figure, Reference
-from rigwise.units import format_count, format_seconds
+from rigwise.bench.types import ERROR, JOULES, TIME, Benchmark, Figure, Reference
+from rigwise.report.bench_sections import (
+    amount,
+    collective_rows,
+    collectives,
+    item,
+    pipeline_document,
+    pipeline_lines,
+    side_by_side,
+)
+from rigwise.units import format_seconds
 
 SCHEMA = "rigwise.bench/1"
 WIDTH = 79
-_COLUMNS = f"{'':<28}{'measured':>13}{'spread':>7}{'limit':>13}{'of it':>7}{'predicted':>11}"
+_COLUMNS = f"{'':<29}{'measured':>12}{'spread':>7}{'limit':>13}{'of it':>7}{'predicted':>11}"
 #: Rows of a table of measurements: what is asked of the catalogue, as such tables name it.
 _SHAPES = {
     "gemm": ("op:gemm", "M{m} N{n} K{k}"),
@@ -29,7 +38,10 @@ def list_text(benchmarks: Sequence[Benchmark]) -> str:
     """The benchmarks by group."""
     lines = []
     for group in dict.fromkeys(benchmark.group for benchmark in benchmarks):
-        lines += [group, *(f"  {b.name:<12} {b.answers}" for b in benchmarks if b.group == group)]
+        of = [b for b in benchmarks if b.group == group]
+        lines += [group, *(f"  {b.name + ('' if b.quick else ' *'):<13} {b.answers}" for b in of)]
+    if any(not benchmark.quick for benchmark in benchmarks):
+        lines.append("* takes long to prepare: --quick leaves it out unless it is named")
     return "\n".join(lines) + "\n"
 
 
@@ -37,7 +49,8 @@ def bench_text(report: Report, *, brief: bool = False) -> str:
     """Figures by group with spread, limit and prediction; then what was left out and what to mind."""
     software = ", ".join(f"{name} {version}" for name, version in report.software.items())
     threads = f"{report.threads} thread{'s' if report.threads != 1 else ''}"
-    lines = textwrap.wrap(f"{report.name}, {threads}, {software}; {format_seconds(report.wall_s)}", WIDTH)
+    of = ", ".join(word for word in (report.name, threads, software) if word)
+    lines = textwrap.wrap(f"{of}; {format_seconds(report.wall_s)}", WIDTH)
     if report.unknown:
         lines += textwrap.wrap(f"without limits and predictions: {report.unknown}", WIDTH)
     if report.device and report.device.kind != "cpu":
@@ -46,8 +59,10 @@ def bench_text(report: Report, *, brief: bool = False) -> str:
     for group, figures in _by_group(report.figures):
         lines += [group, *(_row(figure) for figure in figures)]
     if not brief:
-        lines += _pipeline(report)
         lines += [
+            *side_by_side(report.figures),
+            *collectives(report.figures),
+            *pipeline_lines(report.figures, report.threads),
             *_limits(report.figures),
             *_published(report.figures),
             *_skipped(report.figures),
@@ -70,28 +85,24 @@ def _by_group(figures: Sequence[Figure]) -> Iterator[tuple[str, list[Figure]]]:
 def _row(figure: Figure) -> str:
     limit, predicted, value = figure.limit, figure.predicted, figure.value or 0.0
     spread = "" if figure.spread_frac is None else _percent(figure.spread_frac)
-    bound = _amount(limit.value, figure.raw.unit) if limit else ""
-    share = _percent(value / limit.value) if limit else ""
+    bound = amount(limit.value, figure.raw.unit) if limit else ""
+    share = _percent(limit_share(figure) or 0.0) if limit else ""
     ratio = f"{_ratio(figure):.2f} of it" if predicted else ""
     if figure.raw.unit == ERROR:
         gained = float(figure.raw.parameters.get("speed_over_fp32", 1.0))
-        return f"  {figure.raw.name:<26}{value:>13.1e}{'':7}  error, {gained:.2f} x fp32's speed"
-    return f"  {figure.raw.name:<26}{_amount(value, figure.raw.unit):>13}{spread:>7}{bound:>13}{share:>7}{ratio:>11}"
+        return f"  {figure.raw.name:<27}{value:>12.1e}{'':7}  error, {gained:.2f} x fp32's speed"
+    return f"  {figure.raw.name:<27}{amount(value, figure.raw.unit):>12}{spread:>7}{bound:>13}{share:>7}{ratio:>11}"
 
 
 def _ratio(figure: Figure) -> float:
-    """Speed over the predicted speed: above 1 is quicker than predicted."""
+    """Speed over the predicted speed: above 1 is quicker than predicted, or takes less energy."""
     value, predicted = figure.value or 0.0, figure.predicted.value if figure.predicted else 1.0
-    return predicted / value if figure.raw.unit == TIME else value / predicted
-
-
-def _amount(value: float, unit: str) -> str:
-    if unit == TIME:
-        return format_seconds(value)
-    return format_count(value, {FLOPS: "FLOP/s", BYTES: "B/s", ITEMS: "/s"}.get(unit, unit))
+    return predicted / value if figure.raw.unit in (TIME, JOULES) else value / predicted
 
 
 def _percent(share: float) -> str:
+    if 0 < share < 1e-4:
+        return "~0 %"
     return f"{100 * share:.0f} %" if share >= 0.01 or share == 0 else f"{100 * share:.1g} %"
 
 
@@ -99,13 +110,15 @@ def _limits(figures: Sequence[Figure]) -> Iterator[str]:
     """The arithmetic of each limit once."""
     of: dict[str, str] = {}
     for figure in figures:
-        if figure.limit:
-            shown = f"{_amount(figure.limit.value, figure.raw.unit):>13}  {figure.limit.words}"
+        if figure.limit and figure.limit.words == ROOFS:
+            of.setdefault(f"{'':13}  {ROOFS}", "a network's step")
+        elif figure.limit:
+            shown = f"{amount(figure.limit.value, figure.raw.unit):>13}  {figure.limit.words}"
             of.setdefault(shown, figure.raw.limit)
     if of:
         yield from ("", "limits")
     for shown, what in of.items():
-        yield f"  {what:<26}{shown}"[:WIDTH]
+        yield f"  {what:<26}{shown}"[:WIDTH].rstrip()
 
 
 def _published(figures: Sequence[Figure]) -> Iterator[str]:
@@ -115,20 +128,9 @@ def _published(figures: Sequence[Figure]) -> Iterator[str]:
         yield from ("", "published by others (here over it)")
     for figure, reference in found:
         times = f"{(figure.value or 0.0) / reference.value:.3g} x"
-        yield f"  {figure.raw.name:<24}{_amount(reference.value, figure.raw.unit):>14}{times:>8}  {reference.words}"[
+        yield f"  {figure.raw.name:<24}{amount(reference.value, figure.raw.unit):>14}{times:>8}  {reference.words}"[
             :WIDTH
         ]
-
-
-def _pipeline(report: Report) -> Iterator[str]:
-    """The stages of training on images, slowest named."""
-    stages = pipeline(report.figures, report.threads)
-    if len(stages) < 2:
-        return
-    rates = ", ".join(f"{stage} {format_count(rate)}" for stage, rate in stages.items())
-    slowest = min(stages, key=lambda stage: stages[stage])
-    yield from ("", "input pipeline")
-    yield from _item(f"images a second: {rates}; {slowest} holds up the others")
 
 
 def _skipped(figures: Sequence[Figure]) -> Iterator[str]:
@@ -140,7 +142,7 @@ def _skipped(figures: Sequence[Figure]) -> Iterator[str]:
     if names:
         yield from ("", "not measured")
     for reason, of in names.items():
-        yield from _item(f"{', '.join(of)}: {reason}")
+        yield from item(f"{', '.join(of)}: {reason}")
 
 
 def _remarks(figures: Sequence[Figure]) -> Iterator[str]:
@@ -166,11 +168,7 @@ def _remarks(figures: Sequence[Figure]) -> Iterator[str]:
     if lines:
         yield from ("", "mind")
         for line in lines:
-            yield from _item(line)
-
-
-def _item(words: str) -> list[str]:
-    return textwrap.wrap(words, WIDTH, initial_indent="  - ", subsequent_indent="    ")
+            yield from item(line)
 
 
 def document(report: Report) -> dict[str, Any]:
@@ -185,7 +183,8 @@ def document(report: Report) -> dict[str, Any]:
         "software": dict(report.software),
         "wall_s": report.wall_s,
         "interrupted": report.interrupted,
-        "pipeline": pipeline(report.figures, report.threads),
+        **pipeline_document(report.figures, report.threads),
+        "all_reduce": collective_rows(report.figures),
         "figures": [_figure(figure) for figure in report.figures],
     }
 
@@ -260,6 +259,8 @@ def _cells(figure: Figure) -> list[Any] | None:
     """Model, task, precision, layout, batch and sizes of a row; None for what such tables have no word for."""
     work = figure.raw.work
     if work.get("law") == "step":
+        if "runtime" in work:  # such tables take the framework's name from another column
+            return None
         sizes = work["seq"] if "seq" in work else f"3x{work['image_size']}x{work['image_size']}"
         return [work["model"], work["task"], "fp32", "nchw", work["batch"], sizes]
     if work.get("law") not in _SHAPES:
