@@ -48,11 +48,21 @@ class WheelIndex:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Channel:
+    """A channel of conda packages, by its name or address."""
+
+    source: str
+    date: str
+    url: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Registries:
     """``registries.toml``."""
 
     catalogues: dict[str, Catalogue]
     wheels: dict[str, WheelIndex] = field(default_factory=dict)
+    channels: dict[str, Channel] = field(default_factory=dict)
 
 
 @cache

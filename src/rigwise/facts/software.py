@@ -158,10 +158,32 @@ def newest_cuda(driver: str) -> str:
     return max(fitting, key=version, default="")
 
 
+def first_driver(capability: str) -> str:
+    """The driver of the first CUDA that compiles for a compute capability; empty where none is known.
+
+    Older drivers do not know such a device, whatever they load. Source: data/software/cuda.csv.
+
+    >>> first_driver("10.0"), first_driver("9.0")
+    ('570.26', '520.61.05')
+    """
+    drivers = [row.driver for row in cuda_releases() if capability in row.capabilities and row.driver]
+    return min(drivers, key=version, default="")
+
+
+def cuda_for(capability: str, most: int) -> str:
+    """The newest CUDA, up to a major version, that compiles for a compute capability; empty where there is none.
+
+    >>> cuda_for("3.7", 12), cuda_for("7.0", 13)
+    ('11.8', '12.9')
+    """
+    fitting = (row.cuda for row in cuda_releases() if capability in row.capabilities and version(row.cuda)[0] <= most)
+    return max(fitting, key=version, default="")
+
+
 @cache
 def cuda_releases() -> tuple[CudaRelease, ...]:
     """Every CUDA release, newest first."""
-    return _rows(
+    return read_rows(
         "cuda.csv",
         lambda row: CudaRelease(
             cuda=row["cuda"], release=row["release"], driver=row["driver_linux"], floor=row["floor_linux"],
@@ -174,14 +196,14 @@ def cuda_releases() -> tuple[CudaRelease, ...]:
 def builds(framework: str) -> tuple[Build, ...]:
     """Every build of ``torch``, ``jax`` or ``tensorflow`` that is known, newest first."""
     readers = {"torch": _torch, "jax": _jax, "tensorflow": _tensorflow}
-    found = _rows(f"{framework}.csv", readers[framework])
+    found = read_rows(f"{framework}.csv", readers[framework])
     return tuple(sorted(found, key=lambda build: (version(build.version), version(build.cuda)), reverse=True))
 
 
 @cache
 def containers() -> tuple[Container, ...]:
     """Every container image that is known."""
-    return _rows(
+    return read_rows(
         "containers.csv",
         lambda row: Container(
             image=row["image"], release=row["release"], cuda=row["cuda"], framework=row["framework"],
@@ -211,16 +233,32 @@ def _jax(row: Mapping[str, str]) -> Build:
 def _tensorflow(row: Mapping[str, str]) -> Build:
     return Build(
         framework="tensorflow", version=row["tensorflow"], tag="and-cuda", cuda=row["cuda"], is_default=True,
-        date=row["date"], pythons=_list(row["pythons"]), cudnn=row["cudnn"], spec=row["spec"], source=row["source"],
+        date=row["date"], pythons=_list(row["pythons"]) or _span(row["pythons_tested"]), cudnn=row["cudnn"],
+        spec=row["spec"], source=row["source"],
         note="" if row["pins"].startswith("exact") else "its CUDA libraries are not pinned: lock the environment",
     )  # fmt: skip
+
+
+def _span(text: str) -> tuple[str, ...]:
+    """``2.7, 3.9-3.11`` as each version between."""
+    found: list[str] = []
+    for part in filter(None, (piece.strip() for piece in text.split(","))):
+        first, _, last = part.partition("-")
+        major, least = version(first)
+        found += [f"{major}.{minor}" for minor in range(least, version(last or first)[1] + 1)]
+    return tuple(found)
 
 
 def _list(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(";") if part.strip())
 
 
-def _rows(name: str, convert: Callable[[Mapping[str, str]], T]) -> tuple[T, ...]:
+def read_rows(name: str, convert: Callable[[Mapping[str, str]], T]) -> tuple[T, ...]:
+    """Every row of one of the files, converted.
+
+    Raises:
+        InvalidInputError: A row lacks a column.
+    """
     reader = csv.DictReader(io.StringIO(read_text(FOLDER / name)), strict=True)
     found = []
     for line, row in enumerate(reader, start=2):

@@ -6,7 +6,7 @@ Source: data/software/*.csv; unslothai/unsloth#5876 is such a case, mended by ha
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from rigwise.errors import InvalidInputError
@@ -88,8 +88,12 @@ def target_of(facts: Facts) -> Target:
     )
 
 
-def advise(framework: str, target: Target) -> Advice:
-    """The newest build of a framework that fits.
+def _any(build: Build) -> bool:
+    return True
+
+
+def advise(framework: str, target: Target, wanted: Callable[[Build], bool] = _any) -> Advice:
+    """The newest build of a framework that fits, of those that are wanted.
 
     Raises:
         InvalidInputError: There is no such framework in the tables.
@@ -106,9 +110,9 @@ def advise(framework: str, target: Target) -> Advice:
         why = "the compute capability of the GPU is unknown: name it with --device"
         return Advice(framework=framework, build=None, spec="", index="", why=why)
     if not target.capabilities:
-        return _without_gpu(framework, target)
+        return _without_gpu(framework, target, wanted)
     refused: list[tuple[str, str]] = []
-    for build in builds(framework):
+    for build in filter(wanted, builds(framework)):
         reason = against(build, target)
         if not reason:
             return _chosen(build, target, tuple(refused))
@@ -182,10 +186,10 @@ def _chosen(build: Build, target: Target, refused: Sequence[tuple[str, str]]) ->
     )  # fmt: skip
 
 
-def _without_gpu(framework: str, target: Target) -> Advice:
+def _without_gpu(framework: str, target: Target, wanted: Callable[[Build], bool]) -> Advice:
     """The newest CPU build that this Python and C library take."""
     refused: list[tuple[str, str]] = []
-    for build in builds(framework):
+    for build in filter(wanted, builds(framework)):
         pythons, glibc = build.pythons or _pythons_of(build), _glibc(build)
         if target.python and pythons and target.python not in pythons:
             refused.append((build.version, f"there is no wheel for Python {target.python}"))
