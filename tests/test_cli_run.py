@@ -211,7 +211,7 @@ def test_an_application_that_cannot_run_is_one_line_and_exit_2(app, change, word
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["plan.json", "--", "python", "train.py"], "only applications are run so far"),
+        (["plan.json", "--", "python", "train.py"], "there is no file plan.json"),
         (["missing.toml"], "missing.toml"),
         (["APP", "--items", "0"], "--items is 0"),
         (["APP", "--items", "2.5"], "--items is 2.5"),
@@ -219,7 +219,7 @@ def test_an_application_that_cannot_run_is_one_line_and_exit_2(app, change, word
         (["APP", "--duration", "-1s"], "--duration is -1"),
         (["APP", "--duration", "soon"], "soon"),
         (["APP", "--grace", "0"], "--grace is 0"),
-        (["APP", "more"], "only applications are run so far"),
+        (["APP", "more"], "is no plan"),
     ],
 )
 def test_bad_words_are_one_line_and_exit_2(app, arguments, words, tmp_path, monkeypatch, rigwise):

@@ -53,7 +53,7 @@ def locate(url: str | None = None) -> Place:
     if url is not None and not text.strip():
         raise InvalidInputError("--store is empty", hint="name a file or postgresql://USER@HOST/DATABASE")
     if "://" not in text:
-        path = Path(text).expanduser() if text else _usual_file()
+        path = Path(text).expanduser() if text else data_folder() / "measurements.sqlite"
         return Place(url=_sqlite_url(path), path=path, shown=str(path), named=bool(text))
     try:
         parsed = sqlalchemy().engine.make_url(text)
@@ -75,7 +75,12 @@ def _sqlite_url(path: Path) -> Any:
     return sqlalchemy().engine.URL.create("sqlite+pysqlite", database=str(path))
 
 
-def _usual_file() -> Path:
+def data_folder() -> Path:
+    """The platform's place for what a user's programs keep.
+
+    Raises:
+        InvalidInputError: The user has no home.
+    """
     try:
         home = Path.home()
     except RuntimeError:
@@ -86,4 +91,4 @@ def _usual_file() -> Path:
         folder = home / "Library" / "Application Support"
     else:
         folder = Path(os.environ.get("XDG_DATA_HOME") or home / ".local" / "share")
-    return folder / "rigwise" / "measurements.sqlite"
+    return folder / "rigwise"
