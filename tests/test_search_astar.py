@@ -9,6 +9,23 @@ from hypothesis import strategies as st
 from rigwise.search.astar import AStar, Child
 
 
+class Twins:
+    """Two blocks of equal bounds and values, the one that is taken up first of the higher rank."""
+
+    def expand(self, state):
+        return None if state else [Child("low", 1.0), Child("high", 1.0)]
+
+    def estimate(self, block):
+        return [(2.0, block), (3.0, block)]
+
+    def rank(self, leaf):
+        return {"low": 0, "high": 1}[leaf]
+
+
+def test_of_equal_leaves_the_one_of_the_lowest_rank_comes_first() -> None:
+    assert list(AStar(Twins(), "")) == [(2.0, "low"), (2.0, "high"), (3.0, "low"), (3.0, "high")]
+
+
 class Tree:
     """A random tree: states are paths, blocks hold a few leaves, bounds are the truth less some slack."""
 

@@ -118,7 +118,7 @@ def estimate_recipes(case, recipes, machines, model=None, wanted=None):
     return SimpleNamespace(**{n: np.array([one[n] for one in every]).reshape(-1, len(machines)) for n in names})
 
 
-def least_family_s(case, family, machines, model=None):
+def least_family_s(case, family, machines, recipes, model=None):
     """No recipe reaches nine tenths of the bound; and of some devices nothing is known."""
     quickest_s = [least_step_s(least_work(case, family.dtype), m.device, m.count) / 0.9 for m in machines]
     known = [m.device.id != "d3" for m in machines]

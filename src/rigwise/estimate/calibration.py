@@ -160,14 +160,25 @@ def user_calibration() -> Learned | None:
     chosen = os.environ.get(VARIABLE, "")
     if chosen == NONE:
         return None
-    file = Path(chosen) if chosen else usual_file()
+    file = chosen or _usual_path(*map(os.environ.get, _PLACES))
     try:
-        stamp = file.stat().st_mtime_ns if file else None
+        stamp = os.stat(file).st_mtime_ns if file else None
     except OSError:
         stamp = None
-    if file is None or (stamp is None and not chosen):
+    if not file or (stamp is None and not chosen):
         return None
-    return _read_at(str(file), stamp or 0)
+    return _read_at(file, stamp or 0)
+
+
+#: What of the environment says where settings are kept.
+_PLACES = ("HOME", "USERPROFILE", "APPDATA", "XDG_CONFIG_HOME")
+
+
+@lru_cache(maxsize=8)
+def _usual_path(*places: str | None) -> str:
+    """The usual file of an environment, empty where there is none."""
+    del places
+    return str(usual_file() or "")
 
 
 @lru_cache(maxsize=8)

@@ -56,7 +56,7 @@ def _keys_bytes(table: OpTable) -> Array:
     return np.asarray(np.maximum(table.read_bytes - table.batch * table.m * table.k * width, 0.0))
 
 
-def context_parallel_s(table: OpTable, context: int, network: Network, passes: tuple[Any, Any], size: Any = 0) -> Any:
+def context_parallel_s(table: OpTable, context: Any, network: Network, passes: tuple[Any, Any], size: Any = 0) -> Any:
     """What passing keys and values round adds to one micro-batch ``[machines]``.
 
     Attention takes its share of the pass at a nominal ridge point; blocks beyond the first
@@ -64,7 +64,7 @@ def context_parallel_s(table: OpTable, context: int, network: Network, passes: t
 
     Args:
         table: Operators of one member.
-        context: Size of the group.
+        context: Size of the group, one for all machines or one for each.
         network: Of the group.
         passes: Forward and backward time of one micro-batch of a member.
         size: Column of the table.
@@ -72,7 +72,7 @@ def context_parallel_s(table: OpTable, context: int, network: Network, passes: t
     Source: see the module.
     """
     total: Any = 0.0
-    if context == 1:
+    if np.all(np.equal(context, 1)):
         return total
     attention, keys = table.of_kind(Kind.ATTENTION), _keys_bytes(table)[:, size]
     cost = np.maximum(table.flops / NOMINAL_RIDGE, table.read_bytes + table.write_bytes) * table.repeat[:, None]
@@ -85,7 +85,7 @@ def context_parallel_s(table: OpTable, context: int, network: Network, passes: t
             round_s = (context - 1) * send_s(blocks, network, between_nodes=np.asarray(network.nodes) > 1)
             behind_s = pass_s * (cost[row] / whole / table.repeat[row]) * (context - 1) / context
             total = total + table.repeat[row] * np.maximum(round_s - behind_s, 0.0)
-    return total
+    return np.where(np.equal(context, 1), 0.0, total)
 
 
 def _nearest(rows: Any, row: int) -> int:

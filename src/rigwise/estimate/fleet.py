@@ -7,7 +7,7 @@ and a machine: recipes that divide the operators alike are summed in one call.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from typing import Any
@@ -21,9 +21,17 @@ from rigwise.estimate.bound import LeastEnergy, LeastWork
 from rigwise.estimate.calibration import load_calibration
 from rigwise.estimate.communication import Groups
 from rigwise.estimate.device_memory import can_index, memory_spread
-from rigwise.estimate.fleet_bound import least_shared_s
-from rigwise.estimate.fleet_columns import Fleet, Known, facts_of, fleet_of, least_energy_of, network_between
-from rigwise.estimate.fleet_work import Indices, Kept, kept_work, of_one_device
+from rigwise.estimate.fleet_bound import least_divided_s
+from rigwise.estimate.fleet_columns import (
+    Fleet,
+    Known,
+    best_format_for,
+    facts_of,
+    fleet_of,
+    least_energy_of,
+    network_between,
+)
+from rigwise.estimate.fleet_work import Indices, Kept, asked_of, divisions_of, kept_work
 from rigwise.estimate.interval import fit_probability, quantiles, step_spread
 from rigwise.estimate.memory import in_flight, peak_memory
 from rigwise.estimate.predict import lowering_of
@@ -31,9 +39,8 @@ from rigwise.estimate.step import StepWork, step_times, without_recompute
 from rigwise.facts.device import Device
 from rigwise.graph.graph import Model
 from rigwise.graph.load import load_model
-from rigwise.graph.passes.fuse import fuse
 from rigwise.machine.machine import Machine
-from rigwise.workload.case import Case
+from rigwise.workload.case import RECOMPUTE, Case
 from rigwise.workload.lower import Recipe, Work, lower_model
 from rigwise.workload.recipes import Recipes
 from rigwise.workload.resolve import Resolved, resolve
@@ -109,12 +116,16 @@ def estimate_recipes(
     results = np.full((len(fields(FleetEstimate)), len(recipes), len(machines)), np.nan)
     usable = _divides(recipes, case.batch, np.array([machine.count for machine in machines], dtype=np.int64))
     usable = usable if wanted is None else usable & wanted
-    for rows in _alike(recipes):
-        for best_format, columns in _by_format(machines):
+    divisions, division = divisions_of(recipes)
+    by_format = _by_format(machines, recipes.dtype)
+    for again in np.unique(recipes.columns["recompute"]).tolist():
+        for best_format, columns in by_format:
             try:
-                kept = kept_work(case, of_one_device(recipes[int(rows[0])]), best_format, held, calibration)
+                kept = kept_work(asked_of(case, held, recipes, RECOMPUTE[again], best_format), calibration)
             except RigwiseError:
                 continue
+            place = kept.places(divisions)[division]
+            rows = np.flatnonzero((recipes.columns["recompute"] == again) & (place >= 0))
             able = np.array(
                 [i for i in columns if kept.formats <= facts_of(Known(machines[i].device)).formats], dtype=int
             )
@@ -124,27 +135,17 @@ def estimate_recipes(
                     on, where = np.unique(part[:, 1], return_inverse=True)
                     fleet = fleet_of(tuple(Known(machines[able[i]]) for i in on)).take(where)
                     row = rows[part[:, 0]]
-                    results[:, row, able[part[:, 1]]] = _estimate(kept, recipes.take(row), fleet)
+                    results[:, row, able[part[:, 1]]] = _estimate(kept, recipes.take(row), place[row], fleet)
     return FleetEstimate(**dict(zip(FleetEstimate.__dataclass_fields__, results, strict=True)))
 
 
-def _alike(recipes: Recipes) -> Iterator[Indices]:
-    """Rows of recipes that divide the operators of a micro-batch alike."""
-    sides = np.stack([recipes.columns[name] for name in ("tensor", "sequence", "context", "expert", "recompute")])
-    _, kind = np.unique(sides, axis=1, return_inverse=True)
-    kind = kind.ravel()
-    order = np.argsort(kind, kind="stable")
-    edges = np.flatnonzero(np.diff(kind[order])) + 1
-    return (rows for rows in np.split(order, edges) if len(rows))
-
-
-def _by_format(machines: Sequence[Machine]) -> Iterator[tuple[str, list[int]]]:
-    """Machines with all figures that an estimate needs, by the 16- or 32-bit format of their devices."""
+def _by_format(machines: Sequence[Machine], dtype: str) -> list[tuple[str, list[int]]]:
+    """Machines with all figures that an estimate needs, by the format that their devices multiply a dtype in."""
     found: dict[str, list[int]] = {}
     for index, machine in enumerate(machines):
         if not machine.device.missing() and network_between(Known(machine)):
-            found.setdefault(facts_of(Known(machine.device)).best_format, []).append(index)
-    return iter(found.items())
+            found.setdefault(best_format_for(dtype, Known(machine.device)), []).append(index)
+    return list(found.items())
 
 
 def _divides(recipes: Recipes, batch: int, count: Indices) -> NDArray[np.bool_]:
@@ -176,9 +177,10 @@ def least_work(case: Case, dtype: str, model: Model | None = None) -> LeastWork:
 @lru_cache(maxsize=256)
 def _least_work(case: Case, dtype: str, held: Known) -> LeastWork:
     resolved, work = _whole_job(case, dtype, held.thing)
-    table = tabulate(without_recompute(work.step_ops), resolved.sizes)
-    least = bound.least_work(table, work, 1, 1, resolved.case.optimizer or "none")
-    fused = bound.least_work(tabulate(fuse(table.ops), resolved.sizes), work, 1, 1, "none")
+    compiled = lower_model(held.thing, replace(lowering_of(resolved.case, "bf16"), mode="compiled"))
+    apart, together = (tabulate(without_recompute(w.step_ops), resolved.sizes) for w in (work, compiled))
+    least = bound.least_work(apart, work, 1, 1, resolved.case.optimizer or "none")
+    fused = bound.least_work(together, work, 1, 1, "none")
     least = replace(
         least,
         moved_bytes=min(least.moved_bytes, fused.moved_bytes),
@@ -204,14 +206,16 @@ def _least_step_s(least: LeastWork, device: Device, energy: LeastEnergy, count: 
     return max(bound.least_step_s(least, device, count), bound.powered_step_s(least, energy, count))
 
 
-def least_family_s(case: Case, family: Any, machines: Sequence[Machine], model: Model | None = None) -> Array:
-    """Lower bound of the median time of a step over all recipes of a family that only share the batch ``[machines]``.
+def least_family_s(
+    case: Case, family: Any, machines: Sequence[Machine], recipes: Sequence[Recipes], model: Model | None = None
+) -> Array:
+    """Lower bound of the median time of a step over all recipes of a family that each machine has ``[machines]``.
 
     Nan where there is none.
 
     Source: ``estimate.fleet_bound``.
     """
-    return least_shared_s(case, family, machines, Known(model or _model(case.model)))
+    return least_divided_s(case, family, machines, recipes, Known(model or _model(case.model)))
 
 
 def least_energy_j(least: LeastWork, device: Device, count: int = 1) -> float:
@@ -244,13 +248,12 @@ def _model(name: str) -> Model:
     return load_model(name)
 
 
-def _estimate(kept: Kept, recipes: Recipes, fleet: Fleet) -> Array:
+def _estimate(kept: Kept, recipes: Recipes, place: Indices, fleet: Fleet) -> Array:
     """The rows of ``FleetEstimate`` for pairs of a recipe and a machine that can run it, columns over pairs."""
     calibration = kept.calibration
     data, micro_batch = fleet.count / recipes.members, recipes.columns["micro_batch"]
-    case = _with_columns(kept.step.case, recipes, data)
-    size = np.searchsorted(kept.batches, micro_batch)
-    step = replace(kept.step, case=case, size=size)
+    case, size = _with_columns(kept.step.case, recipes, data), kept.column(place, micro_batch)
+    step = replace(kept.step, case=case, size=size, table=kept.table, line_size=size % len(kept.batches))
     groups = Groups(count=fleet.count, data=data, micro_steps=case.batch / (data * micro_batch), network=fleet.network)
     micro = kept.on(fleet.devices, fleet.device, size)
     known = kept.knowledge(fleet.devices, fleet.device, size)
@@ -266,8 +269,9 @@ def _estimate(kept: Kept, recipes: Recipes, fleet: Fleet) -> Array:
 
 def _with_columns(case: Case, recipes: Recipes, data: Array) -> Case:
     """The case with a column in place of each number that differs from pair to pair."""
-    names = ("pipeline", "virtual", "zero", "micro_batch")
+    names = ("tensor", "pipeline", "expert", "context", "virtual", "zero", "micro_batch")
     columns: dict[str, Any] = {"data": data, **{name: recipes.columns[name] for name in names}}
+    columns["sequence"] = recipes.columns["sequence"] > 0
     parallel = replace(case.parallel, schedule="interleaved", **columns)
     return replace(case, parallel=parallel, layout=recipes.layout)
 

@@ -28,6 +28,9 @@ from rigwise.estimate.power import sustained_w
 from rigwise.estimate.predict import best_format_of
 from rigwise.workload.table import FORMATS, Array
 
+#: Weights that are unpacked before they are multiplied.
+_PACKED = ("int8", "int4")
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Known:
@@ -80,6 +83,11 @@ def facts_of(known: Known) -> Facts:
         capacity_bytes=capacity_bytes(device, calibration.memory_terms),
         label_spread=label_spread(device, calibration),
     )
+
+
+def best_format_for(dtype: str, known: Known) -> str:
+    """What a dtype is multiplied in where a device may choose, which is for packed weights alone; else one for all."""
+    return facts_of(known).best_format if dtype in _PACKED else "bf16"
 
 
 @lru_cache(maxsize=4096)

@@ -18,138 +18,288 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rigwise.errors import RigwiseError
 from rigwise.estimate.calibration import Calibration
 from rigwise.estimate.columns import stack
 from rigwise.estimate.fleet_columns import Known, facts_of
-from rigwise.estimate.learned import Knowledge, knowledge_of
+from rigwise.estimate.learned import GROUPS, Knowledge, knowledge_of
 from rigwise.estimate.memory import Course, WorkingSet, course_of
 from rigwise.estimate.micro_step import MicroStep, micro_step
 from rigwise.estimate.predict import lowering_of
 from rigwise.estimate.setting import setting_of
 from rigwise.estimate.sharding import check_supported, layers_of, shard
 from rigwise.estimate.step import StepWork, line_of, update_work
+from rigwise.estimate.timeline import Timeline
+from rigwise.graph.liveness import Held
 from rigwise.workload.case import Case, check
 from rigwise.workload.lower import Recipe, lower_model
+from rigwise.workload.recipes import Recipes
 from rigwise.workload.resolve import resolve
-from rigwise.workload.table import FORMATS, Array, tabulate
+from rigwise.workload.table import FORMATS, Array, OpTable, tabulate
 
 Indices = NDArray[np.int64]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+#: Along what a recipe divides the operators of a micro-batch.
+SIDES = ("tensor", "sequence", "context", "expert")
+Division = tuple[int, ...]
+
+
 class Kept:
-    """One lowering and sharding of a job at every micro-batch size.
+    """One lowering of a job at every micro-batch size, divided in every way that was asked for.
+
+    Columns run over divisions and, inside each, over ``batches``.
 
     Attributes:
         job, model: The question.
-        step: The work; its columns run over ``batches``.
+        step: The work, undivided; its columns run over ``batches``.
+        table: The operators of one member in all divisions.
         batches: Micro-batch sizes: the divisors of the global batch.
         formats: Number formats that the work computes in.
         layers: Equal attention blocks, which a pipeline can be cut between; 0 for none.
-        times: By device, columns over ``batches``, as they are asked for.
-        course: What the operators hold, columns over ``batches``.
-        sets: The fullest moments of it, by activations in flight and index of the batch.
         calibration: Fitted constants.
     """
 
-    job: Case
-    model: Known
-    step: StepWork
-    batches: tuple[int, ...]
-    formats: frozenset[str]
-    layers: int
-    times: dict[Known, MicroStep]
-    course: Course
-    sets: dict[tuple[float, int], WorkingSet]
-    calibration: Calibration
+    def __init__(self, asked: _Asked, calibration: Calibration) -> None:
+        """Lower the work of a job.
 
-    def on(self, devices: Sequence[Known], device: Indices, size: Indices) -> MicroStep:
-        """One micro-batch of the sizes with these indices, each on one of the devices."""
-        unknown = [key for key in devices if key not in self.times]
-        if unknown:
-            on_devices = stack([facts_of(key).column for key in unknown])
-            known = self._known(unknown)
-            on_devices = known.scaled(on_devices) if known else on_devices
-            whole, _ = micro_step(self.step.table, on_devices, self.calibration, setting_of(self.step.case))
-            for row, key in enumerate(unknown):
-                self.times[key] = MicroStep(**{f.name: getattr(whole, f.name)[row] for f in fields(whole)})
-        names = [f.name for f in fields(MicroStep)]
-        return MicroStep(**{n: np.stack([getattr(self.times[key], n) for key in devices])[device, size] for n in names})
+        Raises:
+            RigwiseError: The model cannot be run so.
+        """
+        whole = _undivided(asked)
+        self.job, self.model, self.step = asked.case, asked.model, whole.step
+        self.batches, self.formats, self._sizes = whole.batches, whole.formats, whole.sizes
+        self.layers, self.calibration = layers_of(whole.step.table), calibration
+        self._place: dict[Division, int] = {}
+        self._cases: list[Case] = []
+        self._courses: dict[int, Course] = {}
+        self.table = columns_of(whole.step.table, np.zeros(0, dtype=np.int64))
+        self._row: dict[Known, int] = {}
+        self._known = np.zeros((0, 0), dtype=np.bool_)
+        self._times: dict[str, Array] = {}
 
-    def knowledge(self, devices: Sequence[Known], device: Indices, size: Indices) -> Knowledge | None:
+    def places(self, divisions: Sequence[Division]) -> Indices:
+        """Which divisions these are, -1 where the model cannot be divided so."""
+        new = [self._divided(sides) for sides in divisions if sides not in self._place]
+        tables = [table for table in new if table is not None]
+        if tables:
+            self.table = joined([self.table, *tables])
+        return np.array([self._place[sides] for sides in divisions], dtype=np.int64)
+
+    def column(self, place: Indices, micro_batch: Indices) -> Indices:
+        """Columns of micro-batches of these sizes under these divisions."""
+        return np.asarray(place * len(self.batches) + np.searchsorted(self.batches, micro_batch))
+
+    def on(self, devices: Sequence[Known], device: Indices, column: Indices) -> MicroStep:
+        """One micro-batch in these columns, each on one of the devices."""
+        rows = self._ensured(devices, np.asarray(device), np.asarray(column) // len(self.batches))
+        return MicroStep(**{name: times[rows, column] for name, times in self._times.items()})
+
+    def knowledge(self, devices: Sequence[Known], device: Indices, column: Indices) -> Knowledge | None:
         """What was learned about the micro-batches that ``on`` times, None if nothing."""
-        known = self._known(devices)
+        columns, where = np.unique(column, return_inverse=True)
+        known = self._knowledge(devices, self.table, columns.tolist())
         return known and Knowledge(
-            scale=known.scale[device, :, size][:, :, None],
+            scale=known.scale[device, :, where.ravel()][:, :, None],
             covariance=known.covariance[device],
-            variance=known.variance[device, size][:, None],
+            variance=known.variance[device, where.ravel()][:, None],
             measured=known.measured[device],
         )
 
-    def _known(self, devices: Sequence[Known]) -> Knowledge | None:
-        step, things = self.step, [key.thing for key in devices]
-        return knowledge_of(self.calibration, things, step.case, step.table, range(len(self.batches)))
+    def held(self, in_flight: Array, column: Indices) -> WorkingSet:
+        """What stands in memory in these columns with these shares of activations in flight, columns over both."""
+        length = len(self.batches) * len(self._cases)
+        shares, share = np.unique(in_flight, return_inverse=True)
+        pairs, which = np.unique(share * length + column, return_inverse=True)
+        flying, column = shares[pairs // length], pairs % length
+        courses = [self._course(place) for place in (column // len(self.batches)).tolist()]
+        size = (column % len(self.batches)).tolist()
+        told = list(zip(courses, size, strict=True))
+        names = ("input_bytes", "cache_bytes", "largest_elements", "depthwise_elements")
+        columns: dict[str, Any] = {n: np.array([getattr(course, n)[at] for course, at in told])[which] for n in names}
+        alive = np.stack([course.alive[:, :, at] for course, at in told], axis=-1)
+        own = np.stack([course.own[:, at] for course, at in told], axis=-1)
+        moments, accumulating = _fullest(alive, own, flying)
+        return WorkingSet(
+            moments=moments[which], accumulating=accumulating[which], convolves=courses[0].convolves, **columns
+        )
 
-    def held(self, in_flight: Array, size: Indices) -> WorkingSet:
-        """What stands in memory at these sizes with these shares of activations in flight, columns over both."""
-        pairs, which = np.unique(np.stack([in_flight, size.astype(np.float64)]), axis=1, return_inverse=True)
-        sets = [self._set(float(flight), int(index)) for flight, index in pairs.T]
-        which = which.ravel()
-        most = max(len(s.moments) for s in sets)
-        padded = [np.concatenate([s.moments, np.repeat(s.moments[:1], most - len(s.moments), axis=0)]) for s in sets]
-        names = ("accumulating", "input_bytes", "cache_bytes", "largest_elements", "depthwise_elements")
-        columns: dict[str, Any] = {name: np.array([getattr(s, name) for s in sets])[which] for name in names}
-        return WorkingSet(moments=np.stack(padded)[which], convolves=sets[0].convolves, **columns)
+    def _divided(self, sides: Division) -> OpTable | None:
+        """The operators of one member of a further division, None where the model cannot be divided so."""
+        tensor, sequence, context, expert = sides
+        count = tensor * context * expert  # experts stand on replicas
+        parallel = replace(
+            self.step.case.parallel, tensor=tensor, sequence=bool(sequence), context=context, expert=expert, data=None
+        )
+        case = replace(self.step.case, count=count, parallel=replace(parallel, data=count // (tensor * context)))
+        try:
+            check(case)
+            check_supported(case, self.step.table)
+        except RigwiseError:
+            self._place[sides] = -1
+            return None
+        self._place[sides] = len(self._cases)
+        self._cases.append(case)
+        return shard(self.step.table, parallel)
 
-    def _set(self, in_flight: float, size: int) -> WorkingSet:
-        if (in_flight, size) not in self.sets:
-            self.sets[in_flight, size] = self.course.at(size, in_flight)
-        return self.sets[in_flight, size]
+    def _course(self, place: int) -> Course:
+        if place not in self._courses:
+            self._courses[place] = course_of(self.step.work.step_ops, self._sizes, self._cases[place])
+        return self._courses[place]
+
+    def _knowledge(self, devices: Sequence[Known], table: OpTable, columns: Sequence[int]) -> Knowledge | None:
+        return knowledge_of(self.calibration, [key.thing for key in devices], self.step.case, table, columns)
+
+    def _ensured(self, devices: Sequence[Known], device: Indices, place: Indices) -> Indices:
+        """Rows of these devices, timed in these divisions."""
+        self._grow(devices)
+        rows = np.array([self._row[key] for key in devices], dtype=np.int64)
+        missing = np.zeros((len(devices), len(self._cases)), dtype=np.bool_)
+        missing[device, place] = True
+        missing &= ~self._known[rows]
+        alike: dict[bytes, list[int]] = {}
+        for index in np.flatnonzero(missing.any(axis=1)).tolist():
+            alike.setdefault(missing[index].tobytes(), []).append(index)
+        for members in alike.values():
+            self._time([devices[i] for i in members], np.flatnonzero(missing[members[0]]))
+        return rows[device]
+
+    def _time(self, devices: Sequence[Known], places: Indices) -> None:
+        columns = (places[:, None] * len(self.batches) + np.arange(len(self.batches))).ravel()
+        table = columns_of(self.table, columns)
+        on_devices = stack([facts_of(key).column for key in devices])
+        known = self._knowledge(devices, table, range(table.macs.shape[1]))
+        on_devices = known.scaled(on_devices) if known else on_devices
+        found, _ = micro_step(table, on_devices, self.calibration, setting_of(self.step.case))
+        rows = np.array([self._row[key] for key in devices])
+        for name, times in self._times.items():
+            times[rows[:, None], columns] = getattr(found, name)
+        self._known[rows[:, None], places] = True
+
+    def _grow(self, devices: Sequence[Known]) -> None:
+        """Make room for the times of further devices and divisions."""
+        new = [key for key in dict.fromkeys(devices) if key not in self._row]
+        self._row |= {key: row for row, key in enumerate(new, len(self._row))}
+        shape, before = (len(self._row), len(self._cases)), self._known.shape
+        if shape == before:
+            return
+        known, sizes = np.zeros(shape, dtype=np.bool_), len(self.batches)
+        known[: before[0], : before[1]] = self._known
+        for field in fields(MicroStep):
+            further = (len(GROUPS),) if field.name == "group_s" else ()
+            times = np.full((shape[0], shape[1] * sizes, *further), np.nan)
+            if before[0]:
+                times[: before[0], : before[1] * sizes] = self._times[field.name]
+            self._times[field.name] = times
+        self._known = known
 
 
-def _divisors(batch: int) -> tuple[int, ...]:
+def joined(tables: Sequence[OpTable]) -> OpTable:
+    """Tables of the same operators side by side, columns of one after those of the other."""
+    names = _sized(tables[0])
+    columns: dict[str, Any] = {name: np.concatenate([getattr(t, name) for t in tables], axis=1) for name in names}
+    return replace(tables[0], **columns)
+
+
+def columns_of(table: OpTable, columns: Indices) -> OpTable:
+    """Some of the columns of a table."""
+    some: dict[str, Any] = {name: np.take(getattr(table, name), columns, axis=1) for name in _sized(table)}
+    return replace(table, **some)
+
+
+def _sized(table: OpTable) -> list[str]:
+    return [f.name for f in fields(OpTable) if np.ndim(getattr(table, f.name)) == 2]
+
+
+def _fullest(alive: Array, own: Array, flying: Array) -> tuple[Array, Array]:
+    """As ``Course.at``, of many columns at once.
+
+    Args:
+        alive: Bytes by ``Held`` ``[held, moments, columns]``.
+        own: Gradient of the parameter at work ``[moments, columns]``.
+        flying: Share of activations in flight ``[columns]``.
+
+    Returns:
+        Moments that can be the fullest, the first of them again where there are fewer than in another column, and what
+        is held while gradients add up ``[columns, moments, held]``, ``[columns, held]``.
+    """
+    number = len(flying)
+    if not alive.shape[1]:
+        return np.zeros((number, 1, len(Held))), np.zeros((number, len(Held)))
+    alive[Held.SAVED] *= flying
+    rest = alive[: Held.GRADIENT].sum(axis=0)
+    order = np.lexsort((-rest, -alive[Held.GRADIENT]), axis=0)
+    ahead = np.maximum.accumulate(np.take_along_axis(rest, order, axis=0), axis=0)
+    kept = np.concatenate([np.ones((1, number), dtype=np.bool_), ahead[1:] > ahead[:-1]])
+    rank = np.argsort(~kept, axis=0, kind="stable")[: kept.sum(axis=0).max()]
+    rank = np.where(np.arange(len(rank))[:, None] < kept.sum(axis=0), rank, 0)
+    row, column = np.take_along_axis(order, rank, axis=0), np.arange(number)
+    fullest = np.argmax(rest + own, axis=0)
+    accumulating = alive[:, fullest, column]
+    accumulating[Held.GRADIENT] = own[fullest, column]
+    return alive[:, row, column].transpose(2, 1, 0), accumulating.T
+
+
+def divisions_of(recipes: Recipes) -> tuple[list[Division], Indices]:
+    """How recipes divide the operators of a micro-batch, each way once, and which way each has ``[recipes]``."""
+    sides = np.stack([recipes.columns[name] for name in SIDES])
+    ways, which = np.unique(sides, axis=1, return_inverse=True)
+    return [tuple(way) for way in ways.T.tolist()], which.ravel()
+
+
+def divisors(batch: int) -> tuple[int, ...]:
     """Whole numbers that divide a batch, rising."""
     small = [n for n in range(1, math.isqrt(batch) + 1) if batch % n == 0]
     return tuple(sorted({*small, *(batch // n for n in small)}))
 
 
-def of_one_device(recipe: Recipe) -> Recipe:
-    """The part of a recipe that decides what one micro-batch takes on one device of its tensor group."""
-    layout = "nhwc" if recipe.mode == "compiled" else recipe.layout
-    return replace(recipe, micro_batch=1, zero=0, layout=layout, pipeline=1, virtual=1)
-
-
-@lru_cache(maxsize=1024)
-def kept_work(case: Case, recipe: Recipe, best_format: str, holder: Known, calibration: Calibration) -> Kept:
-    """The work of a job under the part of a recipe that ``of_one_device`` leaves.
+@lru_cache(maxsize=96)
+def kept_work(asked: _Asked, calibration: Calibration) -> Kept:
+    """The work of a job in one family.
 
     Raises:
-        RigwiseError: The model cannot be run or divided so.
+        RigwiseError: The model cannot be run so.
     """
-    parallel = recipe.parallel(recipe.members * recipe.expert)  # experts stand on replicas
-    undivided = replace(recipe, tensor=1, expert=1, context=1, sequence=False)
-    whole = _undivided(case, undivided, best_format, holder)
-    step, sizes = whole.step, whole.sizes
-    divided = replace(step.case, count=recipe.members * recipe.expert, parallel=parallel)
-    check(divided)
-    check_supported(divided, step.table)
-    return Kept(
-        job=case,
-        model=holder,
-        step=replace(step, case=divided, table=shard(step.table, parallel)),
-        batches=whole.batches,
-        formats=whole.formats,
-        layers=layers_of(step.table),
-        times={},
-        course=course_of(step.work.step_ops, sizes, divided),
-        sets={},
-        calibration=calibration,
+    return Kept(asked, calibration)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Asked:
+    """What is asked of a model, apart from how it is divided.
+
+    Attributes:
+        case: The job.
+        model: Its model.
+        dtype, layout, mode, recompute: What a plan chooses.
+        best_format: What packed weights are multiplied in.
+    """
+
+    case: Case
+    model: Known
+    dtype: str
+    layout: str
+    mode: str
+    recompute: str
+    best_format: str
+
+
+def asked_of(case: Case, model: Known, family: Any, recompute: str, best_format: str) -> _Asked:
+    """A job in a family; a compiler picks the layout itself."""
+    layout = "nhwc" if family.mode == "compiled" else str(family.layout)
+    return _Asked(
+        case=case,
+        model=model,
+        dtype=str(family.dtype),
+        layout=layout,
+        mode=str(family.mode),
+        recompute=recompute,
+        best_format=best_format,
     )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Undivided:
-    """What of ``Kept`` is the same however the work is divided, and the sizes of its columns by symbol."""
+    """The work of a whole model, and the sizes of its columns by symbol."""
 
     step: StepWork
     batches: tuple[int, ...]
@@ -157,24 +307,23 @@ class _Undivided:
     formats: frozenset[str]
 
 
-@lru_cache(maxsize=256)
-def _undivided(case: Case, recipe: Recipe, best_format: str, holder: Known) -> _Undivided:
-    batches = _divisors(case.batch)
+def _undivided(asked: _Asked) -> _Undivided:
+    case, batches = asked.case, divisors(asked.case.batch)
     alone = replace(
         case,
         device="",
         count=1,
         nodes=1,
-        dtype=recipe.dtype,
-        layout=recipe.layout,
-        mode=recipe.mode,
-        recompute=recipe.recompute,
-        parallel=recipe.parallel(1),
+        dtype=asked.dtype,
+        layout=asked.layout,
+        mode=asked.mode,
+        recompute=asked.recompute,
+        parallel=Recipe(dtype=asked.dtype).parallel(1),
     )
-    resolved = resolve(alone, holder.thing)
-    work = lower_model(holder.thing, lowering_of(resolved.case, best_format))
+    resolved = resolve(alone, asked.model.thing)
+    work = lower_model(asked.model.thing, lowering_of(resolved.case, asked.best_format))
     sizes = {**resolved.sizes, "b": np.array(batches, dtype=np.float64)}
-    table = tabulate(work.step_ops, sizes)
+    table, line = _tabulated(Known(work), batches, tuple(sorted(resolved.sizes.items())))
     step = StepWork(
         case=resolved.case,
         work=work,
@@ -182,8 +331,15 @@ def _undivided(case: Case, recipe: Recipe, best_format: str, holder: Known) -> _
         table=table,
         update=update_work(work.update_ops),
         sizes=resolved.sizes,
-        line=line_of(table, work),
+        line=line,
     )
     computing = set(table.number_format[table.flops[:, 0] > 0].tolist())
     formats = frozenset(FORMATS[f] for f in computing)
     return _Undivided(step=step, batches=batches, sizes=sizes, formats=formats)
+
+
+@lru_cache(maxsize=64)
+def _tabulated(held: Known, batches: tuple[int, ...], sizes: tuple[tuple[str, Any], ...]) -> tuple[OpTable, Timeline]:
+    """The operators at every size, and their timeline: memory layouts share both."""
+    table = tabulate(held.thing.step_ops, {**dict(sizes), "b": np.array(batches, dtype=np.float64)})
+    return table, line_of(table, held.thing)

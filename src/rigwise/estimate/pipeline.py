@@ -90,5 +90,5 @@ def pipeline_sends_s(case: Case, message_bytes: Any, network: Network, micro_ste
         return 0.0
     directions = 2 if case.task == "train" else 1
     crossings = (micro_steps * _virtual(parallel) + parallel.pipeline - 1) * directions
-    share = message_bytes / (parallel.tensor if parallel.sequence else 1)
+    share = message_bytes / np.where(parallel.sequence, parallel.tensor, 1)
     return np.where(parallel.pipeline == 1, 0.0, crossings * send_s(share, network, between_nodes=between_nodes))

@@ -13,8 +13,9 @@ section 3.2.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ from rigwise.errors import InvalidInputError, UnsupportedError
 from rigwise.estimate.collective import Network, all_reduce_s, all_to_all_s, gather_s
 from rigwise.estimate.context_parallel import context_shard
 from rigwise.estimate.tensor_shard import tensor_shard
-from rigwise.graph.op import Kind, Op, Phase, Role
+from rigwise.graph.op import Kind, Op, Phase, Role, SameOps
 from rigwise.workload.case import Case, Parallel
 from rigwise.workload.table import Array, OpTable
 
@@ -123,13 +124,18 @@ def _expert_rows(table: OpTable) -> NDArray[np.bool_]:
     return np.array([op.name == _EXPERTS for op in table.ops], dtype=bool)
 
 
-def expert_frac(ops: Sequence[Op]) -> float:
+def expert_frac(ops: tuple[Op, ...]) -> float:
     """Share of the weights that belongs to experts.
 
     Source: parameters of the products that tokens are sent to.
     """
+    return _expert_frac(SameOps(ops))
+
+
+@lru_cache(maxsize=256)
+def _expert_frac(held: SameOps) -> float:
     whole = {True: 0.0, False: 0.0}
-    for op in ops:
+    for op in held.ops:
         if op.phase is Phase.FORWARD:
             for tensor in op.inputs:
                 if tensor.role is Role.PARAMETER and tensor.producer is None:
@@ -138,17 +144,17 @@ def expert_frac(ops: Sequence[Op]) -> float:
     return whole[True] / (whole[True] + whole[False]) if whole[True] else 0.0
 
 
-def kept_frac(ops: Sequence[Op], parallel: Parallel) -> float:
+def kept_frac(ops: tuple[Op, ...], parallel: Parallel) -> Any:
     """Share of the weights that one expert-parallel rank keeps: all but the other ranks' experts.
 
     Source: Lepikhin et al., "GShard", section 3.2.
     """
-    if parallel.expert == 1:
+    if np.all(np.equal(parallel.expert, 1)):
         return 1.0
     return 1.0 - expert_frac(ops) * (1.0 - 1.0 / parallel.expert)
 
 
-def exchanged_frac(ops: Sequence[Op], parallel: Parallel, replicas: Any) -> Any:
+def exchanged_frac(ops: tuple[Op, ...], parallel: Parallel, replicas: Any) -> Any:
     """What a rank exchanges with other replicas, as a share of what it would without expert parallelism.
 
     Its experts stand on ``replicas / expert`` ranks alone, and nowhere else if that is one.
@@ -160,11 +166,11 @@ def exchanged_frac(ops: Sequence[Op], parallel: Parallel, replicas: Any) -> Any:
 
     Source: ring volumes ``(r-1)/r``, as in ``collective``.
     """
-    if parallel.expert == 1:
+    if np.all(np.equal(parallel.expert, 1)):
         return 1.0
     share, among = expert_frac(ops), np.maximum(replicas / parallel.expert, 1.0)
     volume = (1.0 - 1.0 / among) / np.maximum(1.0 - 1.0 / np.maximum(replicas, 2.0), 0.5)
-    return 1.0 - share + share / parallel.expert * volume
+    return np.where(np.equal(parallel.expert, 1), 1.0, 1.0 - share + share / parallel.expert * volume)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -230,14 +236,14 @@ def tensor_parallel_s(table: OpTable, case: Case, network: Network, size: Any = 
 
     Source: see the module.
     """
-    if case.parallel.tensor == 1:
+    if np.all(np.equal(case.parallel.tensor, 1)):
         return 0.0
     whole = hidden_bytes(table)[size]
     ends = _summed_s(whole, case, network)
     if case.task == "train":
         tokens = _tokens(table, size)
         ends = 2 * ends + all_reduce_s(tokens * _LOSS_BYTES_PER_TOKEN, network)
-    return blocks_s(table, case, network, size) + ends
+    return np.where(np.equal(case.parallel.tensor, 1), 0.0, blocks_s(table, case, network, size) + ends)
 
 
 def _tokens(table: OpTable, size: Any) -> Any:
@@ -247,9 +253,11 @@ def _tokens(table: OpTable, size: Any) -> Any:
 
 
 def _summed_s(message_bytes: Any, case: Case, network: Network) -> Any:
-    if case.parallel.sequence:
-        return 2 * gather_s(message_bytes, network)
-    return all_reduce_s(message_bytes, network)
+    divided = case.parallel.sequence
+    if not np.any(divided):
+        return all_reduce_s(message_bytes, network)
+    gathered_s = 2 * gather_s(message_bytes, network)
+    return gathered_s if np.all(divided) else np.where(divided, gathered_s, all_reduce_s(message_bytes, network))
 
 
 def expert_parallel_s(table: OpTable, case: Case, network: Network, size: Any = 0) -> Any:
@@ -260,7 +268,7 @@ def expert_parallel_s(table: OpTable, case: Case, network: Network, size: Any = 
     Source: Lepikhin et al., "GShard", section 3.2: two exchanges for each layer and pass.
     """
     total: Any = 0.0
-    if case.parallel.expert == 1:
+    if np.all(np.equal(case.parallel.expert, 1)):
         return total
     passes = 2.0 if case.task == "train" else 1.0
     first = _expert_rows(table) & table.of_phase(Phase.FORWARD)
@@ -271,4 +279,4 @@ def expert_parallel_s(table: OpTable, case: Case, network: Network, size: Any = 
             seen.add(op.module)
             sent = (table.read_bytes - table.weight_bytes)[row, size]
             total = total + op.repeat * 2 * passes * all_to_all_s(sent, network)
-    return total
+    return np.where(np.equal(case.parallel.expert, 1), 0.0, total)

@@ -11,6 +11,7 @@ Source: Rajbhandari et al., "ZeRO", 2020, figure 1; Zhao et al., "PyTorch FSDP",
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -97,7 +98,7 @@ class Standing:
             elements = elements + np.where(np.greater_equal(parallel.zero, 2), whole, 0.0)
         return np.where(self.data > 1, elements * sent / (parallel.tensor * parallel.pipeline), 0.0)
 
-    def _kept_of_block(self) -> float:
+    def _kept_of_block(self) -> Any:
         """Share of a block that one rank gathers: experts of other ranks stay there, and all experts are in blocks."""
         work = self.work
         total = work.trained_elements + work.frozen_elements + work.packed_elements

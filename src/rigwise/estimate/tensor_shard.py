@@ -13,13 +13,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rigwise.graph.count import gemm_shape
 from rigwise.graph.dim import Sizes
-from rigwise.graph.op import Kind, Phase
+from rigwise.graph.op import Kind, Phase, SameOps
 from rigwise.workload.case import Parallel
 from rigwise.workload.table import OpTable
 
@@ -106,11 +108,16 @@ def _products(table: OpTable) -> dict[str, list[_Product]]:
     return found
 
 
+@lru_cache(maxsize=256)
+def _shapes(held: SameOps) -> list[tuple[Any, ...]]:
+    """Sides of each product, of sizes that are like nothing else; 1 where there is none."""
+    shapes = (gemm_shape(op, Sizes(_UNLIKE)) if op.kind is Kind.GEMM else None for op in held.ops)
+    return [(shape.batch, shape.m, shape.n, shape.k) if shape else (1.0, 1.0, 1.0, 1.0) for shape in shapes]
+
+
 def _divided_side(table: OpTable, row: int, products: Mapping[str, list[_Product]]) -> str:
     """Which side of a product a member has a part of: a batch of heads, or a side of the weights."""
-    op = table.ops[row]
-    shape = gemm_shape(op, Sizes(_UNLIKE))
-    batch, m, n, k = (shape.batch, shape.m, shape.n, shape.k) if shape else (1.0, 1.0, 1.0, 1.0)
+    op, (batch, m, n, k) = table.ops[row], _shapes(SameOps(table.ops))[row]
     of_module = products.get(op.module, [])
     own = next((p for p in of_module if {p.n, p.k} <= {m, n, k}), None)
     if own is None:

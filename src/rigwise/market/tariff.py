@@ -80,7 +80,19 @@ class Tariff:
 
     def cost_usd(self, undisturbed_s: Any) -> Any:
         """What the job costs; infinite where it never ends."""
+        return self._cost_usd(*self._wall_and_held_s(undisturbed_s))
+
+    def wall_and_cost(self, undisturbed_s: Any) -> tuple[Any, Any]:
+        """``wall_s`` and ``cost_usd``."""
         wall_s, held_s = self._wall_and_held_s(undisturbed_s)
+        return wall_s, self._cost_usd(wall_s, held_s)
+
+    def wall_and_outlay(self, undisturbed_s: Any) -> tuple[Any, Any]:
+        """``wall_s`` and ``outlay_usd``."""
+        wall_s, held_s = self._wall_and_held_s(undisturbed_s)
+        return wall_s, self._outlay_usd(wall_s, held_s)
+
+    def _cost_usd(self, wall_s: Any, held_s: Any) -> Any:
         with np.errstate(invalid="ignore"):
             cost = self.fixed_usd * self._periods(wall_s) + rental_usd(self.usd_per_h, self._billed_s(wall_s, held_s))
             if np.any(self.idle_usd_per_h):
@@ -154,10 +166,13 @@ class Tariff:
 
     def outlay_usd(self, undisturbed_s: Any) -> Any:
         """What must be at hand for it."""
-        outlay = self.capital_usd + self.cost_usd(undisturbed_s)
+        return self._outlay_usd(*self._wall_and_held_s(undisturbed_s))
+
+    def _outlay_usd(self, wall_s: Any, held_s: Any) -> Any:
+        outlay = self.capital_usd + self._cost_usd(wall_s, held_s)
         if not np.any(self.noncash_usd_per_h):
             return outlay
-        paid_s = self.paid_s(undisturbed_s)
+        paid_s = self._billed_s(wall_s, held_s)
         return outlay - rental_usd(self.noncash_usd_per_h, np.where(paid_s < np.inf, paid_s, 0.0))
 
     def pick(self, index: Any) -> Tariff:

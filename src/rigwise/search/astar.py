@@ -22,7 +22,7 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
 from itertools import count
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 Stop = Callable[[float, float], bool]
 S = TypeVar("S", bound=Hashable)
@@ -46,7 +46,10 @@ class Child(Generic[S]):
 
 
 class Problem(Protocol[S, L_co]):
-    """What A* must know of a problem."""
+    """What A* must know of a problem.
+
+    It may have ``rank(leaf)`` as well: of leaves of equal value that are known the least comes first.
+    """
 
     def expand(self, state: S) -> Sequence[Child[S]] | None:
         """The next choices, disjoint and complete; None if the state is a block."""
@@ -95,7 +98,8 @@ class AStar(Generic[S, L]):
         self._ease = 1.0 / (1.0 + gap_frac)
         self._order = count()
         self._open: list[tuple[float, int, S]] = []
-        self._leaves: list[tuple[float, int, Iterator[tuple[float, L]], L]] = []
+        self._leaves: list[tuple[float, Any, int, Iterator[tuple[float, L]], L]] = []
+        self._rank: Callable[[L], Any] = getattr(problem, "rank", lambda _: 0)
         self._closed: list[Covered[S]] = []
         self.expanded = 0
         self._admit(Child(root, 0.0), 0.0)
@@ -120,7 +124,7 @@ class AStar(Generic[S, L]):
                 self._admit(child, bound)
         if not self._leaves:
             raise StopIteration
-        value, _, rest, leaf = heappop(self._leaves)
+        value, _, _, rest, leaf = heappop(self._leaves)
         self._queue(rest)
         return value, leaf
 
@@ -147,5 +151,5 @@ class AStar(Generic[S, L]):
 
     def _queue(self, leaves: Iterator[tuple[float, L]]) -> None:
         for value, leaf in leaves:
-            heappush(self._leaves, (value, next(self._order), leaves, leaf))
+            heappush(self._leaves, (value, self._rank(leaf), next(self._order), leaves, leaf))
             return

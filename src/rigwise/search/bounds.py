@@ -4,8 +4,8 @@ Each is admissible: no recipe on the site does better.
 
 - time: the least work of a step at rates no kernel exceeds, shared perfectly by all devices,
   without communication (``estimate.bound``), times the number of steps;
-- time in a family, where devices only share the batch: the family's own operators as the
-  estimator times them, at the best size of micro-batch, and nothing else (``estimate.fleet_bound``);
+- time in a family: the family's own operators as the estimator times them, divided over the devices
+  in the best way and at the best size of micro-batch, and nothing else (``estimate.fleet_bound``);
 - memory: weights, gradients and optimizer state, sharded as far as they can be;
 - cost: the least time at the lowest price of the site;
 - energy: the least work at the least energy the device can spend on it (``estimate.bound``).
@@ -68,6 +68,11 @@ class Goal:
     def money_usd(self, tariff: Tariff, undisturbed_s: Any) -> Any:
         """The cost that the objective counts: what is spent, or what must be at hand."""
         return tariff.outlay_usd(undisturbed_s) if self.objective == "outlay" else tariff.cost_usd(undisturbed_s)
+
+    def wall_and_money(self, tariff: Tariff, undisturbed_s: Any) -> tuple[Any, Any]:
+        """The time, and the cost that the objective counts."""
+        is_outlay = self.objective == "outlay"
+        return tariff.wall_and_outlay(undisturbed_s) if is_outlay else tariff.wall_and_cost(undisturbed_s)
 
     def unknown(self, energy_j: Any, grams_per_kwh: Any) -> Any:
         """Whether a figure that the job compares is not known; numbers or arrays."""
@@ -191,7 +196,7 @@ def judge(space: Space, floor: Least, goal: Goal, dtype: str, least_s: Array | f
     """
     memory, tariff = floor.memory_bytes[dtype], space.tariff
     at_price_s, energy_j = _at_prices(space, floor, dtype, least_s)
-    times_s, dear = tariff.wall_s(at_price_s), tariff.outlay_usd(at_price_s)
+    times_s, dear = tariff.wall_and_outlay(at_price_s)
     values = goal.value(goal.money_usd(tariff, at_price_s), times_s, energy_j, space.grams_per_kwh)
     values = np.where(np.isnan(values) | goal.unknown(energy_j, space.grams_per_kwh), np.inf, values)
     value, time_s, outlay = (np.minimum.reduceat(row, space.first) for row in (values, times_s, dear))
@@ -214,8 +219,8 @@ def _at_prices(space: Space, floor: Least, dtype: str, least_s: Array | float) -
 def site_minima(space: Space, floor: Least, dtype: str, least_s: Array | float = np.nan) -> tuple[Array, Array, Array]:
     """Least cost, time and energy of each site, each at the price where it is least ``[sites]``; as ``judge``."""
     at_price_s, energy_j = _at_prices(space, floor, dtype, least_s)
-    rows = (space.tariff.cost_usd(at_price_s), space.tariff.wall_s(at_price_s), energy_j)
-    cost_usd, time_s, least_j = (np.minimum.reduceat(row, space.first) for row in rows)
+    wall_s, spent_usd = space.tariff.wall_and_cost(at_price_s)
+    cost_usd, time_s, least_j = (np.minimum.reduceat(row, space.first) for row in (spent_usd, wall_s, energy_j))
     return cost_usd, time_s, least_j
 
 

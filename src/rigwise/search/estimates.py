@@ -8,6 +8,7 @@ Figures hold nan until then.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -23,8 +24,8 @@ from rigwise.workload.recipes import Recipes
 
 #: Recompute is worth a look where a recipe fits with less than this probability without it.
 _TIGHT = 0.9
-#: Machines that come along with one that is asked for.
-_COMPANY = 48
+#: Most machines that come along with one that is asked for, and how many do so at first: twice as many each time.
+_COMPANY, _FIRST_COMPANY = 48, 4
 
 Indices = NDArray[np.int64]
 Mask = NDArray[np.bool_]
@@ -95,6 +96,18 @@ class Table:
     known: _Figures
     columns: Mapping[str, _Figures]
 
+    def read(self, rows: Indices, machine: int) -> dict[str, Array]:
+        """Figures by name of rows that are known of a machine ``[recipes]``."""
+        if not len(rows):
+            return {name: np.zeros(0) for name in _COLUMNS}
+        return dict(zip(_COLUMNS, self.held[machine][:_KNOWN, rows - self.known.first[machine]], strict=True))
+
+    def is_known(self, rows: Indices, machine: int) -> bool:
+        """Whether all of some rows that a machine can use are known of it."""
+        if machine not in self.held:
+            return not len(rows)
+        return bool((self.held[machine][_KNOWN, rows - self.known.first[machine]] == 1.0).all())
+
 
 class Estimates:
     """Estimates of the recipes of a space on its machines, filled in on demand."""
@@ -111,6 +124,8 @@ class Estimates:
         self.machine_of_site = np.array([index[_identity(site.machine)] for site in space.sites], dtype=np.int64)
         self._tables: dict[Family, Table] = {}
         self._least_s: dict[Family, Array] = {}
+        self._bounded: dict[Family, Mask] = {}
+        self._calls: Counter[tuple[Family, bool]] = Counter()
 
     def table(self, family: Family) -> Table:
         """The table of a family, as far as it is filled in."""
@@ -118,14 +133,19 @@ class Estimates:
             self._tables[family] = self._empty_table(family)
         return self._tables[family]
 
-    def least_s(self, family: Family) -> Array:
+    def least_s(self, family: Family, sites: Indices) -> Array:
         """Lower bound of the whole job by the operators of a family ``[sites]``, without interruptions.
 
-        Nan where devices may share more than the batch, or the estimator has no such bound.
+        Nan where the estimator has no such bound, and at sites that were never asked for.
         """
-        if family not in self._least_s:
-            self._least_s[family] = self._bounded_s(family)
-        return self._least_s[family]
+        length = len(self._space.sites)
+        found = self._least_s.setdefault(family, np.full(length, np.nan))
+        bounded = self._bounded.setdefault(family, np.zeros(length, dtype=np.bool_))
+        missing = sites[~bounded[sites]]
+        if len(missing):
+            found[missing] = self._bounded_s(family, missing)
+            bounded[missing] = True
+        return found
 
     def rows(self, family: Family, site: int) -> tuple[Indices, Indices]:
         """Rows of ``table`` that a site's devices can use: without recompute, and with it."""
@@ -144,8 +164,10 @@ class Estimates:
         table, machine, tight = self.table(family), int(self.machine_of_site[site]), max(confidence, _TIGHT)
         again = bool(table.plain[rows[0]] != rows[0]) if len(rows) else False
         wanted = {machine: rows[table.known[rows, machine] == 0]}
+        company = min(_COMPANY, _FIRST_COMPANY << self._calls[family, again])
+        self._calls[family, again] += 1
         for other in np.argsort(urgency, kind="stable").tolist():
-            if urgency[other] == np.inf or len(wanted) > _COMPANY:
+            if urgency[other] == np.inf or len(wanted) > company:
                 break
             if other != machine and len(missing := self._worth_a_look(table, other, tight, again=again)):
                 wanted[other] = missing
@@ -168,19 +190,18 @@ class Estimates:
         self._estimate(table, {i: rows[table.known[rows, i] == 0] for i, rows in every.items()})
         return table
 
-    def _bounded_s(self, family: Family) -> Array:
-        table, task, bound = self.table(family), self._space.task, getattr(self._physics, "least_family_s", None)
-        found = np.full(len(self._space.sites), np.inf)
-        whole = (table.recipes.members == 1) & (table.recipes.columns["expert"] == 1)
-        shared = {shape for shape, (plain, _) in table.of_shape.items() if whole[plain].all()}
+    def _bounded_s(self, family: Family, sites: Indices) -> Array:
+        space, task, bound = self._space, self._space.task, getattr(self._physics, "least_family_s", None)
+        found = np.full(len(sites), np.inf)
         places = [
-            (index, replace(site.machine, device=device))
-            for index, site in enumerate(self._space.sites)
-            if bound and _shape(site.machine) in shared
-            for device in site.variants
+            (index, replace(space.sites[site].machine, device=device))
+            for index, site in enumerate(sites.tolist())
+            for device in space.sites[site].variants
         ]
         if bound and places:
-            step_s = bound(task.case, family, [machine for _, machine in places], task.model)
+            machines = [machine for _, machine in places]
+            usable = {_shape(machine): space.recipes(family, machine) for machine in machines}
+            step_s = bound(task.case, family, machines, [usable[_shape(m)] for m in machines], task.model)
             with np.errstate(invalid="ignore"):  # one device of several that is not known leaves no bound
                 np.minimum.at(found, np.array([index for index, _ in places]), step_s)
         return np.where(found < np.inf, task.steps * found, np.nan)

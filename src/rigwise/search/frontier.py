@@ -57,12 +57,12 @@ def _with_sites(
     """The frontier with the leaves of some sites, recompute only where it may add to it."""
     estimates, machine = problem.estimates, problem.estimates.machine_of_site
 
-    def joined() -> list[Leaf]:
+    def joined(sites: Iterable[int]) -> list[Leaf]:
         more = (leaf for site in sites for leaf in problem.undominated(family, site, energy=energy))
         return undominated([*front, *more], energy=energy)
 
     estimates.ensure_rows(family, {int(machine[site]): estimates.rows(family, site)[0] for site in sites})
-    front = joined()
+    front = joined(sites)
     if len(problem.space.task.recomputes) == 1:
         return front
     points = np.zeros((0, 2)) if energy else _points(front, energy=False)
@@ -71,7 +71,7 @@ def _with_sites(
         rows = problem.worth_recomputing(family, site, points)
         wanted[int(machine[site])] = np.union1d(wanted.get(int(machine[site]), rows), rows)
     estimates.ensure_rows(family, wanted)
-    return joined()
+    return joined(site for site in sites if len(wanted[int(machine[site])]))
 
 
 def undominated(leaves: Iterable[Leaf], *, energy: bool = False) -> list[Leaf]:
@@ -101,10 +101,11 @@ def _points(front: Iterable[Leaf], *, energy: bool) -> Array:
 def _worth_a_look(problem: PlanProblem, floor: Least, family: Family, points: Array) -> Indices:
     """Sites that no limit rules out and whose least figures no point matches, what is both cheap and quick first."""
     worth: Mask = np.ones(len(problem.space.sites), dtype=np.bool_)
-    for state in ((str(family),), (str(family), "")):  # the whole family first: its operators may not need a look
+    for within in (False, True):  # the whole family first: its operators may not need a look
         if worth.any():
-            bounds = problem.bounds_of(state)
-            own_s = problem.estimates.least_s(family) if len(state) > 1 else np.nan
+            open_ = np.flatnonzero(worth)
+            bounds = problem.bounds_within(family, open_) if within else problem.bounds_of((str(family),))
+            own_s = problem.estimates.least_s(family, open_) if within else np.nan
             least = np.stack(site_minima(problem.space, floor, family.dtype, own_s), axis=1)[:, : points.shape[1]]
             worth &= bounds.candidate & (bounds.verdict == -1)
             for point in points:

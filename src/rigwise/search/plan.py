@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -35,10 +34,10 @@ from rigwise.search.space import Surroundings, build_space
 from rigwise.search.types import KEEP, REASONS, Certificate, CoverEntry, Plan, PlanResult, State, World
 from rigwise.workload.choices import settle
 from rigwise.workload.job import Job, check_job
+from rigwise.workload.untrusted import refuse_code
 
 SCHEMA = "rigwise.plan/1"
 _NOTHING = 1e-9
-_CODE = re.compile(r"[\w.]+:\w+")
 
 
 def plan(job: Job, world: World) -> PlanResult:
@@ -87,6 +86,7 @@ def _answer(
 ) -> PlanResult:
     """The ranked leaves as plans, with the ends and the frontier beside them."""
     space, estimates, job = problem.space, problem.estimates, problem.space.task.job
+    problem.leaves.sort(key=problem.rank)  # of leaves that are alike the same one everywhere
     front = frontier(problem, floor, problem.leaves, energy=job.frontier_energy, stop=world.stop)
     ends = front
     if job.frontier_energy:  # which leaves out what it is not known of
@@ -258,18 +258,6 @@ def read_document(answer: Any, where: str) -> Claim:
     claim = parse({key: answer.get(key) for key in ("job", "today", "plans", "certificate")}, Claim, where)
     refuse_code(claim.job.model, where)
     return claim
-
-
-def refuse_code(model: str, where: str) -> None:
-    """Refuse a model of a document that would have us run code.
-
-    Raises:
-        InvalidInputError: It would.
-    """
-    if _CODE.fullmatch(model):
-        raise InvalidInputError(
-            f"{where}: job.model is code to run: {model}", hint="capture it to a .rwg file and plan that"
-        )
 
 
 def verify(claim: Claim, world: World) -> list[str]:

@@ -11,6 +11,7 @@ were no limit bounds what they take there.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from heapq import nsmallest
@@ -26,7 +27,10 @@ from rigwise.search.space import Space
 from rigwise.search.types import KEEP, REASONS, RECOMPUTE, Array, State
 from rigwise.workload.choices import Family
 
-_NEEDED = ("step_p50_s", "step_p90_s", "fit_probability", "energy_p50_j")
+#: Device classes whose sites come along with those that are asked for, at first: twice as many each time.
+_CLASSES = 16
+#: Pairs of a recipe and a price of which the outcome is kept: it is looked at again soon, if ever.
+_MOST_KEPT = 262_144
 
 
 class Leaf(NamedTuple):
@@ -78,13 +82,16 @@ class PlanProblem:
         self.sites = {dtype: judge(space, floor, goal, dtype) for dtype in floor.time_s}
         self.leaves: list[Leaf] = []
         self._family = {str(family): family for family in space.task.families}
+        self._rank = {family: index for index, family in enumerate(space.task.families)}
         self._site = {(site.device_class, site.name): i for i, site in enumerate(space.sites)}
         classes: dict[str, list[int]] = {}
         for index, site in enumerate(space.sites):
             classes.setdefault(site.device_class, []).append(index)
         self._classes = {name: np.array(members) for name, members in classes.items()}
+        self._looked_into: dict[Family, Mask] = {}
+        self._calls: Counter[Family] = Counter()
         self._values: dict[tuple[int, int], float] = {}
-        self._found: dict[State, Outcome] = {}
+        self._outcomes: dict[tuple[Family, int, bytes], Outcome] = {}
 
     # What A* asks
 
@@ -94,12 +101,14 @@ class PlanProblem:
             return None
         if len(state) == 3:
             return self._recompute_or_not(state)
+        if len(state) == 2:
+            return self._sites_of(state)
         return [child for further in self._next(state) for child in self._child(further)]
 
     def estimate(self, block: State) -> Sequence[tuple[float, Leaf]]:
         """The best recipe of a block at each price, if any keeps the limits."""
         family, site, rows = self._block(block)
-        found = self._found.pop(block, None) or self._outcome(family, site, rows)
+        found = self._outcome(family, site, rows)
         leaves = []
         for price, row in enumerate(np.argmin(found.value, axis=0) if len(rows) else ()):
             value = float(found.value[row, price])
@@ -109,6 +118,10 @@ class PlanProblem:
                 self._values[site, leaf.quote] = min(value, self._values.get((site, leaf.quote), np.inf))
         self.leaves += [leaf for _, leaf in leaves]
         return sorted(leaves, key=lambda pair: (pair[0], pair[1].cost_usd, pair[1].time_s))
+
+    def rank(self, leaf: Leaf) -> tuple[float, float, int]:
+        """Of leaves of equal value the cheaper comes first, then the quicker, then whose family a task names first."""
+        return leaf.cost_usd, leaf.time_s, self._rank[leaf.family]
 
     def undominated(self, family: Family, site: int, *, energy: bool) -> Iterator[Leaf]:
         """The allowed leaves of a site in a family that no other there matches in time and, if asked, energy.
@@ -161,21 +174,52 @@ class PlanProblem:
         return family, members[self.sites[family.dtype].candidate[members]]
 
     def bounds_of(self, state: State) -> SiteBounds:
-        """What the bounds say of the sites below a state: those of a whole family do not look at its operators."""
+        """What the bounds say of the sites below a state: only those of a single site look at a family's operators."""
         family = self._family[state[0]]
-        if len(state) == 1:
+        if len(state) < 3:
             return self.sites[family.dtype]
-        if family not in self._bounds:
-            own = judge(self.space, self._floor, self.goal, family.dtype, self.estimates.least_s(family))
-            self._bounds[family] = replace(own, candidate=self.sites[family.dtype].candidate)
+        return self.bounds_within(family, np.array([self._site[state[1], state[2]]]))
+
+    def bounds_within(self, family: Family, sites: Indices) -> SiteBounds:
+        """What the bounds say that look at the operators of a family, at these sites and where they were asked before.
+
+        What is likely to be asked for next comes along, more each time.
+        """
+        least_s, at_large = self.estimates.least_s, self.sites[family.dtype]
+        looked = self._looked_into.setdefault(family, np.zeros(len(self.space.sites), dtype=np.bool_))
+        if family not in self._bounds or not looked[sites].all():
+            looked[sites] = True
+            looked[self._company(family)] = True
+            own = judge(self.space, self._floor, self.goal, family.dtype, least_s(family, np.flatnonzero(looked)))
+            self._bounds[family] = replace(own, candidate=at_large.candidate)
         return self._bounds[family]
+
+    def _company(self, family: Family) -> Indices:
+        """Sites of the next few device classes that no bound of the whole family excludes."""
+        at_large, looked = self.sites[family.dtype], self._looked_into[family]
+        number = np.where(at_large.candidate & (at_large.verdict == -1) & ~looked, at_large.number, np.inf)
+        number[number >= self._worst_of_best()] = np.inf
+        classes = sorted((float(number[members].min()), name) for name, members in self._classes.items())
+        few = [name for least, name in classes[: _CLASSES << self._calls[family]] if least < np.inf]
+        self._calls[family] += 1
+        return np.concatenate([np.zeros(0, dtype=np.int64), *(self._classes[name] for name in few)])
 
     def _next(self, state: State) -> Iterable[State]:
         if not state:
             return ((name,) for name in self._family)
-        if len(state) == 1:
-            return ((*state, name) for name in self._classes)
-        return ((*state, self.space.sites[i].name) for i in self._classes[state[1]])
+        return ((*state, name) for name in self._classes)
+
+    def _sites_of(self, state: State) -> Sequence[Child[State]]:
+        """The sites of a device class with their bounds."""
+        family, inside = self.sites_below(state)
+        if not inside.size:
+            return ()
+        bounds, names = self.bounds_within(family, inside), self.space.sites
+        told = zip(inside.tolist(), bounds.number[inside].tolist(), bounds.verdict[inside].tolist(), strict=True)
+        return [
+            Child((*state, names[site].name), number, "" if verdict == -1 else REASONS[verdict])
+            for site, number, verdict in told
+        ]
 
     def _child(self, state: State) -> Sequence[Child[State]]:
         """The state with its bound; its children in its place if they are ruled out for different reasons."""
@@ -196,7 +240,7 @@ class PlanProblem:
         keep = Child((*state, KEEP), float(self.bounds_of(state).number[site]))
         if len(self.space.task.recomputes) == 1:
             return (keep,)
-        found = self._found[keep.state] = self._outcome(*self._block(keep.state))
+        found = self._outcome(*self._block(keep.state))
         return keep, Child((*state, RECOMPUTE), float(found.relaxed[~found.fits].min(initial=np.inf)))
 
     def _block(self, block: State) -> tuple[Family, int, Indices]:
@@ -212,7 +256,7 @@ class PlanProblem:
     def _ensured(self, family: Family, site: int, rows: Indices) -> Table:
         """The table of a family with these rows of a site filled in."""
         table, machine = self.estimates.table(family), self.estimates.machine_of_site[site]
-        if not table.known[rows, machine].all():
+        if not table.is_known(rows, int(machine)):
             self.estimates.ensure(family, rows, site, self._urgency(family), self.goal.confidence)
         return table
 
@@ -220,18 +264,27 @@ class PlanProblem:
 
     def _outcome(self, family: Family, site: int, rows: Indices) -> Outcome:
         """Time, cost and value of recipes on one site at all its kept prices."""
+        key = (family, site, rows.tobytes())
+        if key not in self._outcomes:
+            found = self._priced(family, site, rows)
+            if sum(kept.value.size for kept in self._outcomes.values()) > _MOST_KEPT:
+                self._outcomes.clear()
+            self._outcomes[key] = found
+        return self._outcomes[key]
+
+    def _priced(self, family: Family, site: int, rows: Indices) -> Outcome:
         goal, here, steps = self.goal, self.space.sites[site], self.space.task.steps
         table, machine = self._ensured(family, site, rows), self.estimates.machine_of_site[site]
-        column = {name: table.columns[name][rows, machine] for name in _NEEDED}
+        column = table.read(rows, int(machine))
         p50_s, p90_s = steps * column["step_p50_s"], steps * column["step_p90_s"]
         tariff, late_s = here.tariff, quantile_s(p50_s, p90_s, goal.z)[:, None]
         shown_s = late_s if goal.late else p50_s[:, None]
-        time_s, cost = tariff.wall_s(shown_s), goal.money_usd(tariff, shown_s)
+        time_s, cost = goal.wall_and_money(tariff, shown_s)
         energy_j = (steps * self.space.task.machines * column["energy_p50_j"])[:, None] * tariff.time_factor
         grams_per_kwh = self.space.grams_of(site)
         value = goal.value(cost, time_s, energy_j, grams_per_kwh)
-        allowed = tariff.wall_s(late_s) <= min(goal.deadline_s, here.limit_s)
-        allowed &= tariff.outlay_usd(late_s) <= goal.budget_usd
+        late_wall_s, outlay_usd = tariff.wall_and_outlay(late_s)
+        allowed = (late_wall_s <= min(goal.deadline_s, here.limit_s)) & (outlay_usd <= goal.budget_usd)
         allowed &= ~np.isnan(value) & ~goal.unknown(energy_j, grams_per_kwh)
         relaxed = np.where(allowed, value, np.inf)
         fits = column["fit_probability"] >= goal.confidence
@@ -240,14 +293,19 @@ class PlanProblem:
 
     def _urgency(self, family: Family) -> Array:
         """Bounds of the machines that may still be better than the plans asked for, as far as they are known."""
-        top, bound = self.space.task.job.top, self._by_machine(family)
+        bound = self._by_machine(family)
+        return np.where(bound < self._worst_of_best(), bound, np.inf)
+
+    def _worst_of_best(self) -> float:
+        """Value that a plan must be below to be among those that are asked for, as far as is known."""
+        top = self.space.task.job.top
         known = nsmallest(top, self._values.values())
-        return np.where(bound < (known[-1] if len(known) == top else np.inf), bound, np.inf)
+        return known[-1] if len(known) == top else np.inf
 
     def _by_machine(self, family: Family) -> Array:
-        sites = self.bounds_of((str(family), ""))
+        sites = self.bounds_within(family, np.zeros(0, dtype=np.int64))
         bound = np.full(len(self.estimates.machines), np.inf)
-        free = sites.candidate & (sites.verdict == -1)
+        free = sites.candidate & (sites.verdict == -1) & self._looked_into[family]
         np.minimum.at(bound, self.estimates.machine_of_site[free], sites.number[free])
         return bound
 

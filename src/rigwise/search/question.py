@@ -99,7 +99,7 @@ class Block:
         state, family, place: Which.
         least_s: Its least time.
         verdict, number: The limit that it cannot keep, or none and its least objective.
-        at_large: The same without a look at the operators of the family, as its whole family is bounded.
+        at_large: The same without a look at the operators of the family, as its class and its family are bounded.
     """
 
     state: State
@@ -112,7 +112,7 @@ class Block:
 
     def bounded_in(self, state: State) -> tuple[str, float]:
         """Verdict and number that a state above it is bounded with."""
-        return (self.verdict, self.number) if len(state) > 1 else self.at_large
+        return (self.verdict, self.number) if len(state) > 2 else self.at_large
 
 
 def _places(question: Question, quotes: Sequence[Quote]) -> dict[tuple[str, str], Place]:
@@ -157,8 +157,8 @@ def candidates(question: Question, quotes: Sequence[Quote]) -> dict[State, Block
     blocks: dict[State, Block] = {}
     for family in task.families:
         work = physics.least_work(task.case, family.dtype, model)
-        shared_s = _shared_s(question, family, list(places.values()))
-        for ((device_class, name), place), own_s in zip(places.items(), shared_s, strict=True):
+        own = _own_s(question, family, list(places.values()))
+        for ((device_class, name), place), own_s in zip(places.items(), own, strict=True):
             count = place.machine.count
             steps_s = {device.id: physics.least_step_s(work, device, count) for device in place.variants}
             if isnan(steps_s[place.machine.device.id]):
@@ -178,20 +178,21 @@ def candidates(question: Question, quotes: Sequence[Quote]) -> dict[State, Block
     return blocks
 
 
-def _shared_s(question: Question, family: Family, places: Sequence[Place]) -> list[float]:
-    """Least time of the job in a family at each place by its operators; 0 where it may divide more than the batch."""
-    least_s = [0.0] * len(places)
+def _own_s(question: Question, family: Family, places: Sequence[Place]) -> list[float]:
+    """Least time of the job at each place by the operators of a family; 0 where the estimator does not bound it."""
     bound = getattr(question.world.physics, "least_family_s", None)
-    for index, place in enumerate(places if bound else ()):
-        sizes = question.recipes(family, place.machine).columns
-        if all((sizes[name] == 1).all() for name in ("tensor", "pipeline", "context", "expert")):
-            least_s[index] = inf
-    asked = [(i, replace(places[i].machine, device=d)) for i, s in enumerate(least_s) if s for d in places[i].variants]
-    if bound and asked:
-        steps_s = bound(question.task.case, family, [machine for _, machine in asked], question.world.model)
-        for (index, _), step_s in zip(asked, steps_s.tolist(), strict=True):
-            least_s[index] = min(least_s[index], 0.0 if isnan(step_s) else question.task.steps * step_s)
-    return [0.0 if time_s == inf else time_s for time_s in least_s]
+    asked = [(i, replace(place.machine, device=d)) for i, place in enumerate(places) for d in place.variants]
+    if not bound or not asked:
+        return [0.0] * len(places)
+    least_s, kept = [inf] * len(places), {}
+    for _, machine in asked:
+        if (machine.count, machine.nodes) not in kept:
+            kept[machine.count, machine.nodes] = question.recipes(family, machine, KEEP)
+    usable = [kept[machine.count, machine.nodes] for _, machine in asked]
+    steps_s = bound(question.task.case, family, [machine for _, machine in asked], usable, question.world.model)
+    for (index, _), step_s in zip(asked, steps_s.tolist(), strict=True):
+        least_s[index] = min(least_s[index], 0.0 if isnan(step_s) else question.task.steps * step_s)
+    return least_s
 
 
 def _may_hold(job: Job, quote: Quote, nodes: int) -> bool:

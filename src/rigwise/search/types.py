@@ -74,8 +74,8 @@ class FleetEstimate(Protocol):
 class Physics(Protocol):
     """The estimator, as a module or an object: ``rigwise.estimate.fleet``, or a toy in a test.
 
-    It may have ``least_family_s(case, family, machines, model)`` as well: a lower bound of the time of a step
-    ``[machines]`` over all recipes of a family that only share the batch, nan where there is none.
+    It may have ``least_family_s(case, family, machines, recipes, model)`` as well: a lower bound of the time of a
+    step ``[machines]`` over all recipes of a family that each machine has, nan where there is none.
     """
 
     def estimate_fleet(
