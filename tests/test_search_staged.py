@@ -1,10 +1,17 @@
 """A job of several stages as people plan it: text, JSON, stages that stay, and what cannot be kept together."""
 
+import contextlib
 import json
+from dataclasses import replace
+from datetime import date
 
 import pytest
 
 from rigwise.cli.main import main
+from rigwise.cli.plan_job import outside
+from rigwise.search.plan import catalogue_world
+from rigwise.search.staged import plan_staged, read_staged, staged_document, verify_staged
+from rigwise.workload.stages import any_job_from_toml
 
 STAGES = """
 [[stage]]
@@ -146,3 +153,49 @@ def test_a_file_that_is_no_plan_of_stages(change, words, capfd, tmp_path) -> Non
     assert (stop.value.code, out) == (2, "")
     assert words in err
     assert err.count("\n") == 1
+
+
+def test_the_report_is_one_page_that_loads_nothing(plan, tmp_path) -> None:
+    page = tmp_path / "plan.html"
+    code, _, err = plan(STAGES.format(deadline="12h").replace("prototype", "<b>first</b>"), "--report", str(page))
+    assert code == 0
+    assert "wrote" in err
+    text = page.read_text()
+    assert text.startswith("<!doctype html>")
+    assert "&lt;b&gt;first&lt;/b&gt;" in text
+    assert "<b>first" not in text
+    for word in ("<script", "http:", "https:", "src=", "nan", "None"):
+        assert word not in text
+    for word in ("One after the other", "Certificate", "rigwise plan verify"):
+        assert word in text
+
+
+def test_a_search_that_is_ended_keeps_its_best_and_an_honest_bound(tmp_path) -> None:
+    job = any_job_from_toml(STAGES.format(deadline="12h"), "job.toml", outside(tmp_path))
+
+    class Count:
+        def __init__(self, most=float("inf")):
+            self.calls, self.most = 0, most
+
+        def __call__(self, best, bound):
+            self.calls += 1
+            return self.calls > self.most
+
+    def world(model, stop=lambda best, bound: False):
+        return replace(catalogue_world(model, date(2026, 8, 1)), stop=stop)
+
+    every, ended = Count(), []
+    whole = plan_staged(job, lambda model: world(model, every)).certificate
+    with pytest.raises(KeyboardInterrupt):
+        plan_staged(job, lambda model: world(model, Count(0)))
+    for calls in {every.calls * share // 100 for share in (80, 95)} | {every.calls - 1}:
+        with contextlib.suppress(KeyboardInterrupt):  # a stage has no leaf yet
+            ended.append(plan_staged(job, lambda model, calls=calls: world(model, Count(calls))))
+    assert ended
+    for answer in ended:
+        assert answer.certificate.lower_bound <= whole.best * (1 + 1e-9) <= answer.certificate.best * (1 + 2e-9)
+        claim = read_staged(json.loads(json.dumps(staged_document(answer))), "plan.json")
+        assert verify_staged(claim, world) == []
+        if whole.best < answer.certificate.best * (1 - 1e-6):
+            higher = replace(claim.certificate, lower_bound=claim.certificate.best, gap_frac=0.0)
+            assert verify_staged(replace(claim, certificate=higher), world)

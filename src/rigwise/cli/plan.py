@@ -24,7 +24,7 @@ from rigwise.cli.plan_serving import (
     verify_serving_document,
 )
 from rigwise.cli.plan_spot import check_flags, explain_spot_plan
-from rigwise.cli.watch import watching
+from rigwise.cli.search_watch import watching
 from rigwise.errors import InfeasibleError, InvalidInputError, UnsupportedError
 
 #: What an explanation says of the job.
@@ -42,6 +42,7 @@ Examples:
   rigwise plan llama-3.1-8b --task serve --rate 20/s --prompt 2k --output 300 --ttft 500ms --tpot 40ms
   rigwise plan --init job.toml
   rigwise plan jobs/*.toml --jobs 4 --json
+  rigwise plan jobs/*.toml --share --own machines.toml --deadline 7d
   rigwise plan verify plan.json
 """
 
@@ -59,6 +60,8 @@ Examples:
     " plan; when the best machine to buy pays.",
 )
 @click.option("--trace", metavar="FILE", help="With --explain spot: your own record of when there was capacity.")
+@click.option("--load", help="With --explain buying: jobs of each week, '3,0,10' say, or a file of them.")
+@click.option("--share", is_flag=True, help="Plan several jobs together on the machines you have; see --own.")
 @click.option("--engine", help="Where several jobs are planned: process, ray or ray:ADDRESS.  [default: process]")
 @click.option("--jobs", type=click.IntRange(1, 1024), help="How many at once.  [default: one for each processor]")
 @calibration_option
@@ -71,8 +74,10 @@ def command(
     For example: rigwise plan resnet50 --samples 128e6 --deadline 12h
     """
     as_json, quiet, engine, jobs = (flags.pop(name) for name in ("as_json", "quiet", "engine", "jobs"))
-    explain, trace = flags.pop("explain"), flags.pop("trace")
-    explained = [name for name, value in (("explain", explain), ("trace", trace)) if value is not None]
+    share = flags.pop("share")
+    explain, trace, load = flags.pop("explain"), flags.pop("trace"), flags.pop("load")
+    asked = (("explain", explain), ("trace", trace), ("load", load))
+    explained = [name for name, value in asked if value is not None]
     bring_in_force(flags.pop("calibration"))
     given = {name: value for name, value in flags.items() if value not in (None, ())}
     output = output_as_tokens(given, output)
@@ -85,21 +90,20 @@ def command(
         return _verify(target[1:], [*given, *(["own"] if own else []), *explained], as_json=as_json)
     targets = expanded(target)
     others = {"--report": report, "--engine": engine, "--jobs": jobs, "others beside it": len(targets) > 1}
-    check_flags(explain, trace, others)
-    if len(targets) > 1 or engine or jobs:
-        from rigwise.cli.plan_many import plan_many
-
-        return plan_many(targets, given, written, (engine, jobs), as_json=as_json, quiet=quiet)
+    check_flags(explain, (trace, load), {"--share": share, **others})
+    if share or len(targets) > 1 or engine or jobs:
+        several = _shared if share else _many
+        return several(targets, given, written, (engine, jobs), as_json=as_json, quiet=quiet)
     if explain:
         _require_job(explain, targets[0], given, own)
         how = {"output": output, "as_json": as_json, "quiet": quiet}
         implied = {} if Path(targets[0]).is_file() else _IMPLIED[explain]
-        return _explained(explain, job_at(targets[0], {**implied, **given}, own), trace, how)
+        return _explained(explain, job_at(targets[0], {**implied, **given}, own), trace or load, how)
     other = _other_kind(targets[0], given, {**written, "as_json": as_json, "quiet": quiet})
     if other is not None:
         return other
     job = job_at(targets[0], given, own)
-    answer = _answer(job, as_json=as_json, paged=report is not None, quiet=quiet)
+    answer = _answer(job, as_json=as_json, quiet=quiet)
     page = _page(answer[0]) if report else ""
     if output:
         write_output(output, _json_text(answer[0]), quiet=quiet)
@@ -112,23 +116,38 @@ def command(
     return 0
 
 
+def _many(*arguments: Any, **how: Any) -> int:
+    from rigwise.cli.plan_many import plan_many
+
+    return plan_many(*arguments, **how)
+
+
+def _shared(
+    targets: tuple[str, ...], given: dict[str, Any], written: dict[str, Any], where: tuple[Any, Any], **how: bool
+) -> int:
+    from rigwise.cli.plan_shared import plan_shared_jobs
+
+    for_many = {name: value for name, value in zip(("engine", "jobs"), where, strict=True) if value}
+    return plan_shared_jobs(targets, given, {**written, **for_many}, _world, **how)
+
+
 def _require_job(explain: str, target: str, given: dict[str, Any], own: str | None) -> None:
     """Refuse to explain an application or a serving fleet."""
     if (Path(target).is_file() and application_at(target)) or serving_at(target, given, own):
         raise InvalidInputError(f"--explain {explain} explains a job, not an application or a serving fleet")
 
 
-def _explained(what: str, job: Any, trace: str | None, how: dict[str, Any]) -> int:
+def _explained(what: str, job: Any, detail: str | None, how: dict[str, Any]) -> int:
     """Print what was asked about a job in place of its plan."""
     if what == "buying":
         from rigwise.cli.plan_buying import explain_buying
 
-        return explain_buying(job, _world, **how)
+        return explain_buying(job, _world, detail, **how)
     if what in ("choice", "change"):
         from rigwise.cli.plan_explain import explain_answer
 
         return explain_answer(what, job, _world, **how)
-    return explain_spot_plan(job, _world, trace, **how)
+    return explain_spot_plan(job, _world, detail, **how)
 
 
 def _other_kind(target: str, given: dict[str, Any], how: dict[str, Any]) -> int | None:
@@ -140,7 +159,7 @@ def _other_kind(target: str, given: dict[str, Any], how: dict[str, Any]) -> int 
     return plan_serving_job(serving, how) if serving else None
 
 
-def _answer(job: Any, *, as_json: bool, paged: bool, quiet: bool) -> tuple[dict[str, Any], Callable[..., str]]:
+def _answer(job: Any, *, as_json: bool, quiet: bool) -> tuple[dict[str, Any], Callable[..., str]]:
     """The document that answers a job, and what writes it as text.
 
     Raises:
@@ -151,13 +170,7 @@ def _answer(job: Any, *, as_json: bool, paged: bool, quiet: bool) -> tuple[dict[
 
     try:
         if isinstance(job, StagedJob):
-            if paged:
-                raise InvalidInputError("--report cannot show a job of several stages yet", hint="use --json")
-            from rigwise.report.staged_text import staged_text
-            from rigwise.search.staged import plan_staged, staged_document
-
-            staged = plan_staged(job, _world)
-            return staged_document(staged), partial(staged_text, staged)
+            return _staged_answer(job, quiet=quiet)
         from rigwise.report.plan_text import plan_text
 
         with watching(job.minimize, quiet=quiet) as watch:
@@ -169,6 +182,18 @@ def _answer(job: Any, *, as_json: bool, paged: bool, quiet: bool) -> tuple[dict[
 
             print_json((staged_infeasible if isinstance(job, StagedJob) else infeasible_document)(job, error))
         raise
+
+
+def _staged_answer(job: Any, *, quiet: bool) -> tuple[dict[str, Any], Callable[..., str]]:
+    from math import inf
+
+    from rigwise.report.staged_text import staged_text
+    from rigwise.search.staged import plan_staged, staged_document
+
+    with watching(job.minimize, quiet=quiet) as watch:
+        # what is best of one stage says little of the whole, so the line says no figures
+        staged = plan_staged(job, lambda model: replace(_world(model), stop=lambda best, bound: watch(inf, 0.0)))
+    return staged_document(staged), partial(staged_text, staged)
 
 
 def _init(target: tuple[str, ...], flags: list[str], *, quiet: bool) -> int:
@@ -209,6 +234,10 @@ def _verify(paths: tuple[str, ...], flags: list[str], *, as_json: bool) -> int:
         staged = read_staged(answer, paths[0])
         faults = verify_staged(staged, partial(_world, day=staged.today))
         held = f"{paths[0]}: no other chain of stages is better"
+    elif schema == "rigwise.plan.shared/1":
+        from rigwise.cli.plan_shared import verify_shared_document
+
+        faults, held = verify_shared_document(answer, paths[0], _world)
     else:
         claim = read_document(answer, paths[0])
         faults = verify(claim, _world(claim.job.model, claim.today))
@@ -234,5 +263,11 @@ def _page(answer: dict[str, Any]) -> str:
 
     from rigwise.report.evidence import with_evidence
     from rigwise.report.plan_page import plan_page
+    from rigwise.report.staged_page import staged_page
 
-    return plan_page(with_evidence(answer), command="rigwise " + shlex.join(sys.argv[1:]))
+    command = "rigwise " + shlex.join(sys.argv[1:])
+    return (
+        staged_page(answer, command=command)
+        if "stages" in answer
+        else plan_page(with_evidence(answer), command=command)
+    )

@@ -8,14 +8,15 @@ from rigwise.cli.output import console, print_json, write_output
 from rigwise.errors import InfeasibleError, InvalidInputError
 
 
-def check_flags(explain: str | None, trace: str | None, others: dict[str, Any]) -> None:
+def check_flags(explain: str | None, details: tuple[str | None, str | None], others: dict[str, Any]) -> None:
     """Refuse flags that mean nothing with the explanation, or without it.
 
     Raises:
         InvalidInputError: There is one.
     """
-    if trace is not None and explain != "spot":
-        raise InvalidInputError("--trace is for --explain spot", hint="add --explain spot")
+    for name, of, value in zip(("--trace", "--load"), ("spot", "buying"), details, strict=True):
+        if value is not None and explain != of:
+            raise InvalidInputError(f"{name} is for --explain {of}", hint=f"add --explain {of}")
     wrong = [name for name, given in others.items() if given]
     if explain is not None and wrong:
         raise InvalidInputError(f"--explain {explain} explains one job, without {', '.join(wrong)}")

@@ -131,6 +131,28 @@ def build_command(*, as_json: bool, quiet: bool, output: str | None, **flags: An
     return 0
 
 
+@command.command("verify")
+@click.argument("file", metavar="BUILD.json")
+@answer_options
+def verify_command(*, file: str, as_json: bool, quiet: bool) -> int:
+    """Prove a build again that rig build --output wrote.
+
+    For example: rigwise rig verify build.json
+    """
+    from rigwise.edge import parse_json, read_text
+    from rigwise.rig.certificate import verify_build
+    from rigwise.rig.claim import read_claim
+
+    del quiet  # the answer is all there is
+    claim = read_claim(parse_json(read_text(file), file), file)
+    faults = verify_build(claim)
+    if as_json:
+        print_json({"schema": "rigwise.plan.verify/1", "holds": not faults, "faults": faults})
+    else:
+        click.echo("\n".join(faults) or f"{file}: no other of {claim.certificate.candidates:,} builds is better")
+    return 1 if faults else 0
+
+
 def _ask(flags: dict[str, Any]) -> Any:
     """What the flags of ``rig build`` ask for."""
     from datetime import date

@@ -68,7 +68,8 @@ def _sentences(certificate: StagedCertificate) -> list[str]:
     counts = ", ".join(f"{number:,}" for number in certificate.listed)
     return [
         f"no choice of machines for the stages has a {certificate.objective} below {show(certificate.lower_bound)}"
-        f" under this estimate: gap {100 * certificate.gap_frac:.3g} %",
+        f" under this estimate: gap {100 * certificate.gap_frac:.3g} %"
+        + (", stopped before it was closed" if certificate.stopped else ""),
         f"{counts} ways of doing the stages were told apart; every other is ruled out by what it takes at least",
         f"label setting, {certificate.labels:,} chains looked at, {format_seconds(certificate.wall_s)}",
     ]

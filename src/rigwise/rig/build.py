@@ -13,6 +13,7 @@ from typing import Any
 from rigwise.edge import as_plain
 from rigwise.errors import InfeasibleError, InvalidInputError
 from rigwise.rig.check import check, parts_of
+from rigwise.rig.claim import BUILD_SCHEMA, Asked
 from rigwise.rig.judged import Given, joined
 from rigwise.rig.options import Option, Wish, left_out, new_options, setups_of, upgrade_options
 from rigwise.rig.power import load_w
@@ -24,7 +25,7 @@ from rigwise.search.astar import AStar
 from rigwise.units import format_usd
 from rigwise.workload.choices import Task
 
-SCHEMA = "rigwise.rig.build/1"
+SCHEMA = BUILD_SCHEMA
 OBJECTIVES = ("time", "cost")
 #: Cards dearer than this many budgets are not looked at, not even for what more money would buy.
 _FAR_BEYOND = 3.0
@@ -247,6 +248,20 @@ def unmended(findings: Sequence[Finding]) -> list[Finding]:
     return [finding for finding in findings if finding.severity in (WARNING, PROBLEM)]
 
 
+def _asked(ask: Ask) -> Asked:
+    """The question with all that a checker needs to answer it anew."""
+    return Asked(
+        job=ask.task.job,
+        minimize=ask.minimize,
+        budget_usd=None if ask.budget_usd == inf else ask.budget_usd,
+        deadline_s=None if ask.deadline_s == inf else ask.deadline_s,
+        mains=ask.mains,
+        wish=ask.wish,
+        owned=ask.owned,
+        feed=ask.feed,
+    )
+
+
 def document(answer: Build) -> dict[str, Any]:
     """The answer as ``rigwise rig build --json`` prints it."""
     ask = answer.ask
@@ -264,6 +279,7 @@ def document(answer: Build) -> dict[str, Any]:
             "price": ask.wish.price,
             "upgrades": ask.owned.name if ask.owned else None,
         },
+        "question": as_plain(_asked(ask)),
         "total_usd": answer.total_usd,
         "prices": {"as_of": answer.prices_of, "age_days": answer.age_days},
         "speed": as_plain(answer.speed),

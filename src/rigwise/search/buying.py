@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 from rigwise.errors import InfeasibleError
 from rigwise.facts.part import Part
 from rigwise.market.break_even import BuyOrRent, UnitCosts, rent_of, split_until
+from rigwise.market.load import LoadAnswer, answer_load, unit_costs
 from rigwise.market.shelf import PurchaseQuote, Purchases
 from rigwise.market.to_buy import against_rent, purchases_for
 from rigwise.search.plan import plan
@@ -49,6 +51,15 @@ def best_to_buy(job: Job, world: World, purchases: Purchases) -> tuple[Plan, Pur
     return best, machine
 
 
+class _Compared(NamedTuple):
+    """The best plan on what can be bought and the machine, the power it draws, and the best to rent against it."""
+
+    bought: Plan
+    machine: PurchaseQuote
+    load_w: float | None
+    answer: BuyOrRent
+
+
 def buying_answer(job: Job, world: World, parts: Sequence[Part]) -> tuple[BuyOrRent, PurchaseQuote]:
     """The best machine to buy against the best to rent, over the job's horizon, and the machine.
 
@@ -58,6 +69,33 @@ def buying_answer(job: Job, world: World, parts: Sequence[Part]) -> tuple[BuyOrR
     Raises:
         InfeasibleError: Nothing to buy, or nothing to rent, keeps the limits.
     """
+    found = _compared(job, world, parts)
+    tariff, answer = found.machine.quote.tariff, found.answer
+    if job.deadline_s is None or tariff is None:
+        return answer, found.machine
+    costs = UnitCosts(
+        fixed_usd=tariff.fixed_usd, own_usd_per_h=tariff.usd_per_h, rent_usd_per_h=answer.rent.usd_per_own_h
+    )
+    return replace(answer, split=split_until(found.bought.time_s.p50, job.deadline_s, costs)), found.machine
+
+
+def load_answer(
+    job: Job, world: World, parts: Sequence[Part], jobs_by_week: Sequence[float]
+) -> tuple[BuyOrRent, PurchaseQuote, LoadAnswer]:
+    """How many of the best machine to buy for a job that is run so many times in each week, over the horizon.
+
+    Raises:
+        InfeasibleError: Nothing to buy, or nothing to rent, keeps the limits of one job.
+    """
+    found = _compared(job, world, parts)
+    machine, answer, own_s = found.machine.machine, found.answer, found.bought.time_s.p50
+    load_w = machine.load_w if found.load_w is None else found.load_w
+    months = answer.horizon.months
+    costs = unit_costs(machine.purchase, machine.conditions, load_w, months, answer.rent.usd_per_own_h)
+    return answer, found.machine, answer_load(jobs_by_week, own_s, costs, months)
+
+
+def _compared(job: Job, world: World, parts: Sequence[Part]) -> _Compared:
     purchases = what_to_buy(job, world, parts)
     try:
         bought, machine = best_to_buy(job, world, purchases)
@@ -69,11 +107,4 @@ def buying_answer(job: Job, world: World, parts: Sequence[Part]) -> tuple[BuyOrR
     name = f"{rented.count} x {rented.device} at {rented.provider}, {rented.market}"
     rent = rent_of(name, rented.cost_usd.p50, rented.time_s.p50, bought.time_s.p50)
     load_w = None if bought.energy_j is None else bought.energy_j / bought.time_s.p50
-    answer = against_rent(machine, rent, job.horizon, load_w=load_w)
-    tariff = machine.quote.tariff
-    if job.deadline_s is None or tariff is None:
-        return answer, machine
-    costs = UnitCosts(
-        fixed_usd=tariff.fixed_usd, own_usd_per_h=tariff.usd_per_h, rent_usd_per_h=answer.rent.usd_per_own_h
-    )
-    return replace(answer, split=split_until(bought.time_s.p50, job.deadline_s, costs)), machine
+    return _Compared(bought, machine, load_w, against_rent(machine, rent, job.horizon, load_w=load_w))

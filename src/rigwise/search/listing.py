@@ -51,6 +51,7 @@ class Listing:
 
     Attributes:
         found: Leaves that were told apart.
+        stopped: Whether the list will not grow any more, as the search was ended.
     """
 
     def __init__(self, stage: Stage, whole: StagedJob, world: World, index: int) -> None:
@@ -82,6 +83,7 @@ class Listing:
         self._searches = [AStar(problem, (), stop=world.stop) for problem in problems]
         self._problem, self._floor = problems[0], floor
         self.found: list[Found] = []
+        self.stopped = False
         self._known: set[tuple[Any, ...]] = set()
         self._quota = _FIRST
 
@@ -90,13 +92,15 @@ class Listing:
 
         Raises:
             InfeasibleError: There is none at all.
+            KeyboardInterrupt: The search was ended before there was one.
         """
         for search in self._searches:
             for _, leaf in islice(search, self._quota):
                 self._admit(leaf)
                 if self.goal.known_energy:
                     self._admit_rivals(leaf)
-        if any(search.stopped for search in self._searches):
+        self.stopped = any(search.stopped for search in self._searches)
+        if self.stopped and not self.found:
             raise KeyboardInterrupt
         self._quota *= 2
         if not self.found:

@@ -28,16 +28,17 @@ from typing import Any
 from rigwise.edge import as_plain, parse
 from rigwise.errors import InfeasibleError, InvalidInputError
 from rigwise.market.terms import ASSUMED_DOWNLOAD_BYTES_PER_S, Terms
-from rigwise.search.chain import Limits, Move, Step, best_chain
+from rigwise.search.chain import Chain, Limits, Move, Step, best_chain
 from rigwise.search.explain import plan_of
 from rigwise.search.listing import UNLISTED, Found, Listing, Place
-from rigwise.search.plan import all_quotes, refuse_code
+from rigwise.search.plan import all_quotes
 from rigwise.search.question import Question, candidates
 from rigwise.search.staged_certificate import Part, check_staged, job_of_stage
 from rigwise.search.staged_types import SCHEMA, StagedCertificate, StagedClaim, StagedResult, StagePlan
 from rigwise.search.types import Quantiles, World
 from rigwise.units import GB, HOUR_S, format_seconds, format_usd
 from rigwise.workload.job import StagedJob, check_job
+from rigwise.workload.untrusted import refuse_code
 
 
 def plan_staged(job: StagedJob, world_of: Callable[[str], World]) -> StagedResult:
@@ -45,6 +46,7 @@ def plan_staged(job: StagedJob, world_of: Callable[[str], World]) -> StagedResul
 
     Raises:
         InfeasibleError: A stage has no plan, or the stages keep their limits only one by one.
+        KeyboardInterrupt: The search was ended before it had found anything.
         RigwiseError: A stage names something unknown, or means nothing for its model.
     """
     worlds = {stage.job.model: world_of(stage.job.model) for stage in job.stages}
@@ -55,31 +57,52 @@ def plan_staged(job: StagedJob, world_of: Callable[[str], World]) -> StagedResul
     limits = Limits(
         time_s=inf if job.deadline_s is None else job.deadline_s, usd=inf if job.budget_usd is None else job.budget_usd
     )
-    labels, best = 0, None
     for listing in listings:
         listing.grow()
-    while True:
-        best = best_chain([listing.steps() for listing in listings], limits, road.move)
-        if best is None:
-            raise _nothing(job, listings, road)
-        labels += best.labels
-        short = [listing for listing, choice in zip(listings, best.choices, strict=True) if choice == UNLISTED]
-        if not short:
-            break
-        for listing in short:
-            listing.grow()
+    best, bound, labels = _best_over(listings, limits, road)
+    if best is None:
+        raise _nothing(job, listings, road)
     chosen = [listing.found[choice] for listing, choice in zip(listings, best.choices, strict=True)]
+    lower_bound = min(best.number, bound)
     certificate = StagedCertificate(
         objective=job.minimize,
         best=best.number,
-        lower_bound=best.number,
-        gap_frac=0.0,
+        lower_bound=lower_bound,
+        gap_frac=best.number / lower_bound - 1 if lower_bound > 0 else float(best.number > lower_bound),
         listed=tuple(len(listing.found) for listing in listings),
         unlisted=tuple(listing.unlisted_value for listing in listings),
         labels=labels,
         wall_s=first.clock_s() - started_s,
+        stopped=lower_bound < best.number,
     )
     return _result(job, listings, chosen, road, certificate, first)
+
+
+def _best_over(listings: Sequence[Listing], limits: Limits, road: _Road) -> tuple[Chain | None, float, int]:
+    """The best chain, what no other is below, and how many chains were looked at; lists grow until one is certain.
+
+    If the search is ended before, it is the best chain over what is listed.
+
+    Raises:
+        KeyboardInterrupt: It was ended before there was a chain.
+    """
+    labels = 0
+    while True:
+        best = best_chain([listing.steps() for listing in listings], limits, road.move)
+        if best is None:
+            return None, inf, labels
+        labels += best.labels
+        short = [listing for listing, choice in zip(listings, best.choices, strict=True) if choice == UNLISTED]
+        if not short:
+            return best, best.number, labels
+        if any(listing.stopped for listing in listings):
+            listed = [[step for step in listing.steps() if step.choice != UNLISTED] for listing in listings]
+            so_far = best_chain(listed, limits, road.move)
+            if so_far is None:
+                raise KeyboardInterrupt
+            return so_far, best.number, labels + so_far.labels
+        for listing in short:
+            listing.grow()
 
 
 class _Road:

@@ -66,7 +66,7 @@ def check_staged(claim: StagedClaim, parts: Sequence[Part], world: World) -> Ite
         return
     chosen = []
     for stage, part in zip(claim.stages, parts, strict=True):
-        faults = list(_plan_faults(stage.plan, part))
+        faults = list(plan_faults(stage.plan, part))
         yield from (f"stage {stage.name!r}: {fault}" for fault in faults)
         if faults:
             return
@@ -74,13 +74,16 @@ def check_staged(claim: StagedClaim, parts: Sequence[Part], world: World) -> Ite
     yield from _wrong_sums(claim, chosen, world)
     goal_usd = claim.certificate.best
     least = _least_chain(claim.job, parts, goal_usd, world)
-    if least < goal_usd * (1 - _SLACK) - _SLACK:
-        yield f"the best is said to be {goal_usd:g}, there is a chain of {least:g}"
-    if not same(claim.certificate.lower_bound, goal_usd) or claim.certificate.gap_frac > _SLACK:
+    bound = claim.certificate.lower_bound if claim.certificate.stopped else goal_usd
+    if least < bound * (1 - _SLACK) - _SLACK:
+        yield f"no chain is said to be below {bound:g}, there is one of {least:g}"
+    gap = goal_usd / bound - 1 if bound > 0 else float(goal_usd > bound)
+    if not (same(claim.certificate.lower_bound, bound) and same(1 + claim.certificate.gap_frac, 1 + gap)):
         yield "the bound is not that of the best chain"
 
 
-def _plan_faults(plan: Plan, part: Part) -> Iterator[str]:
+def plan_faults(plan: Plan, part: Part) -> Iterator[str]:
+    """What is wrong with the plan of one job, held against its candidates alone."""
     question = part.question
     value = question.value(plan.cost_usd.p50, plan.time_s.p50, plan.energy_j or 0.0, plan.carbon_g or 0.0)
     alone = Certificate(

@@ -39,6 +39,7 @@ class StagedCertificate:
         unlisted: The least objective that a leaf not listed can have, by stage; None if all are listed.
         labels: Chains, whole or not, that were looked at.
         wall_s: Time of the search.
+        stopped: Whether it was ended before the gap was closed.
     """
 
     objective: str
@@ -49,6 +50,7 @@ class StagedCertificate:
     unlisted: tuple[float | None, ...]
     labels: int
     wall_s: float
+    stopped: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
