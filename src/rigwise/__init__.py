@@ -10,7 +10,10 @@ if TYPE_CHECKING:
     from rigwise.graph.load import load_model as capture
     from rigwise.machine.doctor.checkup import check as doctor
     from rigwise.machine.inspect import inspect
+    from rigwise.machine.probe.memory_line import memory_line
     from rigwise.search.plan import plan
+
+    monitor: Any  # not imported for its type: bench stands beside launch and imports this package
 
 __version__ = "0.1.0"
 
@@ -20,11 +23,13 @@ _PUBLIC = {
     "compare": ("rigwise.estimate.compare", "compare"),
     "doctor": ("rigwise.machine.doctor.checkup", "check"),
     "inspect": ("rigwise.machine.inspect", "inspect"),
+    "memory_line": ("rigwise.machine.probe.memory_line", "memory_line"),
+    "monitor": ("rigwise.launch.monitor", "monitor"),
     "predict": ("rigwise.estimate.predict", "predict"),
     "plan": ("rigwise.search.plan", "plan"),
 }
 
-__all__ = ["__version__", "capture", "compare", "doctor", "inspect", "plan", "predict"]
+__all__ = ["__version__", "capture", "compare", "doctor", "inspect", "memory_line", "monitor", "plan", "predict"]
 
 
 def __getattr__(name: str) -> Any:

@@ -78,6 +78,9 @@ WITHOUT_UNIT = {
     "z": "a count of standard deviations",
     "weights": "fractions that sum to one, as the published answer names them",
     "mean_over_median": "a ratio of two times",
+    "cores": "CPU seconds in a second",
+    "samples": "a count of samples",
+    "samples_per_step": "a count of samples",
     "units_per_h": "the unit is spelled out: a provider's own units of use",
     "units_per_month": "the unit is spelled out",
     "usd_per_unit": "the unit is spelled out",
@@ -86,6 +89,7 @@ WITHOUT_UNIT = {
     "egress_usd_per_gb": "the unit is spelled out",
     "disk_usd_per_gb_month": "the unit is spelled out",
     "idle_disk_usd_per_gb_month": "the unit is spelled out",
+    "values": "counts of events, times in seconds, by the name of what was counted",
 }
 
 #: Dataclasses that are filled in while a model is being traced, and are read by nobody else.

@@ -20,6 +20,7 @@ from rigwise.errors import RigwiseError, near_matches
 COMMANDS = {
     "inspect": "what this machine is",
     "doctor": "what is wrong with this machine, and how to mend it",
+    "watch": "load, memory, power, clocks and links of this machine, live",
     "bench": "what this machine really does, beside its limits",
     "devices": "the accelerators in the catalogue, filtered and sorted",
     "cpus": "the CPUs in the catalogue",
@@ -32,7 +33,9 @@ COMMANDS = {
     "compare": "the same on several devices, side by side",
     "plan": "what to rent, buy or use, proven",
     "rig": "what is wrong with a parts list, and the parts for a budget",
+    "setup": "the environment for it, as files",
     "run": "do it there, measure, compare with the prediction",
+    "trace": "what a profiler recorded, beside the predicted operators",
     "judge": "score predictions against published tables",
     "calibrate": "learn from what was measured on a device",
     "history": "what was measured, compared and checked",
