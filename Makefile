@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALL := $(PIP) install --quiet --constraint constraints/test.txt
 SOURCES := src tests tools benchmarks examples .ci
 
-.PHONY: demo test test-external lint types arch docs bench format wheel clean
+.PHONY: demo test test-external external-environments lint types arch docs bench format wheel clean
 
 demo: .venv/demo.installed  ## plan a real fine-tune over the whole catalogue
 	$(BIN)/rigwise plan examples/finetune-llama.toml --output demo-plan.json --report demo-report.html
@@ -18,7 +18,17 @@ test: .venv/test.installed  ## the whole suite; needs no GPU and no network
 # A Python with skypilot, gpuhunt and ortools, which stand apart from the package and its tests.
 PEERS ?= .venv-peers/bin/python
 
-test-external:  ## beside other planners, in an environment of their own: make test-external PEERS=PYTHON
+# Pythons with skypilot or dstack, and pytest and what rigwise itself needs.
+skypilot_PACKAGES := 'skypilot==0.14.1' pytest numpy click pydantic psutil rich
+dstack_PACKAGES := 'dstack==0.22.5' pytest numpy click pydantic psutil rich
+SKYPILOT ?= .venv-skypilot/bin/python
+DSTACK ?= .venv-dstack/bin/python
+
+test-external:  ## beside other planners and clouds, in environments of their own: make test-external PEERS=PYTHON
+	@for python in "$(SKYPILOT)" "$(DSTACK)"; do \
+	  if [ -x "$$python" ]; then PYTHONPATH=src "$$python" -m pytest -q tests/test_setup_external.py || exit 1; \
+	  else echo "test-external: skipped, there is no $$python (skypilot, dstack)"; fi; \
+	done
 	@if [ ! -x "$(PEERS)" ]; then \
 	  echo "test-external: skipped, there is no $(PEERS) (skypilot, gpuhunt, ortools)"; \
 	else \
@@ -26,6 +36,13 @@ test-external:  ## beside other planners, in an environment of their own: make t
 	  $(BIN)/python benchmarks/bench_choice.py --peers "$(PEERS)" && \
 	  $(BIN)/python benchmarks/bench_plan_scale.py --part stages --part placement --peers "$(PEERS)"; \
 	fi
+
+external-environments: .venv-skypilot/installed .venv-dstack/installed  ## what test-external reads files with
+
+.venv-%/installed:
+	$(PYTHON) -m venv .venv-$*
+	.venv-$*/bin/python -m pip --disable-pip-version-check install --quiet $($*_PACKAGES)
+	@touch $@
 
 lint: .venv/lint.installed  ## style and formatting
 	$(BIN)/ruff check $(SOURCES)

@@ -96,7 +96,7 @@ def test_each_fault_costs_one_node(nodes_that) -> None:
     assert found["garbage"].why == "it said 'Segmentation  [31mfault'"
     assert found["slow"].why == "no end within 6 s during stream"
     assert sum(map(len, kept)) == len(DOES)  # what was measured before is kept of each
-    (record,) = next(records for records in kept if records[0].tags["does"] == "good")
+    record = next(one for records in kept for one in records if one.tags["does"] == "good")
     assert (record.snapshot, record.software) == (SNAPSHOT, '{"torch": "2.13.0"}')
     assert record.tags["run"] == "run"
 

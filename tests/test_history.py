@@ -129,10 +129,26 @@ def test_a_plot_draws_each_series_by_itself(filled, tmp_path) -> None:
     assert ".svg" in refused("plot", "--output", "p.png", store=filled)
 
 
+def test_a_plot_as_json_has_every_point_of_every_series(filled, tmp_path) -> None:
+    pytest.importorskip("vl_convert")
+    found = json.loads(ask("plot", "matmul", "--json", store=filled).output)
+    assert (found["schema"], found["store"]) == ("rigwise.history.plot/1", str(filled))
+    assert len(found["series"]) == 2
+    assert {one["name"].partition(".")[0] for one in found["series"]} == {"matmul"}
+    points = [point for one in found["series"] for point in one["points"]]
+    assert len(points) == 15
+    assert all(set(point) == {"when", "value", "p10", "p90", "n"} for point in points)
+    assert all(one["points"] == sorted(one["points"], key=lambda p: p["when"]) for one in found["series"])
+    both = ask("plot", "matmul", "--json", "-o", str(tmp_path / "p.svg"), store=filled)
+    assert json.loads(both.output) == found
+    assert (tmp_path / "p.svg").exists()
+
+
 def test_a_plot_of_too_much_names_what_to_choose(path) -> None:
     with open_store(path) as store:
         store.add([replace(BASE, name=f"figure.{number}") for number in range(20)])
     assert "20 series" in refused("plot", store=path)
+    assert len(json.loads(ask("plot", "--json", store=path).output)["series"]) == 20
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])

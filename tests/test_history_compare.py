@@ -9,6 +9,7 @@ from rigwise.errors import AmbiguousNameError, InvalidInputError, UnknownNameErr
 from rigwise.measurement.compare import better, check, compare_sides, difference, key_of
 from rigwise.measurement.records import Record, Selection
 from rigwise.measurement.sides import one_machine, selections, side, span
+from rigwise.report.history_text import finding_lines
 
 BASE = Record(kind="bench", name="x", value=1.0, unit="s", machine_id="m", when="2026-11-21", tags={"side": 1024})
 
@@ -127,6 +128,21 @@ def test_a_regression_an_improvement_and_an_outlier_are_found() -> None:
     assert (found.what, found.when) == ("outlier", "2026-01-01T00:05:00Z")
     assert check(series(noise)) == ((), 1)
     assert check(series(noise[:7])) == ((), 0)
+
+
+def test_a_finding_says_which_runs_were_disturbed() -> None:
+    random = np.random.default_rng(1)
+    noise = list(np.exp(0.01 * random.normal(size=16)))
+    runs = series([value * (1.2 if number >= 9 else 1.0) for number, value in enumerate(noise)])
+    busy = [
+        replace(run, tags={**run.tags, "status": "busy"}) if number >= 8 else run for number, run in enumerate(runs)
+    ]
+    (found,), _ = check(busy)
+    assert (found.runs, found.disturbed) == ((9, 7), (1, 7))
+    assert "on a busy or throttled machine 1 and 7 of them" in " ".join("".join(finding_lines([found])).split())
+    (found,), _ = check(runs)
+    assert found.disturbed == (0, 0)
+    assert "busy" not in "".join(finding_lines([found]))
 
 
 def test_series_of_other_machines_and_sizes_stay_apart() -> None:

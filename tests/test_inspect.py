@@ -84,6 +84,24 @@ def test_peaks_show_their_arithmetic(look) -> None:
     assert peaks["gpu 7", "to host"]["bytes_per_s"].value == pytest.approx(32e9 * 16 / 8 * 128 / 130)
 
 
+def test_unlike_gpus_have_peaks_of_their_own_and_equal_ones_the_same(look) -> None:
+    unlike = look("disagreeing")
+    (peak,) = [entry for entry in unlike.peaks if entry["of"].value == "gpu 1" and "flops_per_s" in entry]
+    assert peak["flops_per_s"].value == pytest.approx(140 * 128 * 2 * 2.4e9)
+    assert peak["flops_per_s"].source == "140 units x 128 lanes x 2 x 2.40 GHz"
+    assert "gpu 1 fp32" in inspect_text(unlike)
+    alike = inspect_text(look("dgx-h100"))
+    assert "gpu 0 fp32" in alike
+    assert "gpu 1 " not in alike
+
+
+def test_libraries_of_a_framework_are_named_by_their_packages(tmp_path) -> None:
+    (tmp_path / "proc").mkdir()
+    for name in ("torch-2.14.1", "nvidia_cudnn_cu12-9.10.2.21", "nvidia_nccl_cu12-2.27.3"):
+        (tmp_path / "python/site-packages" / f"{name}.dist-info").mkdir(parents=True)
+    assert "cuDNN 9.10.2.21, NCCL 2.27.3" in " ".join(inspect_text(inspect(open_root(tmp_path))).split())
+
+
 def test_catalogue_and_driver_that_disagree_are_findings(look) -> None:
     found = look("disagreeing")
     places = [finding.where for finding in found.findings]
@@ -161,10 +179,68 @@ def test_intel_apple_and_wsl(look) -> None:
     assert resolved(look("intel-arc")).id == "arc-a770-16gb"
     mac = look("mac")
     assert (mac.value("cpu.performance_cores"), mac.value("memory.total_bytes")) == (6, 36 * GIB)
+    assert mac.value("limits.usable_cpus") == mac.value("limits.cpu_count") == mac.value("cpu.logical") == 12
     assert resolved(mac).id == "apple-m3-pro-18c"
     wsl = look("wsl2")
     assert wsl.value("container.wsl") is True
     assert wsl.value("driver.libraries") == ["/usr/lib/wsl/lib/libcuda.so.1"]
+
+
+@pytest.mark.parametrize(
+    ("programs", "environment", "installed", "job"),
+    [
+        (("sbatch", "sinfo"), "", ["slurm"], "none"),
+        (("qsub",), "PBS_JOBID=7.head\nNCPUS=4\nPBS_NODEFILE=/var/spool/aux/7\n", ["pbs"], "pbs"),
+        (("qsub", "qhost"), "", ["grid engine"], "none"),
+        (("bsub",), "LSB_JOBID=3\n", ["lsf"], "lsf"),
+        ((), "KUBERNETES_SERVICE_HOST=10.0.0.1\n", None, "kubernetes"),
+    ],
+)
+def test_schedulers_are_told_apart(programs, environment, installed, job, tmp_path) -> None:
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "environment").write_text(environment)
+    (tmp_path / "usr" / "bin").mkdir(parents=True)
+    for program in programs:
+        (tmp_path / "usr" / "bin" / program).touch()
+    found = inspect(open_root(tmp_path))
+    assert (found.value("scheduler.installed"), found.value("scheduler.job")) == (installed, job)
+    given = found.value("scheduler.given") or {}
+    assert set(given) == {line.partition("=")[0] for line in environment.split() if line.startswith(("PBS", "NCPUS"))}
+    words = job if job != "none" else installed[0]
+    assert f"{words}" in inspect_text(found)
+
+
+def test_volumes_have_their_file_system_and_single_files_of_containers_none(tmp_path) -> None:
+    mounts = [
+        "/dev/mapper/vg-root / ext4 rw 0 0",
+        "/dev/mapper/vg-root /snap/x ext4 ro 0 0",
+        "/dev/nvme0n1p1 /etc/hosts ext4 rw 0 0",
+        "/dev/nvme0n1p1 /boot/efi vfat rw 0 0",
+        "/dev/md127 /data xfs rw 0 0",
+    ]
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc/mounts").write_text("\n".join(mounts) + "\n")
+    (tmp_path / "sys/block/nvme0n1").mkdir(parents=True)
+    (tmp_path / "sys/block/nvme0n1/size").write_text("1953525168\n")
+    (tmp_path / "commands").mkdir()
+    (tmp_path / "commands/df_-P_-l_-k").write_text(
+        "Filesystem 1024-blocks Used Available Capacity Mounted on\n"
+        "/dev/mapper/vg-root 1000 900 100 90% /\n/dev/md127 5000 0 5000 0% /data\n"
+    )
+    found = inspect(open_root(tmp_path))
+    told = [tuple(disk[key].value for key in ("name", "kind", "mount", "free_bytes")) for disk in found.disks]
+    assert told == [
+        ("nvme0n1", "nvme", "/boot/efi", None),
+        ("vg-root", "volume", "/", 102400),
+        ("md127", "volume", "/data", 5120000),
+    ]
+
+
+def test_a_pod_whose_variables_are_hidden_is_one(tmp_path) -> None:
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "var/run/secrets/kubernetes.io/serviceaccount").mkdir(parents=True)
+    (tmp_path / ".dockerenv").touch()
+    assert inspect(open_root(tmp_path)).value("container.kind") == "kubernetes"
 
 
 def resolved(snapshot: Snapshot):
@@ -253,6 +329,19 @@ def test_a_snapshot_is_a_device(tmp_path) -> None:
     said, stated = json.loads(answer.output), json.loads(plain.output)
     assert said["device"] == stated["device"]
     assert said["step_time_s"] == stated["step_time_s"]
+
+
+def test_an_environment_can_be_set_up_for_a_snapshot(look, tmp_path) -> None:
+    path = tmp_path / "dgx.json"
+    path.write_text(snapshot_text(look("dgx-h100")), "utf-8")
+    found = run("setup", "slurm", "--device", str(path))
+    assert found.exit_code == 0
+    assert "#SBATCH --gres=gpu:8" in found.stdout
+    assert "loads CUDA 12.6" in found.stdout
+    counted = CliRunner().invoke(
+        command_line, ["setup", "slurm", "--device", str(path), "--count", "2"], standalone_mode=False
+    )
+    assert isinstance(counted.exception, InvalidInputError)
 
 
 def test_this_machine_can_be_predicted() -> None:

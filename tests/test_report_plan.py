@@ -11,8 +11,10 @@ from click.testing import CliRunner
 
 from rigwise.cli.main import root as command_line
 from rigwise.errors import MissingExtraError
-from rigwise.report import plots
 from rigwise.report.evidence import with_evidence
+from rigwise.report.figures import plan as plots
+from rigwise.report.figures.save import svg
+from rigwise.report.figures.theme import BLUE, INK
 from rigwise.report.plan_page import plan_page
 
 COMMAND = "rigwise plan job.toml --budget '$100'"
@@ -151,20 +153,20 @@ def test_a_free_plan_stands_at_zero_beside_dear_ones(document) -> None:
     }
     (scale,) = map(json.loads, scales)
     assert scale["domain"][0] == 0
-    assert plots.svg(plots.cost_against_time({**document, "plans": [free, dear], "frontier": [free]}))
+    assert svg(plots.cost_against_time({**document, "plans": [free, dear], "frontier": [free]}))
 
 
 @pytest.mark.parametrize("quantity", ["cost_usd", "time_s"])
 def test_axes_have_units(document, quantity: str) -> None:
-    drawn = plots.svg(plots.intervals(document, quantity))
+    drawn = svg(plots.intervals(document, quantity))
     assert "US $" in drawn if quantity == "cost_usd" else re.search(r">\d+ (s|min|h|d)<", drawn)
 
 
 def test_colours_follow_the_page(document) -> None:
-    drawn = plots.svg(plots.cost_against_time(document))
-    assert plots.INK not in drawn
+    drawn = svg(plots.cost_against_time(document))
+    assert INK not in drawn
     assert "currentColor" in drawn
-    assert f"var(--blue,{plots.BLUE})" in drawn
+    assert f"var(--blue,{BLUE})" in drawn
 
 
 @pytest.mark.parametrize("package", ["altair", "vl_convert"])

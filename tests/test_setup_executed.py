@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from http.cookiejar import CookieJar
@@ -56,6 +57,46 @@ def test_without_an_environment_the_job_says_so(slurm, tmp_path) -> None:
     code, output = submitted(slurm, tmp_path, {})
     assert code == 2
     assert "run bash install.sh" in output
+
+
+#: A job that writes a checkpoint when it is told to end, and says how often it was started before.
+SAVES = """\
+import os, pathlib, signal, sys, time
+def save(*_):
+    pathlib.Path("checkpoint").write_text("saved")
+    print("saved", flush=True)
+    sys.exit(0)
+signal.signal(signal.SIGTERM, save)
+print("start", os.environ.get("SLURM_RESTART_COUNT", "0"), flush=True)
+pathlib.Path("started").write_text("")
+time.sleep(0 if pathlib.Path("checkpoint").exists() else 300)
+"""
+
+
+def waits(until_s: float, is_so: Callable[[], bool]) -> None:
+    end_s = time.monotonic() + until_s
+    while not is_so():
+        assert time.monotonic() < end_s
+        time.sleep(0.2)
+
+
+def test_slurm_tells_the_job_before_its_end_and_starts_it_again(slurm, tmp_path) -> None:
+    (tmp_path / "train.py").write_text(SAVES)
+    place = replace(place_of_device("t4"), cpus=1, time_s=60.0)
+    write_files(str(tmp_path), files_of("slurm", place, extra=Extra(command=("python", "train.py"))), force=True)
+    assert "#SBATCH --signal=TERM@120" in (tmp_path / "job.sbatch").read_text()
+    sent = slurm.run("sbatch", "--parsable", f"--export=ALL,VENV={sys.prefix}", "job.sbatch", cwd=tmp_path)
+    job = sent.stdout.strip()
+    waits(60, (tmp_path / "started").exists)
+    (written,) = tmp_path.glob("*.out")
+    assert written.read_text().split() == ["start", "0"]
+    assert slurm.run("scancel", "--signal=TERM", job).returncode == 0  # as Slurm itself does before the limit
+    waits(60, lambda: job not in slurm.jobs())
+    assert "saved" in written.read_text().split()
+    assert "JobState=COMPLETED" in slurm.run("scontrol", "show", "job", job).stdout
+    assert slurm.run("scontrol", "requeue", job).returncode == 0
+    waits(60, lambda: slurm.run("scontrol", "update", f"JobId={job}", "StartTime=now").returncode == 0)
+    waits(90, lambda: "start 1" in written.read_text() and job not in slurm.jobs())
 
 
 @needs_torch

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from rigwise.facts.environments import setup_facts
+
 SHARED = runpy.run_path(str(Path(__file__).with_name("setup_places.py")))
 files_of, places = SHARED["files_of"], SHARED["places"]
 NAMES = ["one", "node", "nodes", "cpu"]
@@ -39,5 +41,8 @@ def test_dstack_reads_its_tasks() -> None:
         task = parse_run_configuration(yaml.safe_load(files_of("dstack", place)["job.dstack.yml"]))
         assert (task.nodes or 1) == place.nodes
         assert not place.has_gpu or task.resources.gpu.count.min == place.gpus_per_node
+    from gpuhunt._internal.constraints import KNOWN_NVIDIA_GPUS
+
+    assert set(setup_facts().accelerators.dstack.values()) <= {gpu.name for gpu in KNOWN_NVIDIA_GPUS}
     with pytest.raises(Exception, match="comands"):
         parse_run_configuration({"type": "task", "comands": ["true"]})

@@ -1,11 +1,13 @@
 """Every file of every target reads as what it is, says why, and holds nothing of this machine's environment."""
 
 import json
+import os
 import re
 import runpy
 import shlex
 import shutil
 import subprocess
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -27,6 +29,11 @@ PLACES = places()
 #: Together where the tables have no build, or the cloud no name: a K80 is too old for some, and dstack has none.
 REFUSED = {("dstack", "old")}
 EVERY = [(target, name) for target in TARGETS for name in PLACES if (target, name) not in REFUSED]
+
+
+def program(name: str) -> str | None:
+    """A program on the search path or beside this Python."""
+    return shutil.which(name, path=os.pathsep.join([os.environ.get("PATH", ""), str(Path(sys.executable).parent)]))
 
 
 def every_file(ending: str) -> list[tuple[str, str, str]]:
@@ -79,13 +86,13 @@ def test_bash_reads_every_script(tmp_path) -> None:
         assert (read.returncode, read.stderr) == (0, ""), where
 
 
-@pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
+@pytest.mark.skipif(program("shellcheck") is None, reason="shellcheck is not installed")
 def test_shellcheck_finds_nothing(tmp_path) -> None:
     for number, (where, text) in enumerate(scripts()):
         if text.startswith("#!"):
             (tmp_path / f"{number}.sh").write_text(f"{text}\n# {where}\n")
     found = subprocess.run(
-        ["shellcheck", *sorted(map(str, tmp_path.iterdir()))], capture_output=True, text=True, check=False
+        [program("shellcheck"), *sorted(map(str, tmp_path.iterdir()))], capture_output=True, text=True, check=False
     )
     assert found.stdout == ""
 
@@ -173,10 +180,10 @@ def test_the_check_of_dockerfiles_sees_faults() -> None:
     assert len(faults(bad)) == 6
 
 
-@pytest.mark.skipif(shutil.which("hadolint") is None, reason="hadolint is not installed")
+@pytest.mark.skipif(program("hadolint") is None, reason="hadolint is not installed")
 def test_hadolint_finds_nothing(tmp_path) -> None:
     for where, _, text in every_file("Dockerfile"):
-        found = subprocess.run(["hadolint", "-"], input=text, capture_output=True, text=True, check=False)
+        found = subprocess.run([program("hadolint"), "-"], input=text, capture_output=True, text=True, check=False)
         assert found.stdout == "", where
 
 

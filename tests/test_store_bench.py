@@ -1,14 +1,19 @@
 """Figures of ``rigwise bench`` in the store."""
 
 import json
+import os
+import subprocess
+import sys
+import time
 from types import SimpleNamespace
 
 import pytest
 
-from rigwise.bench.keep import records
+from rigwise.bench.keep import Keeper, records
 from rigwise.bench.suite import Report
 from rigwise.bench.types import BYTES, ERROR, FLOPS, TIME, Figure, Raw, State, Timing
 from rigwise.cli.main import main
+from rigwise.errors import InvalidInputError
 from rigwise.measurement.compare import key_of
 from rigwise.measurement.store import open_store
 
@@ -86,3 +91,69 @@ def test_the_command_keeps_what_it_measured_unless_told_not_to(tmp_path, monkeyp
         names = {record.name for record in store.query()}
     assert names
     assert all(name.startswith("formats.") for name in names)
+
+
+SLOW = """
+import sys
+from rigwise.bench import suite
+from rigwise.bench.types import Benchmark
+from rigwise.cli.main import main
+
+suite.BENCHMARKS = tuple(Benchmark(name=n, group="compute", figures=1, answers="") for n in ("good", "endless"))
+Benchmark.module = property(lambda benchmark: f"fake_{benchmark.name}")
+main(["bench", "--each", "10ms"])
+"""
+FAKE = "import time\nfrom rigwise.bench.types import Raw, Timing\n\ndef run(context):\n"
+
+
+def test_a_run_that_is_killed_half_way_keeps_what_it_had_measured(tmp_path) -> None:
+    pytest.importorskip("sqlalchemy")
+    (tmp_path / "fake_good.py").write_text(f'{FAKE}    yield Raw(name="good", unit="1/s", value=2.0)\n')
+    (tmp_path / "fake_endless.py").write_text(f"{FAKE}    time.sleep(600)\n    yield\n")
+    (tmp_path / "slow.py").write_text(SLOW)
+    url = f"sqlite:///{tmp_path / 'kept.sqlite'}"
+    process = subprocess.Popen(
+        [sys.executable, "slow.py"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path), "RIGWISE_STORE": url},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+    try:
+        while not _names(tmp_path, url) and process.poll() is None:
+            time.sleep(0.2)
+    finally:
+        process.kill()
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode < 0, errors.decode()
+    assert _names(tmp_path, url) == ["good"]
+
+
+def _names(folder, url: str) -> list[str]:
+    if not (folder / "kept.sqlite").exists():
+        return []
+    with open_store(url) as store:
+        return [record.name for record in store.query()]
+
+
+def test_a_store_that_fails_is_tried_again_and_nothing_is_kept_twice() -> None:
+    added: list[str] = []
+
+    class Full:
+        full = True
+
+        def add(self, found) -> int:
+            if self.full:
+                raise InvalidInputError("the disk is full")
+            added.extend(record.name for record in found)
+            return len(found)
+
+    store = Full()
+    keeper = Keeper(store, SNAPSHOT)
+    keeper.keep(report(figure("a", TIME)))
+    assert keeper.fault == "the disk is full"
+    store.full = False
+    keeper.keep(report(figure("a", TIME), figure("b", TIME)))
+    keeper.keep(report(figure("a", TIME), figure("b", TIME), figure("c", TIME)))
+    assert (keeper.fault, added) == ("", ["a", "b", "c"])

@@ -15,6 +15,7 @@ from rigwise.measurement.profile import chrome, source
 from rigwise.measurement.profile.counting import quotients
 from rigwise.measurement.profile.read import read_trace
 from rigwise.measurement.profile.spans import Counters, Trace, What
+from rigwise.report.trace_answer import recorded
 
 _FILES = runpy.run_path(str(Path(__file__).with_name("profile_files.py")))
 GEMM, cuda_like, nsight_export = _FILES["GEMM"], _FILES["cuda_like"], _FILES["nsight_export"]
@@ -128,6 +129,19 @@ def test_begin_and_end_events_make_spans(tmp_path) -> None:
     ]
     found = trace_of(written(tmp_path / "a.json", json.dumps(pairs)))
     assert {span.name: span.time_s for span in found.host} == pytest.approx({"outer": 40e-6, "inner": 5e-6})
+
+
+def test_marks_among_the_operators_of_old_traces(tmp_path) -> None:
+    old = [{**SPAN, "cat": "Operator", "name": name} for name in ("ProfilerStep#3", "aten::mm")]
+    found = trace_of(written(tmp_path / "a.json", json.dumps(old)))
+    assert [span.what for span in found.host] == [What.MARK, What.OP]
+
+
+def test_spans_that_begin_without_end_take_a_bounded_room(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(chrome, "MOST_SPANS", 5)
+    begun = [{"ph": "B", "name": "x", "ts": at, "pid": 1, "tid": 1} for at in range(50)]
+    ended = [{"ph": "E", "ts": 60, "pid": 1, "tid": 1}] * 50
+    assert len(trace_of(written(tmp_path / "a.json", json.dumps(begun + ended))).host) == 5
 
 
 def test_a_trace_without_spans_says_what_may_be_wrong(tmp_path) -> None:
@@ -292,3 +306,56 @@ def test_perf_as_people_read_it(tmp_path) -> None:
 def test_perf_in_other_spellings(tmp_path, text) -> None:
     found = quotients(counters_of(written(tmp_path / "perf.out", text)))
     assert found["instructions_per_cycle"] == pytest.approx(1.5)
+
+
+# Anything
+
+
+@pytest.fixture(scope="module")
+def whole_files(tmp_path_factory) -> dict[str, bytes]:
+    folder = tmp_path_factory.mktemp("whole")
+    plain = cuda_like(1).write(folder / "a.json").read_bytes()
+    sqlite = nsight_export(folder / "a.sqlite", cuda_like(1)).read_bytes()
+    return {"a.json": plain, "a.json.gz": gzip.compress(plain), "a.sqlite": sqlite, "a.txt": PERF.encode()}
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    name=st.sampled_from(["a.json", "a.json.gz", "a.sqlite", "a.txt"]),
+    changes=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.binary(max_size=4)), min_size=1, max_size=6),
+)
+def test_a_spoiled_file_is_read_or_refused_in_a_line(whole_files, tmp_path_factory, name, changes) -> None:
+    content = bytearray(whole_files[name])
+    for where, put in changes:
+        at = int(where * len(content))
+        content[at : at + len(put)] = put
+    path = written(tmp_path_factory.getbasetemp() / f"spoiled-{name}", bytes(content))
+    found, message = None, ""
+    try:
+        found = read_trace(path)
+    except InvalidInputError as error:
+        message = str(error)
+    assert "\n" not in message
+    if isinstance(found, Trace):
+        assert recorded(found).step_s >= 0
+    elif found is not None:
+        quotients(found)
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(10**30), 10**30) | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+KEYS = ("ph", "cat", "name", "pid", "tid", "ts", "dur", "args")
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(st.tuples(st.sampled_from(KEYS), values), max_size=4), st.sampled_from(["cpu_op", "kernel", "gpu_memcpy"])
+)
+def test_events_may_hold_anything(tmp_path_factory, changes, category) -> None:
+    event = {**SPAN, "cat": category, **dict(changes)}
+    text = json.dumps({"deviceProperties": [event, 3], "distributedInfo": event, "traceEvents": [event, SPAN]})
+    found = trace_of(written(tmp_path_factory.getbasetemp() / "odd.json", text))
+    assert recorded(found).step_s >= 0

@@ -69,6 +69,8 @@ def test_every_documented_command_and_flag_exists(root) -> None:
         following = words[words.index(name) + 1 :]
         if isinstance(command, click.Group) and following and not following[0].startswith("-"):
             command = command.commands[following[0]]
+        elif following:
+            command = getattr(command, "subcommands", {}).get(following[0], command)
         flags = {flag for parameter in command.params for flag in (*parameter.opts, *parameter.secondary_opts)}
         used = {word.split("=")[0] for word in words if re.match(r"--?[a-z]", word)}
         assert used <= flags | {"--help", "-h"}, line

@@ -81,6 +81,20 @@ def test_the_machine_reorders_causes(trees, checkup_of) -> None:
         assert sum(cause.share_frac for cause in diagnosis.causes) == pytest.approx(1)
 
 
+def test_an_error_of_a_gpu_where_there_is_none_comes_from_another_machine(trees, checkup_of) -> None:
+    here = with_diagnoses(checkup_of(trees.clean("laptop")), "no kernel image is available for execution on the device")
+    (found,) = here.diagnoses
+    assert found.elsewhere
+    assert found.causes[0].text == "PyTorch holds no code for this GPU"
+    assert found.causes[0].fix.endswith("on the machine with the GPU")
+    assert found.causes[0].speaks is None
+    there = with_diagnoses(checkup_of(trees.clean("gaming"), "b"), "no kernel image is available")
+    assert not there.diagnoses[0].elsewhere
+    assert "pip install torch" in " ".join(cause.fix for cause in there.diagnoses[0].causes)
+    plain = with_diagnoses(checkup_of(trees.clean("laptop"), "c"), "version `GLIBC_2.28' not found")
+    assert not plain.diagnoses[0].elsewhere
+
+
 def test_a_traceback_gives_the_line_and_several_errors_their_order() -> None:
     text = "Traceback (most recent call last):\n  File x\nFailed to initialize NVML: Unknown Error\nCUDA out of memory"
     found = diagnose(text, ())

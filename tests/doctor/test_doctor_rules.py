@@ -73,6 +73,35 @@ def test_a_driver_that_hangs_is_a_problem(trees, checkup_of) -> None:
     assert "did not answer" in found(checkup, "cuda-start").evidence
 
 
+@pytest.mark.parametrize(
+    ("said", "status"),
+    [
+        ("Failed to initialize NVML: Driver/library version mismatch", Status.PROBLEM),
+        ("NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver.", Status.OK),
+    ],
+)
+def test_tools_that_fail_where_no_card_is(said, status, trees, checkup_of) -> None:
+    failing = {"commands": {"nvidia-smi_-q_-x": said}, "exits": {"nvidia-smi_-q_-x": "18"}}
+    checkup = checkup_of(trees.merged(trees.clean("laptop"), failing))
+    assert found(checkup, "tool-answers").status is status
+    assert fired(checkup) == ({"tool-answers"} if status is Status.PROBLEM else set())
+    assert said.split(".")[0] in found(checkup, "tool-answers").evidence
+
+
+def test_a_tree_that_cannot_be_read_is_unknown_not_wrong(trees, checkup_of, monkeypatch) -> None:
+    from rigwise.machine.probe.source import Root, Unreadable
+
+    def denied(root, called):
+        raise Unreadable("permission denied")
+
+    monkeypatch.setattr(Root, "_recorded", denied)
+    variables = {"environment": {"CUDA_VISIBLE_DEVICES": "0,1"}, "cards": [], "gpus": []}
+    checkup = checkup_of(trees.merged(trees.clean("gaming"), variables))
+    assert found(checkup, "cuda-start").status is not Status.PROBLEM
+    assert found(checkup, "visible-devices").status is Status.UNKNOWN
+    assert fired(checkup) <= {"tool-answers"}
+
+
 def test_an_empty_machine_is_unknown_not_wrong(tmp_path) -> None:
     from rigwise.machine.doctor.checkup import check
     from rigwise.machine.probe.source import open_root

@@ -24,7 +24,7 @@ from rigwise.bench import fio
 from rigwise.bench.matmul import is_wanted
 from rigwise.bench.timing import quantile
 from rigwise.bench.types import BYTES, ITEMS, Context, Raw, Timing
-from rigwise.units import GB, MIB
+from rigwise.units import GB, MIB, format_bytes
 
 SMALL, LARGE = 4096, 1 << 20
 #: Reads at once, one thread each: Python gives the interpreter away while it waits for a read.
@@ -83,7 +83,7 @@ def why_not(context: Context) -> str:
         return f"the folder is on {kind}, which is memory; --folder names one on a disk"
     free = shutil.disk_usage(context.folder).free
     if free < context.disk_bytes + _LEFT_BYTES:
-        return f"{free / GB:.1f} GB are free, {(context.disk_bytes + _LEFT_BYTES) / GB:.1f} GB are needed"
+        return f"{format_bytes(free)} are free, {format_bytes(context.disk_bytes + _LEFT_BYTES)} are needed"
     return ""
 
 

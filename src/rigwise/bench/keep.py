@@ -3,16 +3,41 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 from rigwise.bench.suite import Report
 from rigwise.bench.timing import quantile
 from rigwise.bench.types import OUTCOMES, TIME, Figure
+from rigwise.errors import RigwiseError
 from rigwise.measurement.records import Record, Tag, machine_id
+from rigwise.measurement.store import Store
 
 #: Parameters that do not tell what was measured: results, and what others are compared with.
 _UNTOLD = OUTCOMES | {"beside"}
 #: More of the CPU's time taken by others marks a figure as taken on a busy machine.
 _BUSY_FRAC = 0.1
+
+
+class Keeper:
+    """Puts the figures of a run into a store while it goes on: what ends the run early costs what was not yet taken.
+
+    A store that fails costs no measurement: ``fault`` says why, and the next ``keep`` tries again.
+    """
+
+    def __init__(self, store: Store, snapshot: str) -> None:
+        self.fault = ""
+        self._store = store
+        self._snapshot = snapshot
+        self._kept = 0
+
+    def keep(self, report: Report) -> None:
+        """Put in what was measured since the last time; figures of a report only grow in number."""
+        try:
+            self._store.add(records(replace(report, figures=report.figures[self._kept :]), self._snapshot))
+        except RigwiseError as error:
+            self.fault = str(error)
+            return
+        self.fault, self._kept = "", len(report.figures)
 
 
 def records(report: Report, snapshot: str) -> tuple[Record, ...]:

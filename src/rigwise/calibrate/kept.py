@@ -40,17 +40,25 @@ def measurements_of(records: Iterable[Record], threads: int | None) -> tuple[lis
         records: Of one machine, newest last.
         threads: Cores of a CPU, figures of fewer are of a part of it; None for any other device.
     """
-    newest = {_key(r): r for r in records if is_step(r) or (r.kind == "bench" and _is_asked(r.name))}
+    newest = {_key(r): r for r in records if is_step(r) or _spoiled(r) or (r.kind == "bench" and _is_asked(r.name))}
     found: list[Measurement] = []
     left_out: list[Rejected] = []
     for record in newest.values():
         try:
+            if _spoiled(record):
+                raise InvalidInputError(f"the run was not what was predicted: {record.tags['status']}")
             if record.kind == "bench":
                 _check(record, threads)
             found.append(_step(record) if is_step(record) else _measurement(record))
         except RigwiseError as error:
             left_out.append(Rejected(where=_where(record), reason=str(error)))
     return found, left_out
+
+
+def _spoiled(record: Record) -> bool:
+    """A step of ``rigwise run`` that was kept under its workload only."""
+    of_run = record.kind == "run" and record.name.startswith("step.") and "precision" in record.tags
+    return of_run and record.tags.get("status", "ok") != "ok"
 
 
 def _is_asked(name: str) -> bool:

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from math import prod
+from math import log, prod
 from statistics import median
 
 from rigwise.calibrate.alignment import aligned
@@ -23,6 +23,8 @@ from rigwise.measurement.profile.units import Unit
 _STREAMS = frozenset(
     {Kind.ELEMENTWISE, Kind.NORM, Kind.SOFTMAX, Kind.REDUCE, Kind.COPY, Kind.EMBEDDING, Kind.INDEX, Kind.POOL}
 )
+#: Families whose kernels are few for each operator.
+_HEAVY = frozenset({Kind.GEMM, Kind.CONV, Kind.ATTENTION})
 #: Sizes agree where so many of the matched operators have the inputs that the case says.
 _MOST_AGREE_FRAC = 0.5
 _UPDATES = ("aten::_foreach_", "aten::_fused_")
@@ -166,7 +168,7 @@ def compare(calls: Sequence[Call], units: Sequence[Unit]) -> Comparison:
     _out_of_order(calls, units, asked, pairs)
     taken = {index for index, _ in pairs.values()}
     open_calls = [index for index in range(len(calls)) if index not in pairs]
-    kernels = [index for index in steps if index not in taken and units[index].kernels]
+    kernels = [index for index in steps if index not in taken and _is_opaque(units[index])]
     families = [_family(units[index]) for index in kernels]
     for a, b in aligned([calls[index].kind for index in open_calls], families, _family_score):
         pairs[open_calls[a]] = (kernels[b], "kernel")
@@ -219,6 +221,11 @@ def _score(call: Call, seen: _Seen) -> float:
 
 def _agree(expected: Sequence[int], found: Sequence[int]) -> bool:
     return bool(expected and found) and expected[0] == found[0]
+
+
+def _is_opaque(unit: Unit) -> bool:
+    """Whether only its kernels tell what it is: a kernel alone, or what a compiler made of several operators."""
+    return bool(unit.kernels) and not (unit.is_op and unit.name.startswith("aten::"))
 
 
 def _is_update(unit: Unit) -> bool:
@@ -319,10 +326,17 @@ def _off_sizes(
 
 
 def repeats(calls: Sequence[Call], units: Sequence[Unit]) -> int:
-    """How many steps an unmarked trace holds, by how often it runs what one step runs once; at least 1."""
-    expected = Counter(call.name for call in calls)
-    found = Counter(common_name(unit.name) for unit in units if unit.is_asked and not unit.is_update)
-    ratios = sorted((found[name] / count, count) for name, count in expected.items() if found[name])
+    """How many steps an unmarked trace holds, at least 1.
+
+    By how often it runs what one step runs once; where no operator is named, by how often the kernels come again.
+    """
+    if not any(unit.is_asked for unit in units):
+        heavy = sum(call.kind in _HEAVY for call in calls), sum(kind_of_kernel(unit.name) in _HEAVY for unit in units)
+        return _rounds([unit.name for unit in units], heavy[1] / heavy[0] if all(heavy) else 1.0)
+    expected = Counter((call.name, call.phase is Phase.BACKWARD) for call in calls)
+    asked = (unit for unit in units if unit.is_asked and not unit.is_update)
+    found = Counter((common_name(unit.name), unit.is_backward) for unit in asked)
+    ratios = sorted((found[key] / count, count) for key, count in expected.items() if found[key])
     if not ratios:
         return 1
     half = sum(count for _, count in ratios) / 2
@@ -332,6 +346,17 @@ def repeats(calls: Sequence[Call], units: Sequence[Unit]) -> int:
         if reached >= half:
             return max(1, round(ratio))
     return 1
+
+
+def _rounds(names: Sequence[str], about: float) -> int:
+    """How many equal parts follow each other: of the possible numbers the one nearest to what is expected."""
+    counts = [count for count in range(1, len(names) + 1) if len(names) % count == 0]
+    fitting = [count for count in counts if _comes_again(names, len(names) // count)]
+    return min(fitting, key=lambda count: abs(log(count / about)), default=1)
+
+
+def _comes_again(names: Sequence[str], length: int) -> bool:
+    return all(one == other for one, other in zip(names, names[length:], strict=False))
 
 
 def one_of(units: Sequence[Unit], steps: int) -> Sequence[Unit]:

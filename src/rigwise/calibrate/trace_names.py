@@ -13,10 +13,10 @@ _SAME = tuple(
     for pattern, name in (
         (r"(addmm|mm|linear|mkldnn_linear|addmv|mv|_addmm_activation|_scaled_mm)", "mm"),
         (r"(bmm|baddbmm)", "bmm"),
-        (r"(conv[123]d|_?(cudnn|mkldnn|miopen)_convolution.*|_?convolution(_overrideable)?|_conv_depthwise2d)",
-         "convolution"),
         (r"(conv_[dw]grad|convolution_backward.*|(cudnn|miopen|mkldnn)_convolution_backward.*)",
          "convolution_backward"),
+        (r"(conv[123]d|_?(cudnn|mkldnn|miopen)_convolution.*|_?convolution(_overrideable)?|_conv_depthwise2d)",
+         "convolution"),
         (r"(_?flash_attention|_scaled_dot_product\w*_attention(_for_cpu|_for_mps)?|scaled_dot_product_attention)",
          "attention"),
         (r"(_?flash_attn\w*forward\w*|_(efficient|flash|cudnn)_attention_forward)", "attention"),

@@ -11,10 +11,11 @@ import click
 from rigwise.cli import bench_fleet
 from rigwise.cli.bench_fleet import fleet_options
 from rigwise.cli.output import answer_options, print_json, write_output
+from rigwise.cli.plot_option import draw, plot_option
 from rigwise.errors import InvalidInputError, RigwiseError
 
 if TYPE_CHECKING:
-    from rigwise.bench.suite import Report
+    from rigwise.bench.keep import Keeper
 
 _CLEAR = "\r\x1b[K"
 
@@ -32,6 +33,7 @@ _CLEAR = "\r\x1b[K"
 )
 @click.option("--list", "is_list", is_flag=True, help="List the benchmarks and end.")
 @fleet_options
+@plot_option
 @answer_options
 def command(
     *,
@@ -48,12 +50,13 @@ def command(
     quiet: bool,
     **fleet: Any,
 ) -> int:
-    """What this machine really does: arithmetic, memory, disk, input pipeline, network.
+    r"""What this machine really does: arithmetic, memory, disk, input pipeline, network.
 
     NAME is a benchmark, a group (compute, memory, storage, network, inference, data,
     power) or one figure (matmul.fp32); all without. Less than 10 % of the memory is idle while it runs, and up
     to 2 GiB of the disk are used for a moment.
 
+    \b
     For example: rigwise bench --quick
     Then: rigwise bench matmul convolution --save here.csv
           rigwise calibrate here.csv
@@ -76,7 +79,12 @@ def command(
     )
     if fleet["fleet"] is not None:
         return bench_fleet.answer(request, fleet, save=save, is_kept=is_kept, as_json=as_json, quiet=quiet)
-    report = run_suite(request, _shown if sys.stderr.isatty() and not quiet else lambda name, done, total: None)
+    keeper = _keeper(names, quiet=quiet or as_json) if is_kept else None
+    report = run_suite(
+        request,
+        _shown if sys.stderr.isatty() and not quiet else lambda name, done, total: None,
+        keeper.keep if keeper else lambda report: None,
+    )
     if sys.stderr.isatty() and not quiet:
         sys.stderr.write(_CLEAR)
     if save:
@@ -84,8 +92,10 @@ def command(
         write_output(save, content, quiet=quiet or as_json)
         if left_out and not (quiet or as_json):
             print(f"{left_out} figures left out: others took the CPU, or few threads were used", file=sys.stderr)
-    if is_kept:
-        _keep(report, quiet=quiet or as_json)
+    if keeper:
+        keeper.keep(report)
+        _not_kept(keeper.fault, quiet=quiet or as_json)
+    draw(document(report), quiet=quiet or as_json)
     if as_json:
         print_json(document(report))
     else:
@@ -108,23 +118,33 @@ def _list(*, as_json: bool) -> int:
     return 0
 
 
-def _keep(report: Report, *, quiet: bool) -> None:
-    """Put the figures into the store; a store that cannot be had costs one line, not the answer."""
+def _keeper(names: tuple[str, ...], *, quiet: bool) -> Keeper | None:
+    """What puts figures into the store; a store that cannot be had costs one line, not the answer.
+
+    Raises:
+        UnknownNameError: A name is no benchmark; no store is made for it.
+    """
     from rigwise.bench import keep
+    from rigwise.bench.suite import chosen
     from rigwise.cli.inspect import without_home
     from rigwise.machine.inspect import inspect
     from rigwise.machine.snapshot import snapshot_text
 
+    chosen(names)
     if os.environ.get("RIGWISE_STORE") == "none":
-        return
+        return None
     try:
         from rigwise.measurement.store import open_store
 
-        with open_store() as store:
-            store.add(keep.records(report, without_home(snapshot_text(inspect()))))
+        return keep.Keeper(open_store(), without_home(snapshot_text(inspect())))
     except RigwiseError as error:
-        if not quiet:
-            print(f"not kept for rigwise history: {error}", file=sys.stderr)
+        _not_kept(str(error), quiet=quiet)
+        return None
+
+
+def _not_kept(fault: str, *, quiet: bool) -> None:
+    if fault and not quiet:
+        print(f"not kept for rigwise history: {fault}", file=sys.stderr)
 
 
 def _json_text(document: dict[str, Any]) -> str:

@@ -9,6 +9,7 @@ import click
 from rigwise.cli.case_options import case_from, case_options
 from rigwise.cli.in_force import bring_in_force, calibration_option, measured_option
 from rigwise.cli.output import answer_options, print_json, print_table
+from rigwise.cli.plot_option import draw, plot_option
 from rigwise.errors import InvalidInputError
 
 
@@ -17,6 +18,7 @@ from rigwise.errors import InvalidInputError
 @click.option("--device", "names", multiple=True, help="A device; give the flag several times, or a,b,c.")
 @calibration_option
 @measured_option
+@plot_option
 @case_options
 @answer_options
 def command(model: str, names: tuple[str, ...], as_json: bool, quiet: bool, **flags: Any) -> int:
@@ -24,7 +26,6 @@ def command(model: str, names: tuple[str, ...], as_json: bool, quiet: bool, **fl
 
     For example: rigwise compare llama-3.1-8b --device l40s,h100-sxm5-80gb --task decode --batch 8
     """
-    del quiet
     devices = [name.strip() for text in names for name in text.split(",") if name.strip()]
     if len(devices) < 2:
         raise InvalidInputError("compare needs at least two devices", hint="--device t4 --device l4, or --device t4,l4")
@@ -32,6 +33,7 @@ def command(model: str, names: tuple[str, ...], as_json: bool, quiet: bool, **fl
     from rigwise.estimate.compare import compare, compare_document
 
     answers = compare([case_from(model, device, flags) for device in devices])
+    draw(compare_document(answers), quiet=quiet)
     if as_json:
         print_json(compare_document(answers))
     else:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from rigwise.cli.output import answer_options, print_json, print_table, write_output
+from rigwise.cli.plot_option import draw, plot_option
 from rigwise.errors import InvalidInputError, near_matches
 
 if TYPE_CHECKING:
@@ -186,37 +187,41 @@ def check_command(*, as_json: bool, quiet: bool, **flags: Any) -> int:
 
 
 @command.command("plot")
+@click.argument("figures", nargs=-1, metavar="[NAME]...")
 @selecting
-@click.option("--output", metavar="FILE.svg", help="A picture instead of text.")
-@click.option("--quiet", is_flag=True, help="Print the answer only.")
-@click.option("--debug", is_flag=True, help="Show the traceback of an error.", expose_value=False)
-def plot_command(*, output: str | None, quiet: bool, **flags: Any) -> int:
-    """Figures over time, each series by itself: p10 to p90, the median marked.
+@click.option("-o", "--output", metavar="FILE.svg", help="A picture instead of text.")
+@plot_option
+@answer_options
+def plot_command(*, figures: tuple[str, ...], output: str | None, as_json: bool, quiet: bool, **flags: Any) -> int:
+    """Figures over time, each series by itself: p10 to p90, the median marked; NAME is as after --name.
 
-    For example: rigwise history plot --name matmul.fp32 --output matmul.svg
+    For example: rigwise history plot matmul.fp32 --output matmul.svg
     """
-    from rigwise.measurement.compare import key_of
-
     if output is not None and not output.lower().endswith(".svg"):
         raise InvalidInputError(f"--output is {output}", hint="name a file that ends in .svg")
+    flags["names"] = (*flags["names"], *figures)
     records, place = _read(flags)
     if not records:
         raise InvalidInputError(_nothing(flags, place))
-    series = {(record.machine_id, key_of(record)) for record in records}
-    if len(series) > _MOST_SERIES:
-        names = ", ".join(sorted({record.name for record in records})[:5])
-        raise InvalidInputError(
-            f"these are {len(series)} series, more than one picture shows", hint=f"--name chooses: {names} ..."
-        )
+    from rigwise.measurement.compare import series
     from rigwise.report.history_text import chart, plot_lines
 
-    if output is None:
+    found = series(records)
+    if len(found) > _MOST_SERIES and (output or not as_json):
+        names = ", ".join(sorted({record.name for record in records})[:5])
+        raise InvalidInputError(
+            f"these are {len(found)} series, more than one picture shows", hint=f"name some: {names} ..."
+        )
+    if output:
+        from rigwise.report.figures.save import content_of
+
+        write_output(output, content_of(chart(records), ".svg"), quiet=quiet or as_json)
+    draw(lambda: chart(records), quiet=quiet or as_json)
+    if as_json:
+        print_json({"schema": "rigwise.history.plot/1", "store": place, "series": [_drawn(*one) for one in found]})
+    elif not output:
         for line in plot_lines(records):
             click.echo(line)
-        return 0
-    from rigwise.report.plots import svg
-
-    write_output(output, svg(chart(records)), quiet=quiet)
     return 0
 
 
@@ -363,6 +368,11 @@ def _plain(record: Record) -> dict[str, Any]:
     return {**{key: getattr(record, key) for key in keys}, "tags": dict(record.tags), "software": software}
 
 
+def _drawn(machine: str, key: Any, records: Sequence[Record]) -> dict[str, Any]:
+    points = [{name: getattr(one, name) for name in ("when", "value", "p10", "p90", "n")} for one in records]
+    return {"machine_id": machine, **_key(key), "points": points}
+
+
 def _key(key: Any) -> dict[str, Any]:
     return {"kind": key[0], "name": key[1], "unit": key[2], "tags": dict(key[3])}
 
@@ -385,6 +395,6 @@ def _compared(answer: Any) -> dict[str, Any]:
 
 
 def _finding(one: Any) -> dict[str, Any]:
-    keys = ("what", "machine_id", "when", "runs", "medians", "p", "z")
+    keys = ("what", "machine_id", "when", "runs", "disturbed", "medians", "p", "z")
     changed = [{"package": name, "before": old, "after": new} for name, old, new in one.changed]
     return {**_key(one.key), **{key: getattr(one, key) for key in keys}, "software": changed}

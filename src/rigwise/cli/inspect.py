@@ -50,10 +50,11 @@ def command(
     as_json: bool,
     quiet: bool,
 ) -> int:
-    """What this machine is: CPU, memory, GPUs, links, disks, network, software, limits.
+    r"""What this machine is: CPU, memory, GPUs, links, disks, network, software, limits.
 
     With SNAPSHOT, a machine that was saved before. Needs no rights and changes nothing.
 
+    \b
     For example: rigwise inspect --save server.json
     Then: rigwise predict resnet50 --device server.json
     """

@@ -14,6 +14,7 @@ import click
 
 from rigwise.cli.in_force import bring_in_force
 from rigwise.cli.output import answer_options, print_json, print_table, write_output
+from rigwise.cli.plot_option import draw, plot_option
 from rigwise.errors import InvalidInputError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 @click.option("--worst", type=click.IntRange(min=0), default=0, help="List this many rows that are farthest off.")
 @click.option("--calibration", metavar="FILE", help="A file of rigwise calibrate.  [default: the packaged constants]")
 @click.option("--output", metavar="FILE.md", help="Write the page with all groups, and its pictures beside it.")
+@plot_option
 @answer_options
 def command(*, tables: tuple[Path, ...], as_json: bool, quiet: bool, **flags: Any) -> None:
     """Score predictions, and five baselines, against tables of measurements.
@@ -62,10 +64,18 @@ def command(*, tables: tuple[Path, ...], as_json: bool, quiet: bool, **flags: An
     document = judge_document(found, rejected, tables, flags["worst"])
     if output is not None:
         _write_page(output, found, document, tables, quiet=quiet)
+    draw(lambda: _scatter(found), quiet=quiet or as_json)
     if as_json:
         print_json(document)
     elif output is None or not quiet:
         _print(found, document, flags["limit"], quiet=quiet)
+
+
+def _scatter(found: Judgement) -> Any:
+    from rigwise.report.accuracy_page import points
+    from rigwise.report.figures.judged import predicted_against_measured
+
+    return predicted_against_measured(points(found), "steps and operators")
 
 
 def _progress(*, quiet: bool) -> Any:

@@ -6,6 +6,7 @@ from typing import Any
 
 from rigwise.cli.case_options import case_from
 from rigwise.cli.output import console, print_json
+from rigwise.cli.plot_option import draw
 
 
 def explain_memory(model: str, device: str, flags: dict[str, Any], *, as_json: bool, quiet: bool) -> int:
@@ -13,6 +14,7 @@ def explain_memory(model: str, device: str, flags: dict[str, Any], *, as_json: b
     from rigwise.estimate.memory_course import memory_course, memory_document
 
     course = memory_course(case_from(model, device, flags))
+    draw(memory_document(course), quiet=quiet)
     if as_json:
         print_json(memory_document(course))
         return 0

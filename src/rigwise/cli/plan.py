@@ -24,6 +24,7 @@ from rigwise.cli.plan_serving import (
     verify_serving_document,
 )
 from rigwise.cli.plan_spot import check_flags, explain_spot_plan
+from rigwise.cli.plot_option import draw, plot_option, without_plot
 from rigwise.cli.search_watch import watching
 from rigwise.errors import InfeasibleError, InvalidInputError, UnsupportedError
 
@@ -53,6 +54,7 @@ Examples:
 @job_options
 @click.option("--output", metavar="FILE", help="Write the JSON document to a file as well.")
 @click.option("--report", metavar="FILE", help="Write a self-contained HTML page.")
+@plot_option
 @click.option(
     "--explain",
     type=click.Choice(tuple(_IMPLIED)),
@@ -83,15 +85,18 @@ def command(
     output = output_as_tokens(given, output)
     written = {name: path for name, path in (("own", own), ("output", output), ("report", report)) if path is not None}
     if init:
+        without_plot("an example")
         return _init(target, [*given, *written, *explained], quiet=quiet)
     if not target:
         raise click.UsageError("Missing argument: a MODEL, job files, or verify PLAN.json; --init prints an example")
     if target[0] == "verify":
+        without_plot("a proof")
         return _verify(target[1:], [*given, *(["own"] if own else []), *explained], as_json=as_json)
     targets = expanded(target)
     others = {"--report": report, "--engine": engine, "--jobs": jobs, "others beside it": len(targets) > 1}
     check_flags(explain, (trace, load), {"--share": share, **others})
     if share or len(targets) > 1 or engine or jobs:
+        without_plot("several jobs at once")
         several = _shared if share else _many
         return several(targets, given, written, (engine, jobs), as_json=as_json, quiet=quiet)
     if explain:
@@ -105,6 +110,7 @@ def command(
     job = job_at(targets[0], given, own)
     answer = _answer(job, as_json=as_json, quiet=quiet)
     page = _page(answer[0]) if report else ""
+    draw(answer[0], quiet=quiet)
     if output:
         write_output(output, _json_text(answer[0]), quiet=quiet)
     if report:
@@ -154,8 +160,11 @@ def _other_kind(target: str, given: dict[str, Any], how: dict[str, Any]) -> int 
     """Plan an application or a serving fleet; None if the target asks for neither."""
     application = application_at(target) if Path(target).is_file() else None
     if application:
+        without_plot("an application")
         return plan_application_file(application, {**given, **how})
     serving = serving_at(target, given, how.get("own"))
+    if serving:
+        without_plot("a serving fleet")
     return plan_serving_job(serving, how) if serving else None
 
 
@@ -185,6 +194,7 @@ def _answer(job: Any, *, as_json: bool, quiet: bool) -> tuple[dict[str, Any], Ca
 
 
 def _staged_answer(job: Any, *, quiet: bool) -> tuple[dict[str, Any], Callable[..., str]]:
+    without_plot("a job of several stages")
     from math import inf
 
     from rigwise.report.staged_text import staged_text

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from rigwise.cli.output import console, print_json, write_output
+from rigwise.cli.plot_option import draw
 from rigwise.errors import InfeasibleError, InvalidInputError
 
 
@@ -47,6 +48,7 @@ def explain_buying(
         document, text = {**document, "load": load_document(varying)}, load_text(varying, answer) + "\n" + text
     if output is not None:
         write_output(output, json.dumps(document, indent=1, allow_nan=False, ensure_ascii=False) + "\n", quiet=quiet)
+    draw(document, quiet=quiet)
     if as_json:
         print_json(document)
     else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from rigwise.cli.output import console, print_json, write_output
+from rigwise.cli.plot_option import without_plot
 from rigwise.errors import InfeasibleError, InvalidInputError
 
 
@@ -16,6 +17,7 @@ def explain_answer(what: str, job: Any, world: Any, *, output: str | None, as_js
     from rigwise.search.sensitivity import Again, what_would_change
     from rigwise.workload.job import StagedJob
 
+    without_plot(f"what --explain {what} tells")
     if isinstance(job, StagedJob):
         raise InvalidInputError(f"--explain {what} explains one job, not one of several stages")
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from rigwise.cli.output import console, print_json, write_output
+from rigwise.cli.plot_option import draw
 from rigwise.errors import InfeasibleError, InvalidInputError
 
 
@@ -52,6 +53,7 @@ def explain_spot_plan(
     document = spot_document(answer)
     if output is not None:
         write_output(output, json.dumps(document, indent=1, allow_nan=False, ensure_ascii=False) + "\n", quiet=quiet)
+    draw(document, quiet=quiet)
     if as_json:
         print_json(document)
     else:

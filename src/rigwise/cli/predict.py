@@ -9,6 +9,7 @@ import click
 from rigwise.cli.case_options import case_from, case_options
 from rigwise.cli.in_force import bring_in_force, calibration_option, measured_option
 from rigwise.cli.output import answer_options, console, print_json
+from rigwise.cli.plot_option import draw, plot_option, without_plot
 from rigwise.errors import InvalidInputError
 
 
@@ -25,6 +26,7 @@ from rigwise.errors import InvalidInputError
 @click.option("--price", type=float, help="Dollars an hour for all devices; else the cheapest offer's.")
 @calibration_option
 @measured_option
+@plot_option
 @case_options
 @answer_options
 def command(model: str | None, device: str | None, cases: str | None, as_json: bool, quiet: bool, **flags: Any) -> int:
@@ -39,6 +41,7 @@ def command(model: str | None, device: str | None, cases: str | None, as_json: b
     if price is not None and explain != "serving":
         raise InvalidInputError("--price is for --explain serving", hint="rigwise plan prices a whole job")
     if cases:
+        without_plot("a file of cases")
         return _answer_file(cases)
     if not model or not device:
         raise InvalidInputError("predict needs a model and a device", hint="rigwise predict resnet50 --device rtx-4090")
@@ -59,6 +62,7 @@ def command(model: str | None, device: str | None, cases: str | None, as_json: b
     from rigwise.estimate.predict import predict, predict_document
 
     prediction = predict(case_from(model, device, flags))
+    draw(lambda: _roofline(prediction), quiet=quiet)
     if as_json:
         print_json(predict_document(prediction))
         return 0
@@ -66,6 +70,18 @@ def command(model: str | None, device: str | None, cases: str | None, as_json: b
 
     console().print(prediction_text(prediction, brief=quiet), end="", markup=False)
     return 0
+
+
+def _roofline(prediction: Any) -> Any:
+    """The roofline with every operator of the step."""
+    from rigwise.estimate.predict import predict_document
+    from rigwise.graph.load import load_model
+    from rigwise.report.figures.operators import operator_rows
+    from rigwise.report.figures.roofline import roofline
+    from rigwise.report.step_times import timed_step
+
+    step = timed_step(prediction.case, load_model(prediction.case.model))
+    return roofline(predict_document(prediction), operator_rows(step))
 
 
 def _answer_file(path: str) -> int:

@@ -112,6 +112,7 @@ def _prepared(asked: Asked, command: Sequence[str], flags: dict[str, Any]) -> tu
         checkpoint_s=parse_seconds(flags["checkpoint"]) if flags["checkpoint"] else None,
         words=tuple(flags["words"]),
         address=flags["address"],
+        trace_steps=flags["trace"],
     )
     return prepare(command, asked, how, predicted)
 
@@ -137,7 +138,21 @@ def _follow(folder: Path, state: State, *, is_kept: bool, as_json: bool, quiet: 
     result = result_of(folder, state, energy)
     if is_kept and result.measured.steps and state.phase == FINISHED:
         result = replace(result, kept=_keep(folder, result, quiet=quiet or as_json))
-    return _print(result, told, as_json=as_json, quiet=quiet)
+    code = _print(result, told, as_json=as_json, quiet=quiet)
+    if not quiet:
+        _say_traces(folder, state)
+    return code
+
+
+def _say_traces(folder: Path, state: State) -> None:
+    """Where the recorded steps lie, where some were asked for."""
+    from rigwise.launch.tracing import TRACE, traces
+
+    if TRACE not in state.environment:
+        return
+    found = traces(folder)
+    words = f"rigwise trace {found[-1]}" if found else "no step was recorded: its loop must use rigwise.monitor"
+    print(f"rigwise: {words}", file=sys.stderr)
 
 
 def _output(*, as_json: bool, quiet: bool) -> Any:

@@ -24,6 +24,7 @@ _OPTIONS: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
     (("--resume",), {"metavar": "RUN", "help": "Go on with a run: its id, the beginning of one, or last."}),
     (("--option", "words"), {"multiple": True, "metavar": "WORD", "help": "For sbatch: --option=--partition=gpu."}),
     (("--address",), {"default": "", "help": "Of a Ray cluster; without, one is started here."}),
+    (("--trace",), {"type": int, "default": 0, "metavar": "N", "help": "Record N steps for rigwise trace."}),
     (("--yes",), {"is_flag": True, "help": "Start what costs money; without, files are written and checked."}),
     (
         ("--store/--no-store", "is_kept"),
@@ -44,6 +45,7 @@ COMMAND_ONLY = frozenset(
         "resume",
         "words",
         "address",
+        "trace",
         "yes",
         "is_kept",
     )

@@ -10,6 +10,7 @@ from click.core import ParameterSource
 
 from rigwise.cli.case_options import case_from
 from rigwise.cli.output import console, print_json
+from rigwise.cli.plot_option import draw
 from rigwise.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ def explain_serving(model: str, device: str, flags: dict[str, Any], *, as_json: 
         price=_price(case, flags["price"]),
     )
     serving = serve(question)
+    draw(serving_document(serving), quiet=quiet)
     if as_json:
         print_json(serving_document(serving))
         return 0

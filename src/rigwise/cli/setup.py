@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rigwise.cli.output import answer_options, console, print_json
+from rigwise.cli.setup_verify import verify
 from rigwise.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ Examples:
   rigwise setup slurm --plan plan.json --output job -- python train.py --epochs 3
   rigwise plan resnet50 --samples 1M --json | rigwise setup docker --plan - --output image
   rigwise setup uv --device rtx-4090 --driver 550.54.15 --output project --lock
+  rigwise setup verify --in project/.venv
 """
 #: Of a plan on stdin.
 STDIN_LIMIT_BYTES = 64 * 2**20
@@ -37,12 +39,31 @@ _SECRET_LEAST = 6
 _UNLOCKED = ("pixi", "colab", "kaggle")
 
 
-@click.command("setup", epilog=EXAMPLES)
+class _Setup(click.Command):
+    """``rigwise setup TARGET``; the word verify in place of a target is a command of its own."""
+
+    subcommands: Mapping[str, click.Command] = {"verify": verify}
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        """As click does, for the command that is meant."""
+        inner = self.subcommands.get(args[0]) if args else None
+        if inner is None:
+            return super().make_context(info_name, args, parent, **extra)
+        return inner.make_context(f"{info_name} {args[0]}", args[1:], parent, **extra)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Call the command that the context was made for."""
+        return super().invoke(ctx) if ctx.command is self else ctx.command.invoke(ctx)
+
+
+@click.command("setup", cls=_Setup, epilog=EXAMPLES)
 @click.argument("target", required=False)
 @click.argument("command_words", nargs=-1, metavar="[-- COMMAND ...]")
 @click.option("--plan", "plan_file", metavar="FILE", help="For a plan of rigwise plan --output; - reads stdin.")
 @click.option("--rank", type=click.IntRange(1), help="With --plan: which of its plans.  [default: 1]")
-@click.option("--device", metavar="DEVICE", help="For this device instead of this machine.")
+@click.option("--device", metavar="DEVICE", help="For this device or snapshot (.json) instead.")
 @click.option("--count", type=click.IntRange(1, 100_000), help="With --device: how many, over all nodes.  [default: 1]")
 @click.option("--nodes", type=click.IntRange(1, 100_000), help="With --device: on how many nodes.  [default: 1]")
 @click.option("--framework", default="torch", help="torch, jax or tensorflow, or torch==VERSION.  [default: torch]")
@@ -63,6 +84,7 @@ def command(*, target: str | None, command_words: tuple[str, ...], as_json: bool
     """Write the files that set an environment up, for a plan or for this machine; each choice is explained in them.
 
     Without a TARGET: what there is. Without --output the target's first file is printed.
+    rigwise setup verify tries whether an environment works; it has flags of its own.
     """
     from rigwise.sandbox.targets import Extra, kind_of, render, setting_of
 
@@ -98,14 +120,19 @@ def _check(target: str, flags: Mapping[str, Any]) -> None:
     if flags["rank"] is not None and flags["plan_file"] is None:
         raise InvalidInputError("--rank says nothing without --plan")
     for name in ("count", "nodes"):
-        if flags[name] is not None and flags["device"] in (None, "this"):
-            raise InvalidInputError(f"--{name} says nothing without --device", hint="this machine is counted")
+        if flags[name] is not None and _is_machine(flags["device"]):
+            raise InvalidInputError(f"--{name} says nothing without --device", hint="what is there is counted")
     if flags["force"] and flags["output"] is None:
         raise InvalidInputError("--force says nothing without --output")
     if flags["output"] is not None and not flags["output"].strip():
         raise InvalidInputError("--output is empty", hint="name a folder")
     if flags["lock"] and target in _UNLOCKED:
         raise InvalidInputError(f"{target} has no list of packages that uv could lock", hint="lock pip or uv instead")
+
+
+def _is_machine(device: str | None) -> bool:
+    """Whether this machine or a snapshot is meant, which say themselves how many devices they have."""
+    return device in (None, "this") or device.endswith(".json")
 
 
 def _wish(flags: Mapping[str, Any]) -> Any:
@@ -123,7 +150,7 @@ def _place(flags: Mapping[str, Any]) -> Place:
 
         text, name = _plan_text(flags["plan_file"])
         return place_of_plan(parse_json(text, name), name, flags["rank"] or 1)
-    if flags["device"] is not None and flags["device"] != "this":
+    if not _is_machine(flags["device"]):
         count, nodes = flags["count"] or flags["nodes"] or 1, flags["nodes"] or 1
         if count % nodes:
             raise InvalidInputError(f"{count} devices on {nodes} nodes", hint="a multiple of the nodes is needed")
@@ -131,8 +158,11 @@ def _place(flags: Mapping[str, Any]) -> Place:
     from rigwise.machine.doctor.facts import facts_of
     from rigwise.machine.inspect import inspect
     from rigwise.machine.probe.source import Root
+    from rigwise.machine.snapshot import read_snapshot
 
-    return place_of_machine(facts_of(inspect(Root())))
+    if flags["device"] in (None, "this"):
+        return place_of_machine(facts_of(inspect(Root())))
+    return replace(place_of_machine(facts_of(read_snapshot(flags["device"]))), of=flags["device"])
 
 
 def _plan_text(path: str) -> tuple[str, str]:

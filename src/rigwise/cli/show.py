@@ -12,11 +12,13 @@ from click.core import ParameterSource
 from rigwise.cli.application import application_at, show_application_file
 from rigwise.cli.case_options import case_from, case_options
 from rigwise.cli.output import answer_options, print_json, write_output
+from rigwise.cli.plot_option import draw, plot_option, without_plot
 from rigwise.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from rigwise.graph.graph import Model
     from rigwise.graph.tree import Load, Node
+    from rigwise.report.figures.theme import Figure
     from rigwise.report.step_rows import Step
 
 _PHASES = ("forward", "backward")
@@ -36,6 +38,7 @@ _NEED_DEVICE += ("micro_batch", "link", "inter_node_gbps", "power_limit", "runti
 @click.option("--phase", type=click.Choice(_PHASES), help="Only this part of a training step.")
 @click.option("--dot", metavar="FILE", help="Write the graph for Graphviz.")
 @click.option("--html", metavar="FILE", help="Write a page that draws the graph.")
+@plot_option
 @case_options
 @answer_options
 def command(*, model: str, device: str | None, dot: str | None, html: str | None, **flags: Any) -> None:
@@ -51,6 +54,7 @@ def command(*, model: str, device: str | None, dot: str | None, html: str | None
     by, depth, limit, phase = (flags.pop(name) for name in ("by", "depth", "limit", "phase"))
     as_json, quiet = flags.pop("as_json"), flags.pop("quiet")
     if application := application_at(model):
+        without_plot("an application")
         show_application_file(application, files, as_json=as_json, quiet=quiet)
         return
     if not device:
@@ -61,6 +65,7 @@ def command(*, model: str, device: str | None, dot: str | None, html: str | None
     step, tree, total = _counted(loaded, case_from(model, device or "", flags), phase)
     for kind, path in files.items():
         write_output(path, _drawn(kind, loaded, step, depth), quiet=quiet)
+    draw(lambda: _figure(loaded, step, depth), quiet=quiet or as_json)
     if as_json:
         print_json(_document(loaded, step, (tree, total), by or "kind", limit))
     else:
@@ -109,6 +114,12 @@ def _counted(model: Model, case: Any, phase: str | None) -> tuple[Step, Node, Lo
             raise InvalidInputError(f"the {case.task} graph of {model.name} has no {phase} pass", hint="--task train")
         step = replace(step, beside={}, phase=only)
     return step, tree, sum(step.beside.values(), Load()) + tree.total
+
+
+def _figure(model: Model, step: Step, depth: int | None) -> Figure:
+    from rigwise.report.figures.graph import compute_graph
+
+    return compute_graph(model, step, depth)
 
 
 def _document(model: Model, step: Step, summed: tuple[Node, Load], by: str, limit: int | None) -> dict[str, Any]:

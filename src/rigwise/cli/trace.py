@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 #: Flags that say how to show what was read; all others describe a case.
 _OWN = frozenset({"file", "model", "device", "steps", "to_rows", "limit", "as_json", "quiet", "calibration"})
 _MOST_STEPS = 100_000
+#: Shorter files are read at once.
+_LONG_BYTES = 64 * 2**20
 
 
 @click.command("trace")
@@ -51,7 +54,7 @@ def command(file: Path, as_json: bool, quiet: bool, **flags: Any) -> int:
     from rigwise.measurement.profile.read import read_trace
     from rigwise.measurement.profile.spans import Counters
 
-    read = read_trace(file)
+    read = read_trace(file, _progress(quiet=quiet or as_json))
     if isinstance(read, Counters):
         if flags["model"]:
             raise InvalidInputError(f"{file} counts whole runs, not operators", hint="leave --model out")
@@ -72,6 +75,18 @@ def command(file: Path, as_json: bool, quiet: bool, **flags: Any) -> int:
     width = max(60, shutil.get_terminal_size().columns)
     click.echo(trace_text(document, limit=flags["limit"], width=width, brief=quiet), nl=False)
     return 0
+
+
+def _progress(*, quiet: bool) -> Callable[[int, int], None]:
+    if quiet or not sys.stderr.isatty():
+        return lambda done, total: None
+
+    def show(done: int, total: int) -> None:
+        if total > _LONG_BYTES:
+            end = "\r\x1b[K" if done >= total else ""
+            print(f"\rread {done // 2**20:,} of {total // 2**20:,} MiB", end=end, file=sys.stderr, flush=True)
+
+    return show
 
 
 def _check_flags(flags: dict[str, Any]) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from rigwise.errors import MissingFactError, RigwiseError, UnsupportedError
 from rigwise.estimate.predict import Prediction, predict, predict_document
 from rigwise.graph.load import load_model
+from rigwise.shown import Shown
 from rigwise.workload.case import Case
 
 
@@ -21,7 +22,13 @@ class Answer:
     error: RigwiseError | None = None
 
 
-def compare(cases: Sequence[Case]) -> tuple[Answer, ...]:
+class Answers(tuple[Answer, ...], Shown):
+    """Answers side by side, the quickest first."""
+
+    __slots__ = ()
+
+
+def compare(cases: Sequence[Case]) -> Answers:
     """Predict every case, quickest first; what a device cannot do is an answer, a typo is not.
 
     Raises:
@@ -34,7 +41,7 @@ def compare(cases: Sequence[Case]) -> tuple[Answer, ...]:
             answers.append(Answer(case=case, prediction=predict(case, model)))
         except (UnsupportedError, MissingFactError) as error:
             answers.append(Answer(case=case, error=error))
-    return tuple(sorted(answers, key=_step_s))
+    return Answers(sorted(answers, key=_step_s))
 
 
 def _step_s(answer: Answer) -> float:

@@ -24,7 +24,8 @@ from rigwise.estimate.columns import stack
 from rigwise.estimate.fleet_columns import Known, facts_of
 from rigwise.estimate.learned import GROUPS, Knowledge, knowledge_of
 from rigwise.estimate.memory import Course, WorkingSet, course_of
-from rigwise.estimate.micro_step import MicroStep, micro_step
+from rigwise.estimate.micro_step import MicroStep, summed
+from rigwise.estimate.op_time import op_times
 from rigwise.estimate.predict import lowering_of
 from rigwise.estimate.setting import setting_of
 from rigwise.estimate.sharding import check_supported, layers_of, shard
@@ -35,11 +36,13 @@ from rigwise.workload.case import Case, check
 from rigwise.workload.lower import Recipe, lower_model
 from rigwise.workload.recipes import Recipes
 from rigwise.workload.resolve import resolve
-from rigwise.workload.table import FORMATS, Array, OpTable, tabulate
+from rigwise.workload.table import FORMATS, Array, OpTable, tabulate, timed_alike
 
 Indices = NDArray[np.int64]
 
 
+#: As many times of operators as one more call to compute them takes as long as.
+_CALL = 16_384
 #: Along what a recipe divides the operators of a micro-batch.
 SIDES = ("tensor", "sequence", "context", "expert")
 Division = tuple[int, ...]
@@ -48,7 +51,8 @@ Division = tuple[int, ...]
 class Kept:
     """One lowering of a job at every micro-batch size, divided in every way that was asked for.
 
-    Columns run over divisions and, inside each, over ``batches``.
+    Columns run over divisions and, inside each, over ``batches``. Operators that are alike, as those of equal blocks
+    are, take the same time, so one of each kind is timed.
 
     Attributes:
         job, model: The question.
@@ -74,6 +78,8 @@ class Kept:
         self._cases: list[Case] = []
         self._courses: dict[int, Course] = {}
         self.table = columns_of(whole.step.table, np.zeros(0, dtype=np.int64))
+        self._alike = timed_alike(whole.step.table.ops)
+        self._kinds, self._one_of = self.table, np.arange(len(self._alike))
         self._row: dict[Known, int] = {}
         self._known = np.zeros((0, 0), dtype=np.bool_)
         self._times: dict[str, Array] = {}
@@ -84,6 +90,7 @@ class Kept:
         tables = [table for table in new if table is not None]
         if tables:
             self.table = joined([self.table, *tables])
+            self._set_apart(tables)
         return np.array([self._place[sides] for sides in divisions], dtype=np.int64)
 
     def column(self, place: Indices, micro_batch: Indices) -> Indices:
@@ -142,6 +149,16 @@ class Kept:
         self._cases.append(case)
         return shard(self.step.table, parallel)
 
+    def _set_apart(self, tables: Sequence[OpTable]) -> None:
+        """Tell operators apart that differ in further tables; one of each kind is timed for all."""
+        figures = np.concatenate([getattr(table, name) for table in tables for name in _sized(table)], axis=1)
+        kinds: dict[tuple[int, bytes], int] = {}
+        told = zip(self._alike.tolist(), (row.tobytes() for row in figures), strict=True)
+        self._alike = np.array([kinds.setdefault(kind, len(kinds)) for kind in told], dtype=np.int64)
+        _, one_of = np.unique(self._alike, return_index=True)
+        if not np.array_equal(one_of, self._one_of) or len(self._kinds.kind) != len(one_of):
+            self._kinds, self._one_of = self.step.table.take(one_of), one_of
+
     def _course(self, place: int) -> Course:
         if place not in self._courses:
             self._courses[place] = course_of(self.step.work.step_ops, self._sizes, self._cases[place])
@@ -160,17 +177,24 @@ class Kept:
         alike: dict[bytes, list[int]] = {}
         for index in np.flatnonzero(missing.any(axis=1)).tolist():
             alike.setdefault(missing[index].tobytes(), []).append(index)
-        for members in alike.values():
-            self._time([devices[i] for i in members], np.flatnonzero(missing[members[0]]))
+        groups = [(members, np.flatnonzero(missing[members[0]])) for members in alike.values()]
+        if groups:
+            every, anywhere = np.flatnonzero(missing.any(axis=1)), np.flatnonzero(missing.any(axis=0))
+            times = len(self._one_of) * len(self.batches)
+            if (len(every) * len(anywhere) - missing.sum()) * times <= _CALL * (len(groups) - 1):
+                groups = [(every.tolist(), anywhere)]
+        for members, places in groups:
+            self._time([devices[i] for i in members], places)
         return rows[device]
 
     def _time(self, devices: Sequence[Known], places: Indices) -> None:
         columns = (places[:, None] * len(self.batches) + np.arange(len(self.batches))).ravel()
-        table = columns_of(self.table, columns)
         on_devices = stack([facts_of(key).column for key in devices])
-        known = self._knowledge(devices, table, range(table.macs.shape[1]))
+        known = self._knowledge(devices, self.table, columns.tolist())
         on_devices = known.scaled(on_devices) if known else on_devices
-        found, _ = micro_step(table, on_devices, self.calibration, setting_of(self.step.case))
+        sized: dict[str, Any] = {n: getattr(self.table, n)[self._one_of[:, None], columns] for n in _sized(self.table)}
+        of_kinds = op_times(replace(self._kinds, **sized), on_devices, self.calibration, setting_of(self.step.case))
+        found = summed(self.step.table, of_kinds.repeated(self._alike))
         rows = np.array([self._row[key] for key in devices])
         for name, times in self._times.items():
             times[rows[:, None], columns] = getattr(found, name)

@@ -55,6 +55,14 @@ def micro_step(
     Source: the sum; each operator's law cites its own.
     """
     times = op_times(table, device, calibration, setting)
+    return summed(table, times), times
+
+
+def summed(table: OpTable, times: OpTimes) -> MicroStep:
+    """One micro-batch from the times of its operators; of the table only what no size changes is looked at.
+
+    Source: the sum.
+    """
     weight = table.repeat[None, :, None]
 
     def whole(phase: Phase) -> Array:
@@ -62,7 +70,7 @@ def micro_step(
         return np.asarray((times.total_s[:, rows] * weight[:, rows]).sum(axis=1))
 
     shares = binding_shares(table, times)
-    step = MicroStep(
+    return MicroStep(
         forward_s=whole(Phase.FORWARD),
         backward_s=whole(Phase.BACKWARD),
         compute_s=shares["compute"],
@@ -72,4 +80,3 @@ def micro_step(
         throttled_s=np.asarray((times.throttled_s * weight).sum(axis=1)),
         group_s=(times.total_s * weight).transpose(0, 2, 1) @ _GROUP[table.kind],
     )
-    return step, times

@@ -34,6 +34,7 @@ from rigwise.graph.op import Kind
 from rigwise.machine.machine import Machine
 from rigwise.machine.this import is_local, resolve_device
 from rigwise.provenance import Provenance
+from rigwise.shown import Shown
 from rigwise.units import GB
 from rigwise.workload.case import Case
 from rigwise.workload.lower import Lowering, lower_model
@@ -61,7 +62,7 @@ class KindShare:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Prediction:
+class Prediction(Shown):
     """Answer to a case. Times in seconds, sums over all devices; see docs/reference/json.md."""
 
     case: Case

@@ -56,6 +56,7 @@ def facts() -> dict[str, Any]:
     torch = sys.modules.get("torch")
     if torch is not None and hasattr(torch, "get_num_threads"):
         found["threads"] = torch.get_num_threads()
+        found["cores"] = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         found["compiled"] = _is_compiled()
         if torch.cuda.is_initialized():
             found["device"] = torch.cuda.get_device_name()

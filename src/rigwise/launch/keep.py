@@ -1,8 +1,8 @@
 """The figures of a run as records of the store of measurements.
 
 A step is kept in the form that ``judge`` and ``calibrate`` read if it measures what was predicted: the run has
-finished, and the step neither waited for input, nor was throttled, nor had to share its cores, and has the batch of
-the case.
+finished, and the step neither waited for input, nor was throttled, had its cores and used them all, and has the batch
+and the runtime of the case.
 """
 
 from __future__ import annotations
@@ -76,6 +76,13 @@ def status_of(result: Result) -> str:
         return "input-bound"
     if result.crowded:
         return "busy"
+    if result.idle_cores:
+        return "some of the cores"
+    case = result.predicted.get("case") or {}
+    if result.measured.ranks > case.get("count", result.measured.ranks):
+        return "several ranks on one CPU"
+    if case.get("runtime", "torch") != "torch":
+        return "another runtime"
     return "another batch" if result.other_batch else "ok"
 
 
@@ -92,7 +99,7 @@ def _tags(result: Result, status: str) -> dict[str, Tag]:
     notes = [f"optimizer={case['optimizer']}"] if case.get("optimizer") not in (None, "none") else []
     notes += ["no optimizer"] if case.get("optimizer") == "none" else []
     notes += ["act_ckpt=True"] if case.get("recompute") == "full" else []
-    named = {"model" if status == "ok" else "workload": case["model"]}
+    named = {"model" if status == "ok" else "workload": _network(case["model"])}
     named |= {"device": result.predicted["device"], "count": case["count"], "task": case["task"]}
     named |= {
         "precision": case.get("dtype") or "fp32",
@@ -102,6 +109,15 @@ def _tags(result: Result, status: str) -> dict[str, Tag]:
     }
     named |= {"framework": f"{framework}{'torch.compile' if compiled else 'eager'}", "notes": "; ".join(notes)}
     return {**tags, **{key: value for key, value in named.items() if value != ""}}
+
+
+def _network(word: str) -> str:
+    """What tables call a MODEL: of a captured graph the name of its file, as ``calibrate --graphs`` looks for it.
+
+    >>> _network("graphs/mine.rwg"), _network("resnet18")
+    ('mine', 'resnet18')
+    """
+    return word.replace("\\", "/").rpartition("/")[2].removesuffix(".rwg") if word.endswith(".rwg") else word
 
 
 def _name(command: tuple[str, ...]) -> str:

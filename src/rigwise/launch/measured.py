@@ -29,6 +29,7 @@ class Measured:
         throughput_per_s: Samples at the median step time.
         wait_frac: Part of the steps' time that was spent waiting for input.
         cores: CPU time of one process over its time in steps.
+        cpu_step_s: CPU time of one process in one step: what it would take alone, where it has one thread.
         spread_frac: How far the slowest rank's median lies above the quickest one's.
         memory_bytes, gpu_bytes: Peak of the process that had most.
         saves, save_s: Checkpoints, and how long one took.
@@ -44,6 +45,7 @@ class Measured:
     throughput_per_s: float | None = None
     wait_frac: float | None = None
     cores: float | None = None
+    cpu_step_s: float | None = None
     spread_frac: float = 0.0
     memory_bytes: float | None = None
     gpu_bytes: float | None = None
@@ -67,21 +69,23 @@ def measured(found: Sequence[Session], started_s: float | None = None) -> Measur
     first_rank = [one for one in told if one.rank == told[0].rank]
     times = [pair for one in first_rank for pair in steady(one)]
     step_time_s = {name: weighted_quantile(times, q) for name, q in (("p10", 0.1), ("p50", 0.5), ("p90", 0.9))}
-    work_s = sum(one.work_s for one in first_rank)
-    per_step = sum(one.samples / one.steps for one in last) or None
+    work_s, cpu_s = sum(one.work_s for one in first_rank), sum(one.cpu_s for one in first_rank)
+    steps = sum(one.steps for one in first_rank)
+    per_step = sum(_mean_samples(last, rank) for rank in {one.rank for one in last}) or None
     saves = [save for one in first_rank for save in one.saves]
     taken = [(save.took_s, 1) for save in saves if save.took_s > 0]
     medians = [weighted_quantile(steady(one), 0.5) for one in last]
     began = told[0].first_s
     return Measured(
-        steps=sum(one.steps for one in first_rank),
+        steps=steps,
         ranks=len({one.rank for one in last}),
         step_time_s=step_time_s,
         samples=len(times),
         samples_per_step=per_step,
         throughput_per_s=per_step / step_time_s["p50"] if per_step and step_time_s["p50"] > 0 else None,
         wait_frac=min(1.0, sum(one.wait_s for one in first_rank) / work_s) if work_s > 0 else None,
-        cores=sum(one.cpu_s for one in first_rank) / work_s if work_s > 0 else None,
+        cores=cpu_s / work_s if work_s > 0 else None,
+        cpu_step_s=cpu_s / steps,
         spread_frac=max(medians) / min(medians) - 1 if min(medians) > 0 else 0.0,
         memory_bytes=max(one.memory_bytes for one in told) or None,
         gpu_bytes=max(one.gpu_bytes for one in told) or None,
@@ -90,6 +94,11 @@ def measured(found: Sequence[Session], started_s: float | None = None) -> Measur
         startup_s=max(0.0, began - started_s - step_time_s["p50"]) if began and started_s else None,
         facts=told[0].facts,
     )
+
+
+def _mean_samples(told: Sequence[Session], rank: int) -> float:
+    mine = [one for one in told if one.rank == rank]
+    return sum(one.samples for one in mine) / sum(one.steps for one in mine)
 
 
 def steady(one: Session) -> list[tuple[float, int]]:

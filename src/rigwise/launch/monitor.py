@@ -31,6 +31,7 @@ from rigwise.errors import InvalidInputError
 from rigwise.launch import hooks
 from rigwise.launch.agreement import Agreement
 from rigwise.launch.steps import ATTEMPT, CHECKPOINT, FOLDER, Session, StepFile, file_name, session
+from rigwise.launch.tracing import Tracer, tracer_of
 
 T = TypeVar("T")
 
@@ -78,7 +79,7 @@ class Monitor:
         self._written = 0
         self._first_at: float | None = None
         self._began_s = self._last_s = self._saved_s = self._flushed_s = 0.0
-        self._paused_s = 0.0
+        self._paused_s = self._cpu_before_s = 0.0
         self._stop = self._asked = self._due_answered = False
         self._agreement = Agreement()
         self._is_shared: bool | None = None
@@ -86,6 +87,7 @@ class Monitor:
         self._file = StepFile(None)
         self._before: Any = None
         self._facts_written = False
+        self._tracer: Tracer | None = None
 
     # What a loop calls
 
@@ -118,6 +120,9 @@ class Monitor:
         since_s = now_s - self._flushed_s
         if since_s > _LEAST_S and since_s > min(_MOST_S, _SHARE * (now_s - self._began_s)):
             self._flush(now_s)
+        if self._tracer is not None:
+            with self.pause():
+                self._tracer.step()
 
     def waited(self, time_s: float) -> None:
         """Count time as waiting for input, where ``batches`` does not see it."""
@@ -198,10 +203,12 @@ class Monitor:
         folder = os.environ.get(FOLDER)
         path = Path(folder) / file_name(self.attempt, self.rank, os.getpid()) if folder else None
         self._file = StepFile(path)
+        self._tracer = tracer_of(path.parent if path else None, self.attempt, self.rank)
         self._file.write({"is": "begin", "at": time.time(), "step": self._first_step}, lasting=True)
         if threading.current_thread() is threading.main_thread():
             self._before = signal.getsignal(signal.SIGTERM)
             signal.signal(signal.SIGTERM, self._told_to_end)
+        self._cpu_before_s = _cpu_s()
         self._began_s = self._last_s = self._saved_s = self._flushed_s = time.perf_counter()
         return self
 
@@ -210,6 +217,10 @@ class Monitor:
         how = "ok" if error is None else type(error).__name__
         self._file.write({"is": "end", "at": time.time(), "how": "stopped" if self._stop else how}, lasting=True)
         self._file.close()
+        if self._tracer is not None:
+            self._tracer.close()
+            if self._tracer.fault:
+                print(f"rigwise: {self._tracer.fault}", file=sys.stderr)
         if self._before is not None:
             signal.signal(signal.SIGTERM, self._before)
             self._before = None
@@ -242,7 +253,6 @@ class Monitor:
             self._file.write({"is": "facts", "facts": hooks.facts()})
         if now_s - self._looked_s > _LOOK_S or last:
             self._memory_bytes, self._looked_s = hooks.memory_bytes(), now_s
-        times = os.times()
         line: dict[str, Any] = {
             "is": "steps",
             "at": round(time.time(), 3),
@@ -254,7 +264,7 @@ class Monitor:
             "samples": self._samples,
             "memory": self._memory_bytes,
             "gpu": hooks.gpu_bytes(),
-            "cpu": round(times.user + times.system, 3),
+            "cpu": round(_cpu_s() - self._cpu_before_s, 3),
         }
         if self._first_at is not None:
             line["first"] = self._first_at
@@ -293,6 +303,11 @@ class Monitor:
 
 #: As a loop spells it: ``with monitor() as m``.
 monitor = Monitor
+
+
+def _cpu_s() -> float:
+    times = os.times()
+    return times.user + times.system
 
 
 def _whole(text: str | None, other: int) -> int:

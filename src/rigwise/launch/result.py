@@ -63,10 +63,19 @@ class Result:
 
     @property
     def crowded(self) -> bool:
-        """Whether a run on a CPU did not have its threads' time: others had it, or the step has one thread."""
+        """Whether a run on a CPU did not have its threads' time: others had it, it waited, or ran on one thread."""
         threads, cores = self.measured.facts.get("threads"), self.measured.cores
-        on_cpu = isinstance(threads, int) and threads > 1 and "device" not in self.measured.facts
+        on_cpu = isinstance(threads, int) and "device" not in self.measured.facts
         return on_cpu and cores is not None and cores < _CORES_FRAC * float(threads or 1)
+
+    @property
+    def idle_cores(self) -> int:
+        """Cores that a run on a CPU had no thread for, all ranks of a computer together."""
+        facts, found = self.measured.facts, self.measured
+        threads, cores = facts.get("threads"), facts.get("cores")
+        if not (isinstance(threads, int) and isinstance(cores, int)) or "device" in facts:
+            return 0
+        return max(0, cores - threads * max(1, found.ranks // self.state.nodes))
 
     @property
     def input_bound(self) -> bool:
@@ -140,8 +149,10 @@ def _of_software(result: Result) -> Iterator[str]:
     if result.crowded:
         yield (
             f"Of {found.facts['threads']} threads, {found.cores or 0.0:.1f} cores' worth was used: others had the CPU,"
-            " or parts of the step have one thread."
+            " the step waited, or parts of it have one thread."
         )
+    if result.idle_cores:
+        yield f"{result.idle_cores} of {found.facts['cores']} cores had no thread of it (OMP_NUM_THREADS)."
     predicted_bytes = result.predicted.get("peak_memory_bytes", {}).get("p50")
     if predicted_bytes and found.gpu_bytes and found.gpu_bytes > _MEMORY_FACTOR * predicted_bytes:
         yield f"Memory: {format_bytes(found.gpu_bytes)} held, {format_bytes(predicted_bytes)} predicted."

@@ -15,6 +15,7 @@ from rigwise.launch.commands import by_torchrun, check_command, check_port, chec
 from rigwise.launch.folder import State, new_folder, write_state
 from rigwise.launch.secrets import hidden, secrets_of
 from rigwise.launch.steps import CHECKPOINT
+from rigwise.launch.tracing import MOST_STEPS, TRACE
 
 _RESTARTS_LIMIT = 1000
 
@@ -30,6 +31,7 @@ class How:
         checkpoint_s: Work between two checkpoints; None takes the plan's.
         words: Further words for the place: of ``sbatch``.
         address: Of a Ray cluster; empty starts one here.
+        trace_steps: That the monitor records with PyTorch's profiler; 0 for none.
     """
 
     restarts: int = 3
@@ -38,6 +40,7 @@ class How:
     checkpoint_s: float | None = None
     words: tuple[str, ...] = ()
     address: str = ""
+    trace_steps: int = 0
 
 
 def prepare(command: Sequence[str], asked: Asked, how: How, predicted: dict[str, Any]) -> tuple[Path, State]:
@@ -63,6 +66,8 @@ def prepare(command: Sequence[str], asked: Asked, how: How, predicted: dict[str,
     started_shown, more = hidden(started, secrets_of(os.environ))
     every_s = how.checkpoint_s or asked.checkpoint_s
     environment = {CHECKPOINT: f"{every_s:.6g}"} if every_s else {}
+    if how.trace_steps:
+        environment[TRACE] = str(how.trace_steps)
     if on == "torchrun":
         environment |= _of_ranks(asked)
     folder = new_folder()
@@ -123,6 +128,8 @@ def _of_ranks(asked: Asked) -> dict[str, str]:
 def _check(how: How) -> None:
     if not 0 <= how.restarts <= _RESTARTS_LIMIT:
         raise InvalidInputError(f"--restarts {how.restarts}", hint=f"0 to {_RESTARTS_LIMIT}")
+    if not 0 <= how.trace_steps <= MOST_STEPS:
+        raise InvalidInputError(f"--trace {how.trace_steps}", hint=f"0 to {MOST_STEPS} steps")
     times_s = {"--grace": how.grace_s, "--back-off": how.back_off_s, "--checkpoint": how.checkpoint_s}
     for flag, value_s in times_s.items():
         if value_s is not None and not (0 < value_s <= 366 * 86400):

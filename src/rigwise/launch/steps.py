@@ -88,7 +88,7 @@ class Session:
         times_s: Pairs of the time of a step and the steps it stands for.
         work_s, wait_s: Sum of all steps, and of that the time spent waiting for input.
         samples: That the steps consumed; 0 where the process does not say.
-        memory_bytes, gpu_bytes, cpu_s: Peaks, and CPU time of the process.
+        memory_bytes, gpu_bytes, cpu_s: Peaks, and CPU time of the process since it entered.
         saves: Its checkpoints.
         facts: Software, device, threads, whether the model was compiled.
         ended: ``ok``, ``stopped`` or what was raised; empty where the process ended without a word.
@@ -129,14 +129,23 @@ def file_name(attempt: int, rank: int, pid: int) -> str:
 
 
 def sessions(folder: Path) -> tuple[Session, ...]:
-    """What every process of a run has said so far, by attempt and rank."""
+    """What every process of a run has said so far, by attempt and rank; one for each time that it entered."""
     found = []
     for path in folder.glob("steps-*.jsonl"):
         match = _NAME.fullmatch(path.name)
         if match:
             attempt, rank, pid = (int(part) for part in match.groups())
-            found.append(session(_lines(path), rank=rank, attempt=attempt, pid=pid))
+            found += [session(lines, rank=rank, attempt=attempt, pid=pid) for lines in _entered(_lines(path))]
     return tuple(sorted(found, key=lambda one: (one.attempt, one.rank, one.began_s or 0.0)))
+
+
+def _entered(lines: Iterable[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
+    parts: list[list[Mapping[str, Any]]] = []
+    for line in lines:
+        if not parts or line.get("is") == "begin":
+            parts.append([])
+        parts[-1].append(line)
+    return parts
 
 
 def session(lines: Iterable[Mapping[str, Any]], *, rank: int = 0, attempt: int = 1, pid: int = 0) -> Session:

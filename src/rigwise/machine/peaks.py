@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from rigwise.machine.match import catalogue_cpu, catalogue_gpu, number
+from rigwise.machine.match import catalogue_cpu, catalogue_gpu, number, value
 from rigwise.machine.probe.pcie import link_bytes_per_s
 from rigwise.machine.snapshot import Confidence, Field, Snapshot
-from rigwise.machine.theory import Peak, cpu_peaks, gpu_peaks, memory_bytes_per_s
+from rigwise.machine.theory import Peak, cpu_peaks, gpu_peaks, lanes_of, memory_bytes_per_s, vector_peak
 
 
 def peaks(snapshot: Snapshot) -> tuple[dict[str, Field], ...]:
@@ -23,6 +23,8 @@ def peaks(snapshot: Snapshot) -> tuple[dict[str, Field], ...]:
             found += [
                 _entry(f"gpu {place}", peak, certain) for peak in gpu_peaks(device, units=counted, clock_hz=clock)
             ]
+        elif device is None:
+            found += _of_vectors(place, gpu)
         found += _of_bus(place, gpu, device.memory_bytes_per_s if device else None)
         found += _of_link(place, gpu)
     return tuple(found)
@@ -74,6 +76,15 @@ def _of_memory(snapshot: Snapshot) -> list[dict[str, Field]]:
         shared = "shared with others" if snapshot.value("cpu.virtual") else "full of modules"
         words = f"a whole socket of {cpu.architecture}, {shared}"
     return [_memory("memory", "bandwidth", sockets * cpu.memory_bytes_per_s, words, Confidence.ASSUMED)]
+
+
+def _of_vectors(place: int, gpu: Mapping[str, Field]) -> list[dict[str, Field]]:
+    """Of a GPU that the catalogue does not have, by what CUDA says of it."""
+    lanes = lanes_of(str(value(gpu, "compute_capability") or ""))
+    units, clock_hz = number(gpu, "sm_count"), number(gpu, "max_clock_hz")
+    if not (lanes and units and clock_hz):
+        return []
+    return [_entry(f"gpu {place}", vector_peak(units=units, lanes=lanes, clock_hz=clock_hz), Confidence.DERIVED)]
 
 
 def _of_bus(place: int, gpu: Mapping[str, Field], stated: float | None) -> list[dict[str, Field]]:

@@ -138,6 +138,18 @@ def gpu_peaks(device: Device, *, units: int, clock_hz: float | None = None) -> l
     return peaks
 
 
+def vector_peak(*, units: float, lanes: float, clock_hz: float) -> Peak:
+    """fp32 of a GPU that the catalogue does not have; its matrix rates follow from nothing that a driver states.
+
+    Source: units x lanes x 2 x clock; lanes of NVIDIA's CUDA C++ Programming Guide, "Arithmetic Instructions".
+
+    >>> vector_peak(units=100, lanes=128, clock_hz=2e9).flops_per_s / 1e12
+    51.2
+    """
+    words = f"{units:.0f} units x {lanes:.0f} lanes x 2 x {clock_hz / 1e9:.2f} GHz"
+    return Peak(what="fp32", flops_per_s=units * lanes * 2 * clock_hz, arithmetic=words)
+
+
 def shown_rates(peaks: Mapping[str, float]) -> dict[str, float]:
     """The rates that a person compares: vector fp32 first, then the matrix rates that accumulate in 32 bits."""
     wanted = ("fp32", "fp64", "tf32_acc32", "fp16_acc32", "bf16_acc32", "fp8_acc32", "int8_acc32")

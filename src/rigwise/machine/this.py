@@ -21,7 +21,7 @@ from rigwise.machine.inspect import inspect
 from rigwise.machine.match import architecture_here, catalogue_cpu, catalogue_gpu, number, value
 from rigwise.machine.peaks import clock_here, cores_here
 from rigwise.machine.snapshot import Field, Snapshot, read_snapshot
-from rigwise.machine.theory import flop_per_cycle, lanes_of, memory_bytes_per_s
+from rigwise.machine.theory import flop_per_cycle, lanes_of, memory_bytes_per_s, vector_peak
 from rigwise.provenance import Basis
 
 THIS = "this"
@@ -197,7 +197,7 @@ def _probed(gpu: Mapping[str, Field], machine: str) -> Device:
         shared_bytes_per_unit=relative.shared_bytes_per_unit if relative else None,
         register_bytes_per_unit=relative.register_bytes_per_unit if relative else None,
         boost_hz=clock_hz,
-        peak_flops_per_s={"fp32": units * lanes * 2.0 * clock_hz},
+        peak_flops_per_s={"fp32": vector_peak(units=units, lanes=lanes, clock_hz=clock_hz).flops_per_s},
         memory_bytes=memory,
         usable_bytes=memory,
         memory_bytes_per_s=memory_bytes_per_s(2 * memory_hz, bits),

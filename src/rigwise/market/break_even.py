@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from rigwise.errors import InvalidInputError
+from rigwise.market.course import MonthCost, cost_by_month
 from rigwise.market.money import rental_usd
 from rigwise.market.ownership import (
     MONTH_H,
@@ -157,6 +158,7 @@ class BuyOrRent:
         present: Discounted.
         even: Where both cost the same.
         usage: By hours a week.
+        course: By months, if it were sold then.
         split: The job by its deadline, with what the own machine cannot do until then rented; None without one.
         assumed: In words.
     """
@@ -170,6 +172,7 @@ class BuyOrRent:
     present: Present
     even: BreakEven
     usage: tuple[Usage, ...]
+    course: tuple[MonthCost, ...] = ()
     split: Split | None = None
     assumed: tuple[str, ...] = ()
 
@@ -296,6 +299,7 @@ def buy_or_rent(machine: Machine, rent: Rent, horizon: Horizon, assumed: Sequenc
     rent_usd = rent.usd_per_own_h * hours_of(horizon)
     rate = conditions.discount_frac
     monthly_usd = rent_usd / horizon.months
+    even = break_even(purchase, conditions, load_w, rent, horizon)
     return BuyOrRent(
         name=machine.name,
         horizon=horizon,
@@ -308,8 +312,9 @@ def buy_or_rent(machine: Machine, rent: Rent, horizon: Horizon, assumed: Sequenc
             own_usd=present_usd(purchase, conditions, load_w, horizon),
             rent_usd=monthly_usd * annuity_months(horizon.months, rate),
         ),
-        even=break_even(purchase, conditions, load_w, rent, horizon),
+        even=even,
         usage=sensitivity(purchase, conditions, load_w, rent, horizon.months),
+        course=cost_by_month(purchase, conditions, load_w, horizon, rent.usd_per_own_h, even.months),
         assumed=tuple(assumed),
     )
 

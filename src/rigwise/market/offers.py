@@ -22,17 +22,13 @@ from rigwise.workload.job import Job, OwnedMachine, Quota
 ON_DEMAND, SPOT, RESERVED, OWNED, BOUGHT = "on-demand", "spot", "reserved", "owned", "bought"
 SUBSCRIPTION = "subscription"
 
-#: Faults of ``facts.lint`` after which nothing else in a row can be trusted.
-_NONSENSE = (
-    "impossible-count",
-    "placeholder-price",
-    "future-date",
-    "bid-floor",
-    "host-without-accelerator",
-    "accelerator-without-host",
-)
+#: Faults of ``facts.lint`` after which nothing else in a row can be trusted: in its prices, and in what is priced.
+_PRICE_FAULTS = ("placeholder-price", "bid-floor")
+_OTHER_FAULTS = ("impossible-count", "future-date", "host-without-accelerator", "accelerator-without-host")
 #: How an excluded row is counted, and what finds it.
-_JUDGES = tuple((f"{name} (rigwise offers lint)", RULES[name]) for name in _NONSENSE)
+_PRICE_JUDGES, _OTHER_JUDGES = (
+    tuple((f"{name} (rigwise offers lint)", RULES[name]) for name in names) for names in (_PRICE_FAULTS, _OTHER_FAULTS)
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,24 +94,26 @@ def select(offers: Iterable[Offer], rules: Rules, today: date, unfit: Callable[[
     newest: dict[tuple[object, ...], Quote] = {}
     too_old = f"price older than {format_seconds(rules.max_age_s)}"
     oldest = _oldest_day(today, rules.max_age_s)
-    faults: dict[str, str] = {}
+    faults: dict[tuple[object, ...], str] = {}
     known = Known(devices={}, today=today)
     for row in rows:
-        fault = _fault(row, rules) or (too_old if row.as_of < oldest else "") or _nonsense(row, known)
+        fault = _fault(row, rules) or (too_old if row.as_of < oldest else "")
         if not fault:
-            if row.device not in faults:
-                faults[row.device] = next((f for f in map(unfit, row.devices) if f), "")
-            fault = faults[row.device]
+            # all that decides of these faults: the rules on prices look at more
+            alike = (row.provider, row.instance, row.device, row.accelerator, row.accel_count, row.vcpus, row.as_of)
+            if alike not in faults:
+                faults[alike] = _nonsense(row, known, _OTHER_JUDGES) or _first(map(unfit, row.devices))
+            fault = _nonsense(row, known, _PRICE_JUDGES) or faults[alike]
         if fault:
             excluded[fault] += 1
             continue
-        for quote in _quotes(row, rules, excluded):
-            key = (row.provider, row.instance, row.region, quote.market, row.device, row.accel_count, row.term_s)
+        for market, usd_per_h in _prices(row, rules, excluded):
+            key = (row.provider, row.instance, row.region, market, row.device, row.accel_count, row.term_s)
             other = newest.get(key)
             if other is not None:
                 excluded["an older or dearer row of the same offer"] += 1
-            if other is None or (row.as_of, -quote.usd_per_h) > (other.offer.as_of, -other.usd_per_h):
-                newest[key] = quote
+            if other is None or (row.as_of, -usd_per_h) > (other.offer.as_of, -other.usd_per_h):
+                newest[key] = Quote(offer=row, market=market, usd_per_h=usd_per_h)
     return Selection(quotes=tuple(newest.values()), excluded=dict(sorted(excluded.items())))
 
 
@@ -149,21 +147,25 @@ def _fault(row: Offer, rules: Rules) -> str:
     return "" if row.as_of else "price without a date"
 
 
-def _nonsense(row: Offer, known: Known) -> str:
+def _first(words: Iterable[str]) -> str:
+    return next((word for word in words if word), "")
+
+
+def _nonsense(row: Offer, known: Known, judges: Iterable[tuple[str, Callable[[Offer, Known], str]]]) -> str:
     """The name of a fault that leaves a row without meaning, if it has one."""
-    for fault, found in _JUDGES:
+    for fault, found in judges:
         if found(row, known):
             return fault
     return ""
 
 
-def _quotes(row: Offer, rules: Rules, excluded: Counter[str]) -> list[Quote]:
-    """The usable prices of a row. Zero is a price only for a free tier, whose session is capped."""
-    quotes = []
+def _prices(row: Offer, rules: Rules, excluded: Counter[str]) -> list[tuple[str, float]]:
+    """The usable prices of a row by market. Zero is a price only for a free tier, whose session is capped."""
+    prices = []
     capped = row.session_cap_s is not None or row.weekly_quota_s is not None
     price, spot = row.price_usd_h, row.spot_price_usd_h
     if price is not None and (price > 0 or (price == 0 and capped)):
-        quotes.append(Quote(offer=row, market=RESERVED if row.term_s else ON_DEMAND, usd_per_h=price))
+        prices.append((RESERVED if row.term_s else ON_DEMAND, price))
     elif price is not None:
         excluded["price of zero without a session cap"] += 1
     if spot is None:
@@ -176,8 +178,8 @@ def _quotes(row: Offer, rules: Rules, excluded: Counter[str]) -> list[Quote]:
     elif price is not None and spot > price:
         excluded["spot price above on-demand"] += 1
     else:
-        quotes.append(Quote(offer=row, market=SPOT, usd_per_h=spot))
-    return quotes
+        prices.append((SPOT, spot))
+    return prices
 
 
 def owned_quote(machine: OwnedMachine, device: str, tariff: Tariff | None = None, region: str = "") -> Quote:
@@ -214,7 +216,10 @@ def owned_quote(machine: OwnedMachine, device: str, tariff: Tariff | None = None
 
 def refusal(job: Job, quote: Quote, nodes: int = 1) -> str:
     """Why a job may not hold that many machines of a quote; empty if it may."""
-    machines, tax_frac = nodes * min(job.runs, job.parallel_runs), 0.0 if quote.market == BOUGHT else job.tax_frac
+    machines = nodes * min(job.runs, job.parallel_runs)
+    if machines == 1 and job.max_usd_per_h is None and not job.quota:
+        return ""
+    tax_frac = 0.0 if quote.market == BOUGHT else job.tax_frac
     if job.max_nodes is not None and nodes > job.max_nodes:
         return f"more than {job.max_nodes} nodes"
     if job.max_usd_per_h is not None and quote.usd_per_h * machines * (1 + tax_frac) > job.max_usd_per_h:

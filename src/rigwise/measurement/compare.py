@@ -92,6 +92,7 @@ class Finding:
         p: Chance of as clear a change in shuffled order, corrected for the number of series; None for an outlier.
         z: How many robust standard deviations an outlier is off; None for a change.
         changed: Software that differs between the runs on either side.
+        disturbed: Of these runs, those taken on a busy machine or a throttled GPU.
     """
 
     what: str
@@ -103,6 +104,7 @@ class Finding:
     p: float | None = None
     z: float | None = None
     changed: tuple[tuple[str, str, str], ...] = ()
+    disturbed: tuple[int, int] = (0, 0)
 
 
 def key_of(record: Record, ignored: frozenset[str] = frozenset()) -> Key:
@@ -131,6 +133,14 @@ def grouped(records: Iterable[Record], ignored: frozenset[str] = frozenset()) ->
     for record in records:
         found.setdefault(key_of(record, ignored), []).append(record)
     return found
+
+
+def series(records: Iterable[Record]) -> list[tuple[str, Key, list[Record]]]:
+    """Machine, what was measured, and the records of each series, by time."""
+    found: dict[tuple[str, Key], list[Record]] = {}
+    for record in sorted(records, key=lambda r: r.when):
+        found.setdefault((record.machine_id, key_of(record)), []).append(record)
+    return [(*place, one) for place, one in found.items()]
 
 
 def compare_sides(first: Sequence[Record], second: Sequence[Record], *, machines: bool = False) -> Sides:
@@ -252,10 +262,7 @@ def check(records: Sequence[Record]) -> tuple[tuple[Finding, ...], int]:
     A series is one figure on one machine, in the order of time. The largest change is tested; outliers are looked
     for on either side of it.
     """
-    series: dict[tuple[str, Key], list[Record]] = {}
-    for record in sorted(records, key=lambda r: r.when):
-        series.setdefault((record.machine_id, key_of(record)), []).append(record)
-    long = {place: found for place, found in series.items() if len(found) >= 2 * RUNS}
+    long = {(machine, key): found for machine, key, found in series(records) if len(found) >= 2 * RUNS}
     points = [change_point(_values(found), at_least=RUNS) for found in long.values()]
     chances = adjusted([p for _, p in points])
     findings: list[Finding] = []
@@ -282,6 +289,7 @@ def _change(where: tuple[str, Key], found: Sequence[Record], place: int, p: floa
         medians=(median(_values(before)), median(_values(after))),
         p=p,
         changed=software_changes(before, after),
+        disturbed=(_disturbed(before), _disturbed(after)),
     )
 
 
@@ -298,10 +306,16 @@ def _outliers(where: tuple[str, Key], found: Sequence[Record]) -> list[Finding]:
             runs=(len(found), 1),
             medians=(middle, record.value),
             z=z,
+            disturbed=(_disturbed(found), _disturbed([record])),
         )
         for record, z in zip(found, modified_z(_values(found)), strict=True)
         if abs(z) > outlier_z(len(found)) and _matters(record.value / middle)
     ]
+
+
+def _disturbed(records: Iterable[Record]) -> int:
+    """Runs whose tag ``status`` says that others, or the heat, took part."""
+    return sum(record.tags.get("status", "ok") != "ok" for record in records)
 
 
 def _values(records: Sequence[Record]) -> list[float]:

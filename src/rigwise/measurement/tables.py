@@ -21,6 +21,8 @@ from rigwise.measurement.parquet import SUFFIXES, parquet_rows
 REQUIRED = ("device", "model", "task", "precision", "batch", "metric", "value")
 OPTIONAL = ("source", "device_variant", "count", "layout", "input_shape_or_seq", "framework", "notes")
 
+#: Of a profiler's files; those are no tables.
+_PROFILES = (".json", ".gz", ".sqlite")
 #: No time of a step, and no rate, lies outside.
 _LEAST, _MOST = 1e-9, 1e15
 _LARGEST_COUNT = 10**9
@@ -63,7 +65,7 @@ def _rows(file: Path) -> Iterator[Measurement | Rejected]:
         yield from _parquet(file)
         return
     try:
-        text = read_text(file)
+        text = _text(file)
     except InvalidInputError as error:
         yield Rejected(where=file.name, reason=error.message)
         return
@@ -89,6 +91,17 @@ def _rows(file: Path) -> Iterator[Measurement | Rejected]:
         elif any(cell.strip() for cell in cells):
             count += 1
             yield _row(columns, cells, where, file.stem)
+
+
+def _text(file: Path) -> str:
+    """The text of a table.
+
+    Raises:
+        InvalidInputError: It cannot be read, or is what a profiler wrote.
+    """
+    if file.suffix.lower() in _PROFILES:
+        raise InvalidInputError("no table; of a profiler's file, rigwise trace --to-rows makes one")
+    return read_text(file)
 
 
 def _parquet(file: Path) -> Iterator[Measurement | Rejected]:

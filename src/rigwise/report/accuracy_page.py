@@ -227,7 +227,7 @@ def draw_pictures(found: Judgement) -> dict[str, bytes]:
     """
     from rigwise.report import accuracy_plots as plots
 
-    pictures = {"predicted": plots.png(plots.scatter(_points(found)))}
+    pictures = {"predicted": plots.png(plots.scatter(points(found)))}
     rows = _error_rows(found)
     if rows:
         pictures["errors"] = plots.png(plots.errors(rows))
@@ -237,7 +237,8 @@ def draw_pictures(found: Judgement) -> dict[str, bytes]:
     return pictures
 
 
-def _points(found: Judgement) -> list[dict[str, Any]]:
+def points(found: Judgement) -> list[dict[str, Any]]:
+    """Measured and predicted time of what was judged, evenly thinned out where it is too much for a picture."""
     rows = found.rows
     every = max(1, -(-len(rows.scores) // _MOST_POINTS))
     return [

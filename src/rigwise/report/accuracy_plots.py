@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rigwise.errors import MissingExtraError
+from rigwise.report.figures.save import vl_convert
+from rigwise.report.figures.theme import altair, chart
 
 Plain = Mapping[str, Any]
 
@@ -30,7 +31,7 @@ def scatter(points: Sequence[Plain]) -> Any:
     Raises:
         MissingExtraError: Altair is not installed.
     """
-    alt = _altair()
+    alt = altair()
     low = min(min(p["measured_s"], p["predicted_s"]) for p in points)
     high = max(max(p["measured_s"], p["predicted_s"]) for p in points)
     scale = alt.Scale(type="log", domain=[low * 0.8, high * 1.25], nice=False)
@@ -41,13 +42,13 @@ def scatter(points: Sequence[Plain]) -> Any:
     colour = alt.Color(
         "source:N", title=None, scale=alt.Scale(domain=sources, range=[*_COLOURS, *_COLOURS][: len(sources)])
     )
-    dots = _chart(alt, points).mark_circle(size=14, opacity=0.35).encode(x=x, y=y, color=colour)
+    dots = chart(points).mark_circle(size=14, opacity=0.35).encode(x=x, y=y, color=colour)
     ends = [
         {"measured_s": at, "predicted_s": min(max(at * by, low * 0.8), high * 1.25), "by": by}
         for by in (1 / 1.5, 1.0, 1.5)
         for at in (max(low * 0.8, low * 0.8 / by), min(high * 1.25, high * 1.25 / by))
     ]
-    lines = _chart(alt, ends).mark_line(color="#555555", strokeWidth=1)
+    lines = chart(ends).mark_line(color="#555555", strokeWidth=1)
     dash = alt.condition(alt.datum.by == 1, alt.value([1, 0]), alt.value([4, 4]))
     return _dress(alt.layer(lines.encode(x=x, y=y, detail="by:N", strokeDash=dash), dots), _WIDTH_PX, 460)
 
@@ -61,13 +62,13 @@ def errors(rows: Sequence[Plain]) -> Any:
     Raises:
         MissingExtraError: Altair is not installed.
     """
-    alt = _altair()
+    alt = altair()
     groups = list(dict.fromkeys(row["group"] for row in rows))
     predictors = list(dict.fromkeys(row["predictor"] for row in rows))
     colour = alt.Scale(domain=predictors, range=list(_COLOURS[: len(predictors)]))
     shapes = ["diamond", "circle", "square", "triangle-up", "triangle-down", "cross"][: len(predictors)]
     marks = (
-        _chart(alt, rows)
+        chart(rows)
         .mark_point(filled=True, size=70, opacity=0.85)
         .encode(
             x=alt.X(
@@ -93,17 +94,15 @@ def coverage(rows: Sequence[Plain]) -> Any:
     Raises:
         MissingExtraError: Altair is not installed.
     """
-    alt = _altair()
+    alt = altair()
     groups = sorted({row["group"] for row in rows})
     axis = alt.Axis(format="~%")
     scale = alt.Scale(domain=[0, 1])
     x = alt.X("nominal_frac:Q", title="nominal level", scale=scale, axis=axis)
     y = alt.Y("inside_frac:Q", title="rows inside", scale=scale, axis=axis)
     colour = alt.Scale(domain=groups, range=[*_COLOURS, *_COLOURS][: len(groups)])
-    lines = (
-        _chart(alt, rows).mark_line(point=True).encode(x=x, y=y, color=alt.Color("group:N", title=None, scale=colour))
-    )
-    ideal = _chart(alt, [{"nominal_frac": v, "inside_frac": v} for v in (0, 1)])
+    lines = chart(rows).mark_line(point=True).encode(x=x, y=y, color=alt.Color("group:N", title=None, scale=colour))
+    ideal = chart([{"nominal_frac": v, "inside_frac": v} for v in (0, 1)])
     return _dress(
         alt.layer(ideal.mark_line(color="#555555", strokeDash=[4, 4]).encode(x=x, y=y), lines), _WIDTH_PX, 400
     )
@@ -115,11 +114,7 @@ def png(chart: Any) -> bytes:
     Raises:
         MissingExtraError: vl-convert is not installed.
     """
-    try:
-        import vl_convert
-    except ImportError:
-        raise MissingExtraError("vl-convert-python", "plot") from None
-    drawn: bytes = vl_convert.vegalite_to_png(chart.to_dict(validate=False), scale=1.25)
+    drawn: bytes = vl_convert().vegalite_to_png(chart.to_dict(validate=False), scale=1.25)
     return deflated(drawn)
 
 
@@ -145,18 +140,6 @@ def deflated(picture: bytes) -> bytes:
     body = b"IDAT" + zlib.compress(zlib.decompress(pixels), 9)
     packed = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
     return picture[:8] + before + packed + after
-
-
-def _altair() -> Any:
-    try:
-        import altair
-    except ImportError:
-        raise MissingExtraError("altair", "plot") from None
-    return altair
-
-
-def _chart(alt: Any, rows: Sequence[Plain]) -> Any:
-    return alt.Chart(alt.InlineData(values=list(rows)))
 
 
 def _dress(chart: Any, width_px: int, height_px: int) -> Any:

@@ -97,7 +97,11 @@ def _unknown_error(checkup: Checkup) -> list[str]:
 
 def _diagnosis(diagnosis: Diagnosis, of: str, *, brief: bool) -> list[str]:
     lines = _wrapped(f"{diagnosis.error}: {diagnosis.line}")
-    lines += ["", f"causes, likeliest on {of} first"]
+    if diagnosis.elsewhere:
+        lines += _wrapped(f"{of} has no NVIDIA GPU: ask rigwise doctor on the machine that printed this")
+        lines += ["", "causes, likeliest first"]
+    else:
+        lines += ["", f"causes, likeliest on {of} first"]
     for number, cause in enumerate(diagnosis.causes, start=1):
         lines += _cause(number, cause)
     return lines if brief else [*lines, *_wrapped(f"source: {diagnosis.source}", first="  ", rest="    ")]

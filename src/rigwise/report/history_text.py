@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from textwrap import fill
-from typing import Any
+from typing import TYPE_CHECKING
 
 from rigwise.measurement.compare import Comparison, Finding, Key, Sides, grouped, key_of
 from rigwise.measurement.records import Record
 from rigwise.units import format_count, format_seconds
+
+if TYPE_CHECKING:
+    from rigwise.report.figures.theme import Figure
 
 #: Width of a terminal, of the name of a figure, and of the drawn range.
 _WIDTH, _NAME, _DRAWN = 79, 24, 36
@@ -138,10 +141,14 @@ def finding_lines(findings: Sequence[Finding]) -> Iterator[str]:
         place = f"{one.what}: {name} on {one.machine_id}"
         if one.what == "outlier":
             words = f"{day_and_time(one.when)} {after}, {ratio} the median {before} of {one.runs[0]} runs"
-            yield _wrapped(f"{place}: {words} (z {one.z:+.1f})")
+            yield _wrapped(
+                f"{place}: {words} (z {one.z:+.1f}{', taken on a busy machine' if one.disturbed[1] else ''})"
+            )
             continue
         words = f"since {day_and_time(one.when)} {after}, before {before}: {ratio}"
         runs = f"{one.runs[0]} runs before, {one.runs[1]} since, p {one.p:.3f}"
+        if any(one.disturbed):
+            runs += f"; on a busy or throttled machine {one.disturbed[0]} and {one.disturbed[1]} of them"
         software = f"; software: {_versions(one.changed)}" if one.changed else ""
         yield _wrapped(f"{place}: {words} ({runs}){software}")
 
@@ -187,33 +194,11 @@ def _range(record: Record, low: float, high: float) -> str:
     return "".join(cells)
 
 
-def chart(records: Sequence[Record], *, width_px: int = 720) -> Any:
-    """Every series in a panel of its own, by time, with p10 to p90.
+def chart(records: Sequence[Record]) -> Figure:
+    """Every series in a panel of its own, by time, with p10 to p90."""
+    from rigwise.report.figures.history import over_time
 
-    Raises:
-        MissingExtraError: Altair is not installed.
-    """
-    from rigwise.report.plots import BLUE, _altair, _dress
-
-    alt = _altair()
-    panels = []
-    for name, found in _series(records).items():
-        rows = [
-            {
-                "when": record.when,
-                "value": record.value,
-                "low": record.value if record.p10 is None else record.p10,
-                "high": record.value if record.p90 is None else record.p90,
-            }
-            for record in found
-        ]
-        unit = found[0].unit or "ratio"
-        y = alt.Y("value:Q", title=unit, scale=alt.Scale(zero=False), axis=alt.Axis(format="~s"))
-        base = alt.Chart(alt.Data(values=rows)).encode(x=alt.X("when:T", title=None))
-        rule = base.mark_rule(color=BLUE, opacity=0.5).encode(y=alt.Y("low:Q", title=unit), y2="high:Q")
-        points = base.mark_circle(color=BLUE, size=50, opacity=1).encode(y=y)
-        panels.append(alt.layer(rule, points).properties(title=name, width=width_px, height=140))
-    return _dress(alt.vconcat(*panels), width_px, 140) if len(panels) > 1 else _dress(panels[0], width_px, 160)
+    return over_time(_series(records))
 
 
 def _wrapped(sentence: str) -> str:

@@ -202,7 +202,15 @@ def _software(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
     archs, cuda, python = get("software.torch_archs"), get("driver.cuda_toolkit"), get("system.python")
     listed = " ".join(str(arch) for arch in archs) if isinstance(archs, list) else "none"
     found = [f"Python {python}" if python else "", *found, f"CUDA toolkit {cuda}" if cuda else ""]
+    libraries = [(name, _of_maker(snapshot, name.lower())) for name in ("cuDNN", "NCCL")]
+    found += [f"{name} {version}" for name, version in libraries if version]
     yield "software", _joined(*found, f"torch for {listed}" if listed != "none" else "")
+
+
+def _of_maker(snapshot: Snapshot, library: str) -> object:
+    """The version of a library of NVIDIA: of its package, which frameworks load, else of the system's header."""
+    packages = (name for name in sorted(snapshot.software) if re.fullmatch(rf"nvidia_{library}(_cu\d+)?", name))
+    return next((value(snapshot.software, name) for name in packages), snapshot.value(f"driver.{library}"))
 
 
 def _listeners(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
@@ -218,7 +226,9 @@ def _listeners(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
 
 def _peaks(snapshot: Snapshot) -> Iterator[str]:
     """One line for each, those of further equal GPUs left out."""
-    kept = [peak for peak in snapshot.peaks if not _of_later_gpu(peak)]
+    told = [_gpu_words(gpu) for gpu in snapshot.gpus]
+    later = {f"gpu {place}" for place, words in enumerate(told) if words in told[:place]}
+    kept = [peak for peak in snapshot.peaks if str(value(peak, "of")) not in later]
     for peak in kept:
         key, unit = ("flops_per_s", "FLOP/s") if "flops_per_s" in peak else ("bytes_per_s", "B/s")
         field = peak[key]
@@ -227,8 +237,3 @@ def _peaks(snapshot: Snapshot) -> Iterator[str]:
         label = f"{value(peak, 'of')} {value(peak, 'what')}"
         start = f"  {label:<17}{sign}{amount:>13}  "
         yield from _filled(field.source, start, " " * len(start))
-
-
-def _of_later_gpu(peak: Mapping[str, Field]) -> bool:
-    of = str(value(peak, "of"))
-    return of.startswith("gpu ") and not of.startswith("gpu 0")

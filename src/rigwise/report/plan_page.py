@@ -8,7 +8,8 @@ from importlib.resources import files
 from typing import Any
 
 from rigwise import __version__
-from rigwise.report import plots
+from rigwise.report.figures import plan as plots
+from rigwise.report.figures.save import svg
 from rigwise.report.html import Markup, table, tag
 from rigwise.search.bounds import format_value
 from rigwise.search.robust import TIE
@@ -151,7 +152,7 @@ def _trade_text(document: Document) -> str:
 
 def _figure(heading: str, text: str, chart: Any) -> Markup:
     """One chart drawn twice, for a wide and for a narrow screen; the style sheet shows one."""
-    wide, narrow = (Markup(plots.svg(chart(width_px=width_px))) for width_px in (720, 350))
+    wide, narrow = (Markup(svg(chart(width_px=width_px))) for width_px in (720, 350))
     caption = tag("figcaption", text) if text else None
     pictures = tag("div", wide, class_="wide", role="img"), tag("div", narrow, class_="narrow", role="img")
     return tag("section", tag("h2", heading), tag("figure", caption, *pictures))

@@ -35,7 +35,8 @@ def targets_text(rows: Iterable[tuple[str, str, Row]]) -> str:
     widths = [max(len(row[column]) for row in shown) for column in range(2)]
     lines = [f"{name:<{widths[0]}}  {about:<{widths[1]}}  {level}" for name, about, level in shown]
     head = f"{'target':<{widths[0]}}  {'what it writes':<{widths[1]}}  verified"
-    return "\n".join([head, *lines, "", "rigwise setup TARGET --output DIR writes the files"]) + "\n"
+    more = ["rigwise setup TARGET --output DIR writes the files", "rigwise setup verify tries whether they work"]
+    return "\n".join([head, *lines, "", *more]) + "\n"
 
 
 def _wrapped(text: str, *, first: str = "", rest: str = "") -> list[str]:

@@ -8,12 +8,16 @@ from dataclasses import dataclass, replace
 from rigwise.calibrate.trace_match import Comparison, calls_of, compare, is_asked_for, one_of, repeats
 from rigwise.errors import InvalidInputError
 from rigwise.graph.graph import Model
+from rigwise.graph.tree import Row
 from rigwise.measurement.profile.activity import Activity, activities
 from rigwise.measurement.profile.spans import Trace
 from rigwise.measurement.profile.steps import Linked, Step, linked, median_step, steps_of, window_of
 from rigwise.measurement.profile.units import Unit, units_of
 from rigwise.report.step_rows import Step as Predicted
 from rigwise.workload.case import Case
+
+#: Said beside every trace of a device.
+UNTRIED = "work on devices is read as the formats are described; no GPU was at hand to try it on"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +85,7 @@ def recorded(trace: Trace, steps: int | None = None) -> Recorded:
         step_s=(end_s - start_s) / (1 if marked[0].name else count),
         activities=activities(tied, marked, at),
         units=tuple(units_of(tied, marked[at], lambda name: False)),
-        notes=trace.notes,
+        notes=(*trace.notes, UNTRIED) if trace.on_device else trace.notes,
     )
 
 
@@ -109,15 +113,28 @@ def beside(found: Recorded, case: Case, model: Model, *, told: bool = False) -> 
     if not found.steps[0].name:
         count = found.count if told else repeats(calls, units)
         if count > 1 and not told:
-            notes = (*notes, f"no step is marked: by its operators the trace holds {count} (--steps says it)")
+            notes = (*notes, f"no step is marked: by what it runs the trace holds {count} (--steps says it)")
         units = one_of(units, count)
         found = replace(found, count=count, step_s=found.step_s * found.count / count)
     comparison = compare(calls, units)
-    notes = (*notes, *_doubts(comparison))
+    notes = (*notes, *_doubts(comparison), *_unfused(found, rows))
     return (
         replace(found, units=tuple(units), notes=notes),
         Beside(case=step.case, predicted=step, comparison=comparison),
     )
+
+
+def _unfused(found: Recorded, rows: Sequence[Row]) -> list[str]:
+    """Attention in single products, where the graph has it as one kernel."""
+    expected = any(row.op.name == "rigwise.attention" for row in rows)
+    names = (found.tied.trace.host[index].name for index in found.steps[found.at].host)
+    if expected and any(name.startswith("aten::_scaled_dot_product_attention_math") for name in names):
+        return ["attention ran as single products, not as one kernel: --attention math predicts that"]
+    return []
+
+
+def _times(ratio: float) -> str:
+    return f"{ratio:.3g} times" if ratio < 100 else f"{ratio:,.0f} times"
 
 
 def _doubts(comparison: Comparison) -> list[str]:
@@ -125,7 +142,7 @@ def _doubts(comparison: Comparison) -> list[str]:
     doubts = []
     if not comparison.sizes_agree:
         off, ratio = comparison.off_sizes
-        times = f"{ratio:.3g} times as large" if ratio >= 1 else f"{1 / ratio:.3g} times smaller"
+        times = f"{_times(ratio)} as large" if ratio >= 1 else f"{_times(1 / ratio)} smaller"
         doubts.append(
             f"{off} of {comparison.with_sizes} matched operators ran on tensors of other sizes, the median {times}:"
             " see --batch, --seq and --image-size"

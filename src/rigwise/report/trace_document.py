@@ -56,7 +56,7 @@ def operators(found: Recorded) -> list[dict[str, Any]]:
 
 
 def plain_name(name: str) -> str:
-    """Without the engine of autograd around it."""
+    """An operator's name without its library, and without the engine of autograd around it."""
     return name.removeprefix("autograd::engine::evaluate_function: ").removeprefix("aten::")
 
 

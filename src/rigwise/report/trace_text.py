@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from textwrap import wrap
 from typing import Any
 
+from rigwise.report.trace_document import plain_name
 from rigwise.units import format_bytes, format_count, format_fraction, format_seconds
 
 #: Rows of a table where nobody asks for more.
@@ -72,7 +73,7 @@ def _launches(device: Mapping[str, Any], window_s: float, width: int) -> Iterato
     words = f"{format_seconds(bound['time_s'])}, {format_fraction(bound['time_s'] / window_s)} of the step"
     yield from _lines("launch-bound", words + ": the device waits for the host to start its work", width)
     for one in bound["longest"][:3]:
-        ends = " to ".join(dict.fromkeys(short(one[key], 24) for key in ("first", "last")))
+        ends = " to ".join(dict.fromkeys(short(plain_name(one[key]), 30) for key in ("first", "last")))
         yield from _lines(
             "", f"{format_seconds(one['idle_s'])} idle over {_count(one['pieces'], 'piece')}, {ends}", width
         )
@@ -108,7 +109,6 @@ def _comparison(document: Mapping[str, Any], other: Mapping[str, Any], limit: in
     for one in other["kinds"]:
         yield _pair(one["kind"], one["predicted_s"], one["measured_s"])
     calls, seen = (sum(one[key] for one in other["operators"]) for key in ("calls", "seen"))
-    lost = len(other["missing"])
     yield ""
     words = f"{format_fraction(other['matched_frac'])} of the measured time of operators is matched, {seen} calls"
     yield from wrap(words + (f" of {calls} of those operators" if seen < calls else ""), width)
@@ -117,10 +117,16 @@ def _comparison(document: Mapping[str, Any], other: Mapping[str, Any], limit: in
     rows = [(_place(one), _cells(one)) for one in shown]
     yield from _table("operator", ("calls", "predicted", "measured", "ratio"), rows, width)
     yield from _left_out(len(shown), len(other["operators"]))
-    extra = [f"{short(plain(one['name']), 30)} {format_seconds(one['time_s'])}" for one in other["extra"][:_LISTED]]
-    yield from _lines("not in the graph", ", ".join(extra) + _more(len(other["extra"])), width) if extra else ()
-    missing = [short(f"{one['module']} {one['op']}".strip(), 40) for one in other["missing"][:_LISTED]]
-    yield from _lines("not in the trace", ", ".join(missing) + _more(lost), width) if missing else ()
+    extra = [f"{short(plain_name(one['name']), 30)} {format_seconds(one['time_s'])}" for one in other["extra"]]
+    yield from _named("not in the graph", extra, width)
+    missing = [short(f"{one['module']} {one['op']}".strip(), 40) for one in other["missing"]]
+    yield from _named("not in the trace", missing, width)
+
+
+def _named(label: str, names: Sequence[str], width: int) -> list[str]:
+    """The first few of a list in a sentence."""
+    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return _lines(label, ", ".join(names[:_LISTED]) + more, width) if names else []
 
 
 def _place(one: Mapping[str, Any]) -> str:
@@ -138,15 +144,6 @@ def _ratio(measured_s: float, predicted_s: float) -> str:
         return ""
     ratio = measured_s / predicted_s
     return f"{ratio:.2f}" if ratio < 100 else f"{ratio:,.0f}"
-
-
-def _more(count: int) -> str:
-    return f" and {count - _LISTED} more" if count > _LISTED else ""
-
-
-def plain(name: str) -> str:
-    """An operator's name without its library."""
-    return name.removeprefix("aten::")
 
 
 def counters_text(document: Mapping[str, Any]) -> str:

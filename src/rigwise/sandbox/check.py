@@ -53,7 +53,7 @@ def _product_of_torch(torch: Any, place: str) -> list[str]:
 def tolerance_frac(name: str, spread: float) -> float:
     """Error of a product in a format, over its largest entry, that correct rounding cannot exceed.
 
-    Both factors are rounded to the format, their products added up in fp32 or better, and the sum rounded to the format.
+    Both factors are rounded to the format, their products added up in fp32 or better, and the sum is rounded again.
     ``spread`` is the largest entry of the product of the absolute values over the largest entry of the product itself.
     Source: Higham, "Accuracy and Stability of Numerical Algorithms", section 3.5 (stated from memory).
 
@@ -85,10 +85,9 @@ def products_of_torch(torch: Any, place: str) -> Iterator[tuple[str, str, str]]:
         finally:
             torch.backends.cuda.matmul.allow_tf32 = False
         off, allowed = float((found - expected).abs().max() / expected.abs().max()), tolerance_frac(name, spread)
-        text = f"agrees with fp64 of the CPU to {off:.1e}, {allowed:.1e} is allowed"
-        if not off <= allowed:  # as well if it is no number
-            text = f"is off by {off:.1e}, {allowed:.1e} is allowed"
-        yield name, "ok" if off <= allowed else "problem", text
+        fits = off <= allowed  # which no NaN is
+        text = f"{'agrees with fp64 to' if fits else 'is off by'} {off:.1e} (limit {allowed:.1e})"
+        yield name, "ok" if fits else "problem", text
 
 
 def _cannot(torch: Any, place: str, name: str) -> str:

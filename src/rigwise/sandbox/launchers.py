@@ -24,15 +24,20 @@ def torchrun(setting: Setting) -> dict[str, str]:
     notes = ["Start with: bash launch.sh"]
     if several:
         notes.append("Start it on every node, with MASTER_ADDR the address of the first and NODE_RANK from 0 on.")
-    rendezvous = [f"--nnodes={setting.place.nodes}", '--node-rank="$NODE_RANK"']
-    rendezvous += ['--master-addr="$MASTER_ADDR"', '--master-port="$MASTER_PORT"']
-    words = launch_words(setting, rendezvous if several else ("--standalone",))
+    words = _torchrun_words(setting)
     script = (
         "#!/bin/bash\n" + explanation(setting, *notes) + "set -euo pipefail\n" + _HERE
         + (_rank_lines() if several else "") + threads(setting) + broken(["exec", *words])
     )  # fmt: skip
     return {"launch.sh": script, "install.sh": install_script(setting), "requirements.txt": requirements(setting),
             "check.py": check_script()}  # fmt: skip
+
+
+def _torchrun_words(setting: Setting) -> list[str]:
+    """The job by torchrun, on this node of however many there are."""
+    rendezvous = [f"--nnodes={setting.place.nodes}", '--node-rank="$NODE_RANK"']
+    rendezvous += ['--master-addr="$MASTER_ADDR"', '--master-port="$MASTER_PORT"']
+    return launch_words(setting, rendezvous if setting.place.nodes > 1 else ("--standalone",))
 
 
 def _rank_lines() -> str:
@@ -56,6 +61,11 @@ def accelerate(setting: Setting) -> dict[str, str]:
         )
     if work.tensor * work.pipeline > 1:
         notes.append("The plan splits the model itself; Accelerate's file cannot say that, the script has to.")
+    if kind == "MULTI_CPU":
+        notes.append(
+            "On CPUs accelerate launch starts several processes by MPI only, so torchrun starts them: Accelerate takes"
+            " over what torchrun sets, and what else the file holds stands in launch.sh."
+        )
     if sharded:
         notes.append("Layers are wrapped by size, which any model allows; TRANSFORMER_BASED_WRAP wraps by layer.")
     lines = [
@@ -72,22 +82,27 @@ def accelerate(setting: Setting) -> dict[str, str]:
             f"  fsdp_activation_checkpointing: {str(work.recompute == 'full').lower()}",
         ]  # fmt: skip
     text = explanation(setting, *notes) + "".join(f"{line}\n" for line in lines)
-    rest = setting.words[1:] if setting.is_python else ("--no_python", *setting.words)
-    words = ["exec", "accelerate", "launch", "--config_file accelerate.yaml"]
-    if place.nodes > 1:
-        words += [
-            '--machine_rank "$NODE_RANK"',
-            '--main_process_ip "$MASTER_ADDR"',
-            '--main_process_port "$MASTER_PORT"',
-        ]
-    words += [quoted([word]) for word in rest]
     launch = (
         "#!/bin/bash\n" + comments(notes) + "set -euo pipefail\n" + _HERE
-        + (_rank_lines() if place.nodes > 1 else "") + threads(setting) + broken(words)
+        + (_rank_lines() if place.nodes > 1 else "") + threads(setting) + broken(_accelerate_words(setting, kind))
     )  # fmt: skip
     install = install_script(setting) + f".venv/bin/python -m pip install '{accelerate_requirement()}'\n"
     return {"accelerate.yaml": text, "launch.sh": launch, "install.sh": install,
             "requirements.txt": requirements(setting), "check.py": check_script()}  # fmt: skip
+
+
+def _accelerate_words(setting: Setting, kind: str) -> list[str]:
+    """The job by accelerate launch; on several CPUs by torchrun, with the variables that accelerate launch sets."""
+    if kind == "MULTI_CPU":
+        mixed = _MIXED.get(setting.place.work.dtype, "no")
+        variables = ["ACCELERATE_USE_CPU=true", f"ACCELERATE_MIXED_PRECISION={mixed}"]
+        return ["exec", "env", *variables, *_torchrun_words(setting)]
+    words = ["exec", "accelerate", "launch", "--config_file accelerate.yaml"]
+    if setting.place.nodes > 1:
+        words += ['--machine_rank "$NODE_RANK"', '--main_process_ip "$MASTER_ADDR"']
+        words += ['--main_process_port "$MASTER_PORT"']
+    rest = setting.words[1:] if setting.is_python else ("--no_python", *setting.words)
+    return words + [quoted([word]) for word in rest]
 
 
 def tensorflow(setting: Setting) -> dict[str, str]:

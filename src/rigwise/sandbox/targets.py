@@ -76,7 +76,7 @@ def kind_of(target: str) -> Kind:
         UnknownNameError: There is none.
     """
     if target not in TARGETS:
-        close = near_matches(target, TARGETS) or f"one of {', '.join(TARGETS)}"
+        close = near_matches(target, (*TARGETS, "verify")) or f"one of {', '.join(TARGETS)}"
         raise UnknownNameError(f"there is no target {target[:40]!r}", hint=close)
     return TARGETS[target]
 

@@ -1,4 +1,4 @@
-"""Run as a process of its own, by the Python of the environment that is verified: does one thing there, says how it went.
+"""Run as a process of its own, by the Python of the environment that is verified: tries one thing there.
 
 python trial.py NAME REQUEST
 
@@ -151,13 +151,9 @@ def _check() -> Any:
     return module
 
 
-def all_reduce(_: dict[str, Any]) -> Answer:
+def all_reduce(request: dict[str, Any]) -> Answer:
     """A sum over two processes by gloo, and over one for each GPU by NCCL where there are several."""
-    torch = import_module("torch")
-    if not torch.distributed.is_available():
-        return [("gloo", "unknown", "this PyTorch was built without torch.distributed")], {}
-    rows = [_summed("gloo", RANKS)]
-    seen = torch.cuda.device_count()
+    rows, seen = [_summed("gloo", RANKS)], int(request["seen"])
     if seen < RANKS:
         return [*rows, ("nccl", "unknown", f"needs two GPUs, {seen} {'is' if seen == 1 else 'are'} seen")], {}
     return [*rows, _summed("nccl", min(seen, MOST_RANKS))], {}
@@ -172,7 +168,7 @@ def _summed(library: str, ranks: int) -> Row:
         words = [sys.executable, os.path.abspath(__file__), "rank"]
         started = [
             subprocess.Popen(
-                [*words, json.dumps({**told, "rank": rank})], env=here, stdin=subprocess.PIPE,
+                [*words, json.dumps({**told, "rank": rank})], env=here, stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace",
             )
             for rank in range(ranks)
@@ -195,6 +191,8 @@ def _summed(library: str, ranks: int) -> Row:
 def rank(request: dict[str, Any]) -> Answer:
     """One of the processes of an all-reduce; any fault ends it with an exit code."""
     torch = import_module("torch")
+    if not torch.distributed.is_available():
+        raise SystemExit("this PyTorch was built without torch.distributed")
     mine, ranks = int(request["rank"]), int(request["ranks"])
     place = f"cuda:{mine}" if request["library"] == "nccl" else "cpu"
     if place != "cpu":
@@ -245,36 +243,49 @@ def loader(request: dict[str, Any]) -> Answer:
         return [("workers", "problem", f"{len(seen)} of {workers} workers made {expected} of {count} pictures")], {}
     size = BATCH * FLOATS * 4 / 1e6
     done = f"{workers} workers made {EACH * workers} batches of {size:.0f} MB, every number is right"
+    return [("workers", "ok", done), within_limit(workers, usable)], {}
+
+
+def within_limit(workers: int, usable: float | None) -> Row:
+    """Whether there are no more workers than CPUs that this process may use."""
     if usable is None:
-        limit = ("limit", "unknown", "how many CPUs this process may use is not known")
-    elif workers > usable:
-        limit = ("limit", "problem", f"{workers} workers, {usable:g} CPUs may be used (affinity and control group)")
-    else:
-        limit = ("limit", "ok", f"{workers} workers, {usable:g} CPUs may be used (affinity and control group)")
-    return [("workers", "ok", done), limit], {}
+        return "limit", "unknown", "how many CPUs this process may use is not known"
+    said = f"{workers} workers, {usable:g} CPUs may be used (affinity and control group)"
+    return "limit", "problem" if workers > usable else "ok", said
 
 
 def room(request: dict[str, Any]) -> Answer:
-    """Write to a folder and read it back; see whether it has room."""
+    """See whether a folder has room, write to it and read it back."""
     folder, least = request["folder"], request["least_bytes"]
     if not os.path.isdir(folder):
         return [("room", "unknown", f"there is no {folder}")], {}
-    content = os.urandom(2**20)
-    with tempfile.NamedTemporaryFile(dir=folder, prefix=".rigwise-") as written:
-        for _ in range(WRITTEN_BYTES // len(content)):
-            written.write(content)
-        written.flush()
-        os.fsync(written.fileno())
-        written.seek(0)
-        same = all(written.read(len(content)) == content for _ in range(WRITTEN_BYTES // len(content)))
-    if not same:
-        return [("room", "problem", f"{folder}: what was read is not what was written")], {}
     total, _, free = shutil.disk_usage(folder)
-    have = total if request["of"] == "size" else free
+    have, kind = (total, "") if request["of"] == "size" else (free, " free")
     least = least if least is not None else min(0.05 * total, 20 * 2**30)
-    kind = "" if request["of"] == "size" else " free"
-    said = f"{folder} has {have / 2**30:.1f} GiB{kind}, {least / 2**30:.1f} GiB are needed"
-    return [("room", "ok" if have >= least else "problem", said)], {}
+    said = f"{folder} has {_size(have)}{kind}, {_size(least)} are needed"
+    return [("room", "ok" if have >= least else "problem", said), _written_and_read(folder, free)], {}
+
+
+def _size(count: float) -> str:
+    return f"{count / 2**30:,.1f} GiB" if count >= 2**30 else f"{count / 2**20:,.0f} MiB"
+
+
+def _written_and_read(folder: str, free: int) -> Row:
+    """A file in a folder, which is gone afterwards; smaller where there is little room."""
+    content = os.urandom(2**16)
+    count = max(1, min(WRITTEN_BYTES, free // 2) // len(content))
+    try:
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".rigwise-") as written:
+            for _ in range(count):
+                written.write(content)
+            written.flush()
+            os.fsync(written.fileno())
+            written.seek(0)
+            same = all(written.read(len(content)) == content for _ in range(count))
+    except OSError as error:
+        return "files", "problem", f"{folder} cannot be written: {error.strerror}"
+    size = _size(count * len(content))
+    return "files", "ok" if same else "problem", f"{size} were written and read{' back' if same else ', and differ'}"
 
 
 TRIALS = {
@@ -289,7 +300,8 @@ def main(name: str, request: str) -> int:
     sys.path[:] = [place for place in sys.path if os.path.realpath(place or ".") != here]
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    if name != "rank":  # which ends with the group of the process that started it
+        threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         rows, facts = TRIALS[name](json.loads(request))
     except Exception as error:  # whatever a library raises is the answer
@@ -307,7 +319,8 @@ def main(name: str, request: str) -> int:
 
 def _end_with_parent() -> None:
     """Wait until nobody holds the other end of stdin, then end with all that was started."""
-    sys.stdin.buffer.read()
+    while os.read(0, 65536):  # not through sys.stdin: its lock would pass into the workers of a loader
+        pass
     if hasattr(os, "killpg") and os.getpgrp() == os.getpid():
         os.killpg(0, 9)
     os._exit(1)

@@ -133,38 +133,27 @@ class Least:
 
 def least(space: Space, physics: Physics) -> Least:
     """Bound every site of a space; equal devices in equal numbers are bounded once."""
-    task = space.task
+    task, sites = space.task, space.sites
     time_s, memory_bytes, energy_j = {}, {}, {}
+    devices = {(d.id, site.machine.count): d for site in sites for d in site.variants}
+    row = {place: index for index, place in enumerate(devices)}
+    own = np.array([row[site.machine.device.id, site.machine.count] for site in sites], dtype=np.int64)
+    variants = np.array([row[d.id, site.machine.count] for site in sites for d in site.variants], dtype=np.int64)
+    sizes = np.array([len(site.variants) for site in sites], dtype=np.int64)
+    first = np.cumsum(sizes) - sizes
     for dtype in dict.fromkeys(family.dtype for family in task.families):
         work = physics.least_work(task.case, dtype, task.model)
-        step_s: dict[tuple[str, int], float] = {}
-        step_j: dict[tuple[str, int], float] = {}
-        held_bytes: dict[int, float] = {}
-        for site in space.sites:
-            count = site.machine.count
-            for device in site.variants:
-                if (device.id, count) not in step_s:
-                    step_s[device.id, count] = physics.least_step_s(work, device, count)
-                    step_j[device.id, count] = physics.least_energy_j(work, device, count)
-            if count not in held_bytes:
-                held_bytes[count] = physics.least_memory_bytes(task.case, dtype, count, task.model)
-        time_s[dtype] = np.array(
-            [
-                np.nan
-                if np.isnan(step_s[site.machine.device.id, site.machine.count])
-                else task.steps * np.nanmin([step_s[device.id, site.machine.count] for device in site.variants])
-                for site in space.sites
-            ]
-        )
-        memory_bytes[dtype] = np.array([held_bytes[site.machine.count] for site in space.sites])
-        energy_j[dtype] = np.array(
-            [
-                task.steps
-                * task.machines
-                * np.fmin.reduce([step_j[device.id, site.machine.count] for device in site.variants])
-                for site in space.sites
-            ]
-        )
+        places = [(device, count) for (_, count), device in devices.items()]
+        step_s = np.array([physics.least_step_s(work, device, count) for device, count in places])
+        step_j = np.array([physics.least_energy_j(work, device, count) for device, count in places])
+        held_bytes = {
+            count: physics.least_memory_bytes(task.case, dtype, count, task.model)
+            for count in dict.fromkeys(site.machine.count for site in sites)
+        }
+        quickest_s = task.steps * np.fmin.reduceat(step_s[variants], first)
+        time_s[dtype] = np.where(np.isnan(step_s[own]), np.nan, quickest_s)
+        memory_bytes[dtype] = np.array([held_bytes[site.machine.count] for site in sites])
+        energy_j[dtype] = task.steps * task.machines * np.fmin.reduceat(step_j[variants], first)
     capacity = [max(max(d.memory_bytes or 0.0, d.usable_bytes or 0.0) for d in site.variants) for site in space.sites]
     return Least(time_s=time_s, memory_bytes=memory_bytes, energy_j=energy_j, capacity_bytes=np.array(capacity))
 

@@ -159,8 +159,15 @@ def all_quotes(job: Job, world: World) -> Selection:
 
 def _sorted_out(quotes: Iterable[Quote], why_not: Callable[[Quote], str]) -> tuple[tuple[Quote, ...], Counter[str]]:
     """The quotes that nothing speaks against, and how many others there are, by reason."""
-    judged = [(quote, why_not(quote)) for quote in quotes]
-    return tuple(quote for quote, why in judged if not why), Counter(why for _, why in judged if why)
+    kept: list[Quote] = []
+    refused: Counter[str] = Counter()
+    for quote in quotes:
+        why = why_not(quote)
+        if why:
+            refused[why] += 1
+        else:
+            kept.append(quote)
+    return tuple(kept), refused
 
 
 def surroundings(job: Job, world: World) -> Surroundings:

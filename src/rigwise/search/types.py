@@ -23,6 +23,7 @@ from rigwise.graph.graph import Model
 from rigwise.machine.machine import Machine
 from rigwise.market.offers import Quote
 from rigwise.market.shelf import Purchases
+from rigwise.shown import Shown
 from rigwise.workload.case import Case, Parallel
 from rigwise.workload.job import Job
 from rigwise.workload.lower import Recipe
@@ -266,7 +267,7 @@ class Certificate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PlanResult:
+class PlanResult(Shown):
     """The answer to a job. ``plans[0]`` is the best; ``frontier`` runs from the cheapest to the fastest."""
 
     job: Job

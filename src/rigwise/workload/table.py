@@ -88,10 +88,10 @@ class OpTable:
         """Which rows belong to a phase ``[operators]``."""
         return np.asarray(self.phase == PHASES.index(phase))
 
-    def take(self, rows: NDArray[np.bool_]) -> OpTable:
+    def take(self, rows: NDArray[np.bool_] | NDArray[np.int64]) -> OpTable:
         """The table of some of the operators."""
         arrays = {f.name: getattr(self, f.name)[rows] for f in fields(self) if f.name != "ops"}
-        return OpTable(ops=tuple(op for op, taken in zip(self.ops, rows, strict=True) if taken), **arrays)
+        return OpTable(ops=tuple(self.ops[row] for row in np.arange(len(self.ops))[rows]), **arrays)
 
     def total(self, column: Array, rows: NDArray[np.bool_] | slice = slice(None)) -> Array:
         """Sum of a column over all runs of the given rows ``[sizes]``."""
@@ -242,6 +242,14 @@ def _looks(op: Op) -> Any:
     """All that the costs of an operator depend on."""
     sides = tuple(tuple((t.shape, t.dtype, t.role) for t in side) for side in (op.inputs, op.outputs))
     return op.name, op.kind, sides, tuple(sorted((name, repr(value)) for name, value in op.attrs.items()))
+
+
+def timed_alike(ops: tuple[Op, ...]) -> NDArray[np.int64]:
+    """Kinds of operators whose times differ only where their columns do, by number ``[operators]``."""
+    kinds: dict[Any, int] = {}
+    alike = _fixed(SameOps(ops)).alike.tolist()
+    looks = ((kind, op.phase, tuple(t.saved for t in op.outputs)) for kind, op in zip(alike, ops, strict=True))
+    return np.array([kinds.setdefault(look, len(kinds)) for look in looks], dtype=np.int64)
 
 
 def _latest(op: Op, row: int) -> int:

@@ -7,16 +7,20 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from rigwise.edge import as_plain
-from rigwise.machine.doctor.errors import Diagnosis, diagnose
+from rigwise.machine.doctor.errors import Diagnosis, diagnose, known_errors
 from rigwise.machine.doctor.facts import facts_of
 from rigwise.machine.doctor.fix import Change
 from rigwise.machine.doctor.install import Advice, Target, advise, target_of
-from rigwise.machine.doctor.rules import examine
+from rigwise.machine.doctor.rules import examine, rules
 from rigwise.machine.doctor.types import Facts, Finding, Severity, Status, problems
 from rigwise.machine.probe.source import Root
 from rigwise.machine.snapshot import Snapshot
 
 SCHEMA = "rigwise.doctor/1"
+#: Conditions of ``conditions.py`` that fail without an NVIDIA GPU.
+GPU_CONDITIONS = frozenset({"nvidia", "nvidia-bare", "nvidia-card", "nvidia-driver", "gpus", "torch-cuda", "jax-cuda"})
+#: What to install for a GPU that is in another machine.
+ELSEWHERE = "what rigwise doctor --install torch names on the machine with the GPU"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,14 +94,27 @@ def with_diagnoses(checkup: Checkup, text: str) -> Checkup:
     Raises:
         InvalidInputError: The text is empty.
     """
-    found = diagnose(text, checkup.findings)
+    silent = _of_no_gpu(checkup)
+    found = diagnose(text, [finding for finding in checkup.findings if finding.rule not in silent])
     install = install_text(checkup.target)
-    return replace(checkup, diagnoses=tuple(_installed(diagnosis, install) for diagnosis in found))
+    return replace(checkup, diagnoses=tuple(_installed(diagnosis, install, silent) for diagnosis in found))
 
 
-def _installed(diagnosis: Diagnosis, install: str) -> Diagnosis:
-    causes = tuple(replace(cause, fix=cause.fix.replace("{install}", install)) for cause in diagnosis.causes)
-    return replace(diagnosis, causes=causes)
+def _of_no_gpu(checkup: Checkup) -> frozenset[str]:
+    """Rules about NVIDIA GPUs where there is none: an error of one comes from another machine, and they say nothing."""
+    if checkup.target.cards or checkup.target.capabilities:
+        return frozenset()
+    return frozenset(f.rule for f in checkup.findings if not f.applies and GPU_CONDITIONS & {*rules()[f.rule].applies})
+
+
+def _installed(diagnosis: Diagnosis, install: str, silent: frozenset[str]) -> Diagnosis:
+    """The diagnosis with what to install in place of ``{install}``."""
+    elsewhere = {cause.fix for cause in known_errors()[diagnosis.error].causes if silent & {*cause.rules}}
+    causes = tuple(
+        replace(cause, fix=cause.fix.replace("{install}", ELSEWHERE if cause.fix in elsewhere else install))
+        for cause in diagnosis.causes
+    )
+    return replace(diagnosis, causes=causes, elsewhere=bool(elsewhere))
 
 
 def document(checkup: Checkup, *, changes: Sequence[Change] = (), done: Sequence[Change] = ()) -> dict[str, Any]:

@@ -34,6 +34,10 @@ def _wsl_gpu(facts: Facts) -> bool:
 CONDITIONS: dict[str, tuple[Callable[[Facts], bool], str]] = {
     "nvidia": (lambda facts: _nvidia(facts) or _wsl_gpu(facts), "there is no NVIDIA GPU"),
     "nvidia-bare": (lambda facts: _nvidia(facts) and not _wsl_gpu(facts), "there is no NVIDIA GPU with a Linux driver"),
+    "nvidia-asked": (
+        lambda facts: "gpus nvidia" in facts.get("failed", {}) or any("driver" in gpu for gpu in facts.rows("gpus")),
+        "no tool of NVIDIA is installed",
+    ),
     "nvidia-card": (lambda facts: cards(facts, "NVIDIA") > 0, "there is no NVIDIA GPU on the bus"),
     "nvidia-driver": (
         lambda facts: bool(facts.get("driver.nvidia")) or any("driver" in gpu for gpu in facts.rows("gpus")),

@@ -75,12 +75,19 @@ class Likely:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Diagnosis:
-    """A known error that was found in a text, with the line and its causes, likeliest first."""
+    """A known error that was found in a text, with the line and its causes, likeliest first.
+
+    Attributes:
+        error, line, source: Its id, the line of the text, and where it was read about.
+        causes: Likeliest first.
+        elsewhere: Whether it is about a GPU and this machine has none, so that its rules said nothing.
+    """
 
     error: str
     line: str
     source: str
     causes: tuple[Likely, ...]
+    elsewhere: bool = False
 
 
 @cache

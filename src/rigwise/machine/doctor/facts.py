@@ -26,6 +26,7 @@ def facts_of(snapshot: Snapshot, seen: Mapping[str, Any] | None = None) -> Facts
             values[name] = field.value
     for section, reason in snapshot.failed.items():
         reasons.setdefault(section.partition(" ")[0], reason)
+    values["failed"] = dict(snapshot.failed)
     values["findings"] = [f"{finding.where}: {finding.text}" for finding in snapshot.findings]
     if seen is None:
         reasons["seen"] = "a snapshot does not hold it; run rigwise doctor on the machine"

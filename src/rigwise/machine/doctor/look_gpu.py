@@ -40,23 +40,38 @@ def has_nvidia(snapshot: Snapshot) -> bool:
 
 
 def said(root: Root, *command: str) -> str:
-    """``ok`` if a command ends well, else what it says or that it hangs; None of it if it is not installed."""
+    """``ok`` if a command ends well, else what it says or that it hangs or is not installed.
+
+    Raises:
+        Unreadable: It could not be asked, which says nothing of the driver.
+    """
     try:
         root.run(*command, limit_s=CUDA_LIMIT_S)
     except Unreadable as error:
-        return str(error)
+        return _answered(error)
     return "ok"
 
 
+def _answered(error: Unreadable) -> str:
+    """What a command answered that failed; an error of reading or starting it is none."""
+    if not re.search(r"ended with \d|did not answer|is not installed", str(error)):
+        raise error
+    return str(error)
+
+
 def cuda_init(root: Root) -> str:
-    """``ok`` if CUDA starts, in a process of its own, else what it answers."""
+    """``ok`` if CUDA starts, in a process of its own, else what it answers.
+
+    Raises:
+        Unreadable: It could not be asked.
+    """
     from rigwise.machine.doctor.look import python_child
     from rigwise.machine.probe import cuda_child
 
     try:
         python_child(root, cuda_child.__file__, name="cuda-attributes", limit_s=CUDA_LIMIT_S)
     except Unreadable as error:
-        text = re.sub(r"^\S+ ended with \d+: ", "", str(error))
+        text = re.sub(r"^\S+ ended with \d+: ", "", _answered(error))
         return re.sub(r"^\S+ (?=did not answer)", "CUDA ", text)
     return "ok"
 

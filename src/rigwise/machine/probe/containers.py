@@ -14,7 +14,8 @@ HOSTS = {
     "innotek": "VirtualBox", "qemu": "QEMU", "xen": "Xen", "nvidia dgx": "DGX", "dgx": "DGX",
 }  # fmt: skip
 #: A path or a variable -> the container it is the sign of; the first that is there wins.
-SIGNS = {"/run/.containerenv": "podman", "/.dockerenv": "docker", "/.singularity.d": "apptainer"}
+SIGNS = {"/var/run/secrets/kubernetes.io": "kubernetes", "/run/.containerenv": "podman"}
+SIGNS |= {"/.dockerenv": "docker", "/.singularity.d": "apptainer"}
 ENVIRONMENTS = {"KUBERNETES_SERVICE_HOST": "kubernetes", "APPTAINER_CONTAINER": "apptainer"}
 ENVIRONMENTS |= {"SINGULARITY_CONTAINER": "apptainer", "COLAB_RELEASE_TAG": "colab", "KAGGLE_KERNEL_RUN_TYPE": "kaggle"}
 

@@ -12,19 +12,36 @@ MOUNTS = "/proc/mounts"
 #: Local file systems only: a network file system whose server is gone would not answer.
 DF = ("df", "-P", "-l", "-k")
 #: Devices that are no disks.
+#: Volumes have entries of their own, as file systems.
 NO_DISK = r"(?!loop|ram|zram|sr\d|fd\d|dm-|md\d)[\w.-]+$"
 
 
+#: Single files that engines of containers mount from the disk of the host.
+MOUNTED_FILES = ("/etc/hosts", "/etc/hostname", "/etc/resolv.conf", "/dev/termination-log")
+#: Devices that lie on disks: of LVM, of encryption, of software RAID.
+VOLUMES = ("/dev/mapper/", "/dev/dm-", "/dev/md")
+
+
 def disks(root: Root) -> list[dict[str, Field]]:
-    """One entry for every disk, and for every network or overlay file system that programs see."""
-    mounts = [line.split() for line in _lines(root)]
+    """One entry for every disk, and for every volume, network or overlay file system that programs see."""
+    mounts = [cells for cells in (line.split() for line in _lines(root)) if cells[1] not in MOUNTED_FILES]
     sizes = mounted_sizes(root)
     found = []
     for name in root.names(BLOCK, NO_DISK):
         size = root.field(f"{BLOCK}/{name}/size", lambda text: 512 * int(text))
         if size.value:
             found.append({**_disk(root, name), "size_bytes": size, **_mounted(name, mounts, sizes)})
-    return found + [_file_system(line, sizes) for line in mounts if _without_disk(line)]
+    return found + [_file_system(line, sizes) for line in _once(mounts) if _without_disk(line)]
+
+
+def _once(mounts: list[list[str]]) -> list[list[str]]:
+    """Each volume where it is mounted nearest to the top; other file systems as they are."""
+    nearest: dict[str, list[str]] = {}
+    for place, line in enumerate(mounts):
+        key = line[0] if line[0].startswith(VOLUMES) else str(place)
+        if key not in nearest or len(line[1]) < len(nearest[key][1]):
+            nearest[key] = line
+    return list(nearest.values())
 
 
 def _lines(root: Root) -> list[str]:
@@ -77,13 +94,16 @@ NETWORK = ("nfs", "nfs4", "cifs", "smb3", "lustre", "gpfs", "beegfs", "ceph", "9
 
 
 def _without_disk(line: list[str]) -> bool:
-    return line[2] in NETWORK or line[2].startswith("fuse.") or (line[1] == "/" and line[2] == "overlay")
+    is_volume = line[0].startswith(VOLUMES) or (line[2] == "zfs" and line[1] == "/")
+    is_network = line[2] in NETWORK or line[2].startswith("fuse.")
+    return is_volume or is_network or (line[1] == "/" and line[2] == "overlay")
 
 
 def _file_system(line: list[str], sizes: dict[str, tuple[int, int]]) -> dict[str, Field]:
-    kind = "overlay" if line[2] == "overlay" else "network"
+    is_volume = line[0].startswith(VOLUMES) or line[2] == "zfs"
+    kind = "volume" if is_volume else "overlay" if line[2] == "overlay" else "network"
     return {
-        "name": Field(value=line[2], source=MOUNTS),
+        "name": Field(value=line[0].rpartition("/")[2] if is_volume else line[2], source=MOUNTS),
         "kind": Field(value=kind, source=MOUNTS),
         "mount": Field(value=line[1], source=MOUNTS),
         "file_system": Field(value=line[2], source=MOUNTS),

@@ -63,6 +63,12 @@ def memory(root: Root) -> dict[str, Field]:
     return {"total_bytes": stated("hw.memsize", int)}
 
 
+def limits(root: Root) -> dict[str, Field]:
+    """Logical CPUs, all of which a process may use: macOS has neither control groups nor a fixed affinity."""
+    counted = _stated(root)("hw.logicalcpu", int)
+    return {"cpu_count": counted, "usable_cpus": counted}
+
+
 def gpus(root: Root) -> list[dict[str, Field]]:
     """One entry for every GPU of a Mac."""
     if not root.has_program("sw_vers"):

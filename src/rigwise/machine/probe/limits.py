@@ -19,6 +19,10 @@ def limits(root: Root) -> dict[str, Field]:
     """What ``os.cpu_count()`` says, what the affinity and the control group allow, and what is left to use."""
     if root.foreign:
         return portable.limits()
+    if root.has_program("sw_vers"):
+        from rigwise.machine.probe.gpu_apple import limits as of_apple
+
+        return of_apple(root)
     machine = root.field(f"{SYSTEM}/online", lambda text: len(cpu_list(text)))
     allowed = attempt("/proc/self/status", lambda: len(cpu_list(_status(root)["Cpus_allowed_list"])))
     quota, memory = cpu_quota(root), memory_limit(root)

@@ -9,6 +9,8 @@ from rigwise.machine.snapshot import Field
 JOBS = {"SLURM_JOB_ID": "slurm", "PBS_JOBID": "pbs", "LSB_JOBID": "lsf", "KUBERNETES_SERVICE_HOST": "kubernetes"}
 #: A program -> the scheduler it belongs to.
 PROGRAMS = {"sbatch": "slurm", "qsub": "pbs", "bsub": "lsf"}
+#: Grid Engine submits by ``qsub`` as well, and has this program, which PBS has not.
+OTHER_QSUB = ("qhost", "grid engine")
 
 
 def scheduler(root: Root) -> dict[str, Field]:
@@ -28,4 +30,6 @@ def scheduler(root: Root) -> dict[str, Field]:
 
 def _installed(root: Root) -> list[str]:
     """Kubernetes is left out: its tool says nothing of the machine it lies on."""
-    return [name for program, name in PROGRAMS.items() if root.has_program(program)]
+    found = [name for program, name in PROGRAMS.items() if root.has_program(program)]
+    program, name = OTHER_QSUB
+    return [name if one == "pbs" else one for one in found] if "pbs" in found and root.has_program(program) else found

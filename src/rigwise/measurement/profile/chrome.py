@@ -14,6 +14,7 @@ import math
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from rigwise.errors import InvalidInputError
@@ -24,7 +25,9 @@ from rigwise.measurement.profile.spans import ON_DEVICE, Shapes, Span, Trace, Wh
 MOST_SPANS = 2_000_000
 #: No event, and no other value beside the events, is longer.
 _LONGEST = 16 * 2**20
-_MOST_DIMS, _MOST_INPUTS, _LONGEST_NAME = 16, 64, 400
+_MOST_DIMS, _MOST_INPUTS, _LONGEST_NAME = 8, 24, 400
+#: What of the frame is kept.
+_OF_THE_FRAME = frozenset({"schemaVersion", "deviceProperties", "distributedInfo"})
 _BLANK = re.compile(r"[ \t\r\n]*")
 #: An operator that seems to end later than this after its start did not.
 _LONGEST_S = 1e6
@@ -46,6 +49,8 @@ _WHAT: Mapping[str, What] = {
     "gpu_memset": What.FILL,
     "memset": What.FILL,
 }
+#: Marks that PyTorch 1 wrote among its operators.
+_MARKS = ("ProfilerStep#", "Optimizer.", "enumerate(DataLoader)")
 #: Events of these are no spans that say anything here.
 _PASSED_OVER = frozenset(
     {"python_function", "gpu_user_annotation", "trace", "overhead", "ac2g", "fwdbwd", "async_cpu_to_gpu"}
@@ -103,7 +108,9 @@ class _Reader:
                 self._at += 1
                 yield from self._array()
             else:
-                self.top[key] = self._whole()
+                value = self._whole()
+                if key in _OF_THE_FRAME:
+                    self.top[key] = value
             if self.is_torn:
                 break
         if not found:
@@ -200,6 +207,8 @@ class _Kept:
         self.is_cut = False
         self._zero_us: float | None = None
         self._open: dict[str, list[tuple[Mapping[str, Any], float]]] = {}
+        self._begun = 0
+        self._alike: dict[Shapes, Shapes] = {}
         self._odd = 0
         self._negative = 0
         self._is_torch = False
@@ -214,7 +223,8 @@ class _Kept:
             self._complete(event, _number(event.get("dur")))
         elif phase == "B":
             start = _number(event.get("ts"))
-            if start is not None and len(self._open) < MOST_SPANS:
+            if start is not None and self._begun < MOST_SPANS:
+                self._begun += 1
                 self._open.setdefault(_lane(event), []).append((event, start))
         elif phase == "E":
             begun, end = self._open.get(_lane(event)), _number(event.get("ts"))
@@ -236,7 +246,9 @@ class _Kept:
         self._is_torch = self._is_torch or category == "cpu_op"
         if self._zero_us is None:
             self._zero_us = start_us
-        self.spans.append(_span(event, category, (start_us - self._zero_us) * 1e-6, took_us * 1e-6))
+        span = _span(event, category, (start_us - self._zero_us) * 1e-6, took_us * 1e-6)
+        same = self._alike.setdefault(span.shapes, span.shapes)  # most sizes come again and again
+        self.spans.append(span if same is span.shapes else replace(span, shapes=same))
 
     def trace(self, source: Source, reader: _Reader) -> Trace:
         """All that was kept."""
@@ -268,8 +280,6 @@ class _Kept:
 
 
 def _sorted(spans: list[Span], first_s: float) -> tuple[tuple[Span, ...], tuple[Span, ...]]:
-    from dataclasses import replace
-
     if first_s < 0:
         spans = [replace(span, start_s=span.start_s - first_s) for span in spans]
     key: Callable[[Span], tuple[float, float]] = lambda span: (span.start_s, -span.time_s)  # noqa: E731
@@ -281,8 +291,9 @@ def _span(event: Mapping[str, Any], category: str, start_s: float, time_s: float
     """A category that nobody knows is an operator of somebody's framework."""
     given = event.get("args")
     args: Mapping[str, Any] = given if isinstance(given, dict) else {}
-    what = _WHAT.get(category, What.OP)
     name = sys.intern(str(event.get("name", ""))[:_LONGEST_NAME])
+    what = _WHAT.get(category, What.OP)
+    what = What.MARK if what is What.OP and name.startswith(_MARKS) else what
     if what in ON_DEVICE:
         device, stream = _whole(args.get("device", event.get("pid"))), _whole(args.get("stream", event.get("tid")))
         return Span(

@@ -27,7 +27,7 @@ _COPY_KINDS = {1: "HtoD", 2: "DtoH", 8: "DtoD", 9: "HtoH", 10: "PtoP"}
 _MEMORY = {1: "Pageable", 2: "Pinned", 3: "Device", 4: "Array", 5: "Managed"}
 #: Steps of SQLite's machine; reading two million rows takes some tens of millions.
 _MOST_STEPS, _EVERY = 2_000_000_000, 1_000_000
-_NAMES, _LONGEST_NAME = 1_000_000, 400
+_NAMES, _LONGEST_NAME, _LONGEST_VALUE = 1_000_000, 400, 2**20
 _SIZES = re.compile(r"sizes = (\[.*\])")
 
 
@@ -57,6 +57,7 @@ class _Export:
         connection.text_factory = lambda raw: raw.decode("utf-8", "replace")
         steps = iter(range(_MOST_STEPS // _EVERY))
         connection.set_progress_handler(lambda: next(steps, None) is None, _EVERY)
+        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _LONGEST_VALUE)
         connection.execute("PRAGMA trusted_schema = OFF")
         connection.execute("PRAGMA query_only = ON")
         tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table' LIMIT 10000")

@@ -8,7 +8,7 @@ from rigwise.errors import InvalidInputError
 from rigwise.measurement.profile.chrome import read_chrome
 from rigwise.measurement.profile.nsight import read_nsight
 from rigwise.measurement.profile.perf import read_perf
-from rigwise.measurement.profile.source import KNOWN, SQLITE, Source
+from rigwise.measurement.profile.source import KNOWN, SQLITE, Progress, Source
 from rigwise.measurement.profile.spans import Counters, Trace
 
 _PERF_LIMIT_BYTES = 4 * 2**20
@@ -22,15 +22,19 @@ _OTHERS = {
 }
 
 
-def read_trace(path: Path) -> Trace | Counters:
+def read_trace(path: Path, progress: Progress = lambda done, total: None) -> Trace | Counters:
     """What a file recorded.
+
+    Args:
+        path: The file.
+        progress: Called with the bytes of a text that were read, and all.
 
     Raises:
         InvalidInputError: Missing, empty, too large, or of no kind that is known.
     """
     if path.is_file() and (hint := _OTHERS.get(path.suffix.lower())):
         raise InvalidInputError(f"{path.name} is not read directly", hint=hint.format(path=path.name))
-    source = Source(path)
+    source = Source(path, progress)
     try:
         if source.head == SQLITE:
             return read_nsight(path)

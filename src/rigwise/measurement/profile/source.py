@@ -5,10 +5,13 @@ from __future__ import annotations
 import io
 import os
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from rigwise.errors import InvalidInputError
+
+Progress = Callable[[int, int], None]
 
 #: No profiler's file of a few steps is larger, unpacked.
 LIMIT_BYTES = 4 * 2**30
@@ -27,14 +30,19 @@ class Source:
         is_torn: A packed file that ends before its end.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, progress: Progress = lambda done, total: None) -> None:
         """Open it.
+
+        Args:
+            path: The file.
+            progress: Called with the bytes of it that were read, and all.
 
         Raises:
             InvalidInputError: Missing, a folder, unreadable or empty.
         """
         self.path = path
         self.is_torn = False
+        self._progress = progress
         self._read_bytes = 0
         try:
             if path.is_dir():
@@ -70,6 +78,7 @@ class Source:
             self.is_torn = True
             return b""
         self._read_bytes += len(found)
+        self._progress(self._file.tell(), self._size)
         if self.is_packed and self._read_bytes > _FREE_BYTES and self._read_bytes > _MOST_RATIO * self._size:
             raise InvalidInputError(f"{self.path} unpacks to over {_MOST_RATIO} times its size", hint="no trace does")
         if self._read_bytes > LIMIT_BYTES:
@@ -89,7 +98,7 @@ class Source:
                     raise zlib.error("it ends before anything is unpacked")
                 return b""
             self._is_between = False
-            found = self._unpack.decompress(self._packed, CHUNK_BYTES)
+            found: bytes = self._unpack.decompress(self._packed, CHUNK_BYTES)
             self._packed = self._unpack.unconsumed_tail
             if self._unpack.eof:
                 self._packed = self._unpack.unused_data.lstrip(b"\0")  # some writers pad

@@ -26,7 +26,7 @@ class Unit:
         shapes: Of its inputs; empty where they were not recorded.
         start_s: On the host.
         time_s: On devices, where any was recorded; else on the host.
-        kernels: Names of the kernels that it started, a few.
+        kernels: Names of the kernels that it started, the first few.
         is_op: Whether it is a call on the host; else a kernel.
         is_asked: Whether its name was asked for.
         is_backward, is_update: Part of a backward pass, or of an optimizer's step.
@@ -56,7 +56,7 @@ class _Walk:
         self.loose: list[int] = []
         for index in step.on_device:
             span = tied.trace.on_device[index]
-            if communicates(span.name):
+            if communicates(span.name) or (span.what is What.COPY and "DtoD" not in span.name):
                 continue
             starter = tied.starters[index]
             (self.direct.setdefault(starter, []) if starter in self.inside else self.loose).append(index)
@@ -83,9 +83,9 @@ class _Walk:
         return sorted(self.units, key=lambda unit: unit.start_s)
 
     def _descend(self, root: int) -> None:
-        stack = [(root, False, False)]
+        stack = [(root, False, False, False)]
         while stack:
-            index, backward, update = stack.pop()
+            index, backward, update, is_inside = stack.pop()
             span = self.host[index]
             backward = backward or span.name.startswith(_BACKWARD)
             update = update or span.name.startswith(_OPTIMIZER)
@@ -93,9 +93,14 @@ class _Walk:
             if span.what is What.OP and not communicates(span.name) and self._is_whole(index, inner):
                 self._unit(index, backward=backward, update=update)
                 continue
+            is_inside = (is_inside or span.what is What.OP) and not communicates(span.name)
+            if is_inside and not self.by_device and span.what is not What.CALL:
+                counted = (self.host[child] for child in inner if self.host[child].what is not What.CALL)
+                own_s = span.time_s - sum(one.time_s for one in counted)
+                self.units.append(self._part(index, own_s, backward=backward, update=update))
             for kernel in self.direct.get(index, ()):
                 self._kernel(kernel, backward=backward, update=update)
-            stack.extend((child, backward, update) for child in inner)
+            stack.extend((child, backward, update, is_inside) for child in inner)
 
     def _is_whole(self, index: int, inner: list[int]) -> bool:
         """Whether what is inside a call counts with it.
@@ -126,12 +131,27 @@ class _Walk:
                 shapes=span.shapes,
                 start_s=span.start_s,
                 time_s=sum(times) if self.by_device else span.time_s,
-                kernels=tuple(self.tied.trace.on_device[index].name for index in kernels[:_KERNELS_KEPT]),
+                kernels=tuple(self._kernel_names(kernels)),
                 is_op=True,
                 is_asked=self.is_asked(span.name),
                 is_backward=backward,
                 is_update=update,
             )
+        )
+
+    def _part(self, index: int, own_s: float, *, backward: bool, update: bool) -> Unit:
+        """What a call on the host did itself, around those that count one by one."""
+        span = self.host[index]
+        return Unit(
+            name=span.name,
+            shapes=(),
+            start_s=span.start_s,
+            time_s=max(0.0, own_s),
+            kernels=(),
+            is_op=True,
+            is_asked=False,
+            is_backward=backward,
+            is_update=update,
         )
 
     def _kernel(self, index: int, *, backward: bool, update: bool) -> None:
@@ -142,7 +162,7 @@ class _Walk:
                 shapes=(),
                 start_s=span.start_s if asked_s is None else asked_s,
                 time_s=span.time_s,
-                kernels=(span.name,),
+                kernels=tuple(self._kernel_names([index])),
                 is_op=False,
                 is_asked=False,
                 is_backward=backward,
@@ -150,9 +170,15 @@ class _Walk:
             )
         )
 
+    def _kernel_names(self, indices: list[int]) -> list[str]:
+        spans = (self.tied.trace.on_device[index] for index in indices)
+        return [span.name for span in spans if span.what is What.KERNEL][:_KERNELS_KEPT]
+
 
 def units_of(tied: Linked, step: Step, is_asked: Callable[[str], bool]) -> list[Unit]:
-    """The operators of a step in the order in which the host came to them, without communication.
+    """The operators of a step in the order in which the host came to them.
+
+    Left out are communication and copies between host and device, which no graph of a model knows.
 
     Args:
         tied: The trace.

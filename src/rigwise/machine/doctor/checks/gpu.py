@@ -185,6 +185,23 @@ def cuda_start(facts: Facts) -> Answer:
     return problem(said)
 
 
+def tool_answers(facts: Facts) -> Answer:
+    """nvidia-smi and NVML hang or fail, for a reason that no other rule names."""
+    why = facts.get("failed", {}).get("gpus nvidia", "")
+    if not why:
+        return ok("what the driver says of its GPUs could be read")
+    if not re.search(r"did not (answer|end)|ended with \d|printed ", why):
+        return unknown(why)
+    hangs = "did not answer" in why or "did not end" in why
+    asked_again = "did not answer" in facts.text("seen.nvidia_smi") and facts.text("driver.nvidia")
+    is_here = cards(facts, "NVIDIA") or facts.get("container.nvidia_devices") or facts.get("driver.nvidia")
+    if asked_again if hangs else is_here:
+        return ok("another rule answers this")
+    if re.search(r"couldn't communicate with the NVIDIA driver|No devices were found", why):
+        return ok(f"no card is on the bus, and its tools find none: {why}")
+    return problem(f"{why}; {'an' if is_here else 'no'} NVIDIA card is on the bus")
+
+
 def visible_devices(facts: Facts) -> Answer:
     """``CUDA_VISIBLE_DEVICES`` hides GPUs: empty, -1, or an index that is not there, after which nothing is seen."""
     variables = facts.variables()
@@ -194,6 +211,8 @@ def visible_devices(facts: Facts) -> Answer:
     count = len(facts.rows("gpus")) or cards(facts, "NVIDIA")
     if not name:
         return ok(f"no variable hides any of {count} GPUs")
+    if not count:
+        return unknown(f"{name}={variables[name]}, and how many GPUs there are is not known")
     seen, rest = _visible(variables[name], count)
     if rest is None:
         return ok(f"{name}={variables[name]} shows {len(seen)} of {count} GPUs")

@@ -1,0 +1,224 @@
+"""Figures of the document that ``rigwise plan --json`` prints."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from rigwise.report.figures.axes import decimal_ticks, dollars_axis, even_ticks, spread_ticks, time_axis
+from rigwise.report.figures.label import Plane, spread
+from rigwise.report.figures.theme import (
+    BLUE,
+    COLOUR_OF_LIMIT,
+    INK,
+    VERMILLION,
+    Document,
+    Figure,
+    altair,
+    chart,
+    dress,
+)
+from rigwise.units import format_count, format_seconds, format_usd
+
+#: A scale turns logarithmic where the largest value is this many times the smallest.
+_LOG_FROM_RATIO = 8.0
+
+#: A limit of the job is drawn if it is at most this many times the largest plan.
+_NEAR = 4.0
+_HEIGHT_PX = 300
+
+
+def plan_figure(document: Document) -> Figure:
+    """The plans and the frontier, in the plane of time and cost."""
+    job, far = document["job"], [limit["text"] for limit in limits(document) if not limit["near"]]
+    note = (
+        "Numbers are the listed plans, the best first and larger; the line is the frontier: nothing is both cheaper "
+        "and quicker. Whiskers reach from p10 to p90."
+    )
+    note += f" Too far off to be drawn: {', '.join(far)}." if far else ""
+    title = f"{job['model']}, {format_count(job['amount'])} {job['unit']}: cost against time"
+    return Figure(title=title, note=note, draw=lambda width_px: cost_against_time(document, width_px=width_px))
+
+
+def cost_against_time(document: Document, *, width_px: int = 720) -> Any:
+    """The listed plans and the frontier in the plane of time and cost, with deadline and budget.
+
+    The frontier is a staircase: between two of its plans nothing cheaper is as quick. Whiskers
+    reach from p10 to p90.
+
+    Raises:
+        MissingExtraError: Altair is not installed.
+    """
+    alt = altair()
+    plans = [_point(plan) for plan in reversed(document["plans"])]  # the best is drawn last, on top
+    frontier = [_point(plan) for plan in document["frontier"]]
+    near = [limit for limit in limits(document) if limit["near"]]
+    x, y = (_position(a, q, [*plans, *frontier], near) for a, q in ((alt.X, "time_s"), (alt.Y, "cost_usd")))
+    stairs = chart(frontier).mark_line(interpolate="step-after", color=BLUE, opacity=0.7)
+    across = chart(plans).mark_rule(color=BLUE, opacity=0.5).encode(x="time_s_p10:Q", x2="time_s_p90:Q", y=y)
+    along = chart(plans).mark_rule(color=BLUE, opacity=0.5).encode(x=x, y="cost_usd_p10:Q", y2="cost_usd_p90:Q")
+    dots = chart(frontier).mark_circle(color=BLUE, size=40, opacity=1).encode(tooltip=_tips(alt))
+    colour = alt.condition(alt.datum.rank == 1, alt.value(VERMILLION), alt.value(BLUE))
+    points = chart(plans).mark_circle(size=110, opacity=1).encode(color=colour, tooltip=_tips(alt))
+    words = _names(plans, frontier, (x, y), width_px)
+    placed = [layer.encode(x=x, y=y) for layer in (stairs, dots, points, *words)]
+    return dress(alt.layer(*_limit_lines(alt, near, x, y), across, along, *placed), width_px, _HEIGHT_PX)
+
+
+def time_by_what_binds(document: Document, *, width_px: int = 720) -> Any:
+    """Time of each plan, split by what limits it: arithmetic, memory traffic, launches, network, input.
+
+    Each plan needs ``binds``, the fractions of a prediction.
+
+    Raises:
+        MissingExtraError: Altair is not installed.
+    """
+    alt = altair()
+    rows = [
+        {"plan": _label(plan), "limit": limit, "time_s": plan["time_s"]["p50"] * frac, "order": order}
+        for plan in document["plans"]
+        for order, limit in enumerate(COLOUR_OF_LIMIT)
+        if (frac := plan["binds"].get(limit, 0.0)) > 0
+    ]
+    shown = [limit for limit in COLOUR_OF_LIMIT if any(row["limit"] == limit for row in rows)]
+    colours = alt.Scale(domain=shown, range=[COLOUR_OF_LIMIT[limit] for limit in shown])
+    legend = alt.Legend(orient="top", columns=5 if width_px > 500 else 3)
+    high_s = max(plan["time_s"]["p50"] for plan in document["plans"])
+    bars = (
+        chart(rows)
+        .mark_bar(height={"band": 0.7})
+        .encode(
+            x=alt.X("time_s:Q", title="time", stack="zero", axis=time_axis(even_ticks(high_s))),
+            y=_plan_axis(alt, document, width_px),
+            color=alt.Color("limit:N", title=None, scale=colours, legend=legend),
+            order="order:O",
+        )
+    )
+    return dress(bars, width_px, 34 * len(document["plans"]))
+
+
+def intervals(document: Document, quantity: str, *, width_px: int = 720) -> Any:
+    """Each plan's p10 to p90 as a bar and its p50 as a tick.
+
+    Args:
+        document: A plan document.
+        quantity: ``cost_usd`` or ``time_s``.
+        width_px: Width of the whole chart.
+
+    Raises:
+        MissingExtraError: Altair is not installed.
+    """
+    alt = altair()
+    rows = [{"plan": _label(plan), **_point(plan)} for plan in document["plans"]]
+    y = _plan_axis(alt, document, width_px)
+    start, middle = (_position(alt.X, quantity, rows, at=at) for at in ("_p10", ""))
+    bars = chart(rows).mark_bar(height=9, color=BLUE, opacity=0.55, cornerRadius=4)
+    ticks = chart(rows).mark_tick(thickness=3, height=17, color=VERMILLION, opacity=1)
+    layers = bars.encode(x=start, x2=f"{quantity}_p90:Q", y=y), ticks.encode(x=middle, y=y)
+    return dress(alt.layer(*layers), width_px, 30 * len(rows))
+
+
+def limits(document: Document) -> list[dict[str, Any]]:
+    """Deadline and budget of the job: ``quantity``, its value, ``text``, and whether it is ``near`` the plans.
+
+    Only what is near is drawn in ``cost_against_time``: a far limit would squeeze the plans together.
+    """
+    job, found = document["job"], []
+    for quantity, limit, word, show in (
+        ("time_s", job["deadline_s"], "deadline", format_seconds),
+        ("cost_usd", job["budget_usd"], "budget", format_usd),
+    ):
+        if limit is not None:
+            near = limit <= _NEAR * max(plan[quantity]["p90"] for plan in (*document["plans"], *document["frontier"]))
+            found.append({"quantity": quantity, quantity: limit, "text": f"{word} {show(limit)}", "near": near})
+    return found
+
+
+def _name(plan: Document) -> str:
+    return f"{plan['count']} x {plan['device']}, {plan['provider']}"
+
+
+def _label(plan: Document) -> str:
+    """Unique, because it starts with the rank."""
+    return f"{plan['rank']}. {_name(plan)}"
+
+
+def _point(plan: Document) -> dict[str, Any]:
+    """One plan as a flat row: ``time_s`` is the median, ``time_s_p10`` a quantile."""
+    row: dict[str, Any] = {"rank": plan["rank"], "name": _name(plan)}
+    row |= {"where": " ".join(str(plan[key]) for key in ("instance", "region", "market") if plan[key])}
+    for name, quantity, show in (("time", "time_s", format_seconds), ("cost", "cost_usd", format_usd)):
+        low, middle, high = (show(plan[quantity][p]) for p in ("p10", "p50", "p90"))
+        row[name] = f"{middle} ({low} to {high})"
+    for quantity in ("time_s", "cost_usd"):
+        row |= {quantity: plan[quantity]["p50"]}
+        row |= {f"{quantity}_{p}": plan[quantity][p] for p in ("p10", "p90")}
+    return row
+
+
+def _limit_lines(alt: Any, near: Sequence[Document], x: Any, y: Any) -> list[Any]:
+    layers = []
+    for limit in near:
+        is_time = limit["quantity"] == "time_s"
+        line = chart([limit]).encode(x=x) if is_time else chart([limit]).encode(y=y)
+        place = {"align": "right", "dx": -5, "dy": 10} if is_time else {"align": "left", "dx": 5, "dy": -7}
+        edge = {"y": alt.value(0)} if is_time else {"x": alt.value(0)}
+        layers.append(line.mark_rule(color=INK, strokeDash=[5, 4]))
+        layers.append(line.mark_text(color=INK, **place).encode(**edge, text="text:N"))
+    return layers
+
+
+def _names(plans: Sequence[Document], frontier: Sequence[Document], axes: tuple[Any, Any], width_px: int) -> list[Any]:
+    """The rank of each listed plan and the name of the quickest, none over another."""
+    x_scale, y_scale = (axis.to_dict()["scale"] for axis in axes)
+    plane = Plane(
+        x_range=x_scale["domain"],
+        y_range=y_scale["domain"],
+        width_px=width_px - 70,
+        height_px=_HEIGHT_PX,
+        logarithmic=(x_scale["type"] != "linear", y_scale["type"] != "linear"),
+    )
+    ranked = {(plan["time_s"], plan["cost_usd"]) for plan in plans}
+    named = [{**plan, "text": f"{plan['rank']}"} for plan in reversed(plans)]
+    named[0]["text"] = f"1: {named[0]['name']}"
+    named += [{**p, "text": p["name"]} for p in frontier[-1:] if (p["time_s"], p["cost_usd"]) not in ranked]
+    places = spread([(p["time_s"], p["cost_usd"], p["text"]) for p in named], plane, level=False)
+    return [
+        chart([row])
+        .mark_text(color=INK, fontWeight="bold", align=place.align, dx=place.dx_px, dy=place.dy_px)
+        .encode(text="text:N")
+        for row, place in zip(named, places, strict=True)
+        if place
+    ]
+
+
+def _tips(alt: Any) -> list[Any]:
+    """What a reader sees at a point."""
+    shown = {"rank": "rank", "name": "plan", "where": "where", "time": "time", "cost": "cost"}
+    return [alt.Tooltip(f"{field}:N", title=title) for field, title in shown.items()]
+
+
+def _position(
+    channel: Any, quantity: str, rows: Sequence[Document], near: Sequence[Document] = (), *, at: str = ""
+) -> Any:
+    """The encoding of time or cost along an axis that holds everything that is drawn."""
+    alt = altair()
+    values = [row[f"{quantity}_{p}"] for row in rows for p in ("p10", "p90")]
+    values += [limit[quantity] for limit in near if limit["quantity"] == quantity]
+    above_zero = [value for value in values if value > 0] or [1.0]
+    low, high, has_zero = min(above_zero), max(above_zero), min(values) <= 0
+    is_log = high / low > _LOG_FROM_RATIO
+    domain = [0.0 if has_zero or not is_log else 0.8 * low, (1.25 if is_log else 1.05) * high]
+    if quantity == "time_s":
+        title, axis = "time", time_axis(spread_ticks(*domain) if is_log else even_ticks(high))
+    else:
+        ticks = ([0.0] if has_zero else []) + decimal_ticks(low, domain[1])
+        title, axis = "cost (US $)", dollars_axis(**({"values": ticks} if is_log else {}))
+    kind = {"type": "symlog", "constant": low} if is_log and has_zero else {"type": "log" if is_log else "linear"}
+    scale = alt.Scale(**kind, domain=domain, nice=False)
+    return channel(f"{quantity}{at}:Q", title=title, scale=scale, axis=axis)
+
+
+def _plan_axis(alt: Any, document: Document, width_px: int) -> Any:
+    axis = alt.Axis(labelLimit=round(width_px * 0.42), ticks=False)
+    return alt.Y("plan:N", title=None, sort=[_label(plan) for plan in document["plans"]], axis=axis)
