@@ -41,7 +41,8 @@ def _draw(document: Document, width_px: int) -> Any:
     words, colours, dashes = zip(*_WAYS.values(), strict=True)
     last = document["course"][-1]["months"]
     x = alt.X("months:Q", title="months", scale=alt.Scale(domain=[0, last], nice=False))
-    y = alt.Y("usd:Q", title="spent so far (US $)", axis=dollars_axis())
+    room_above = alt.Scale(domainMax=1.15 * max(row["usd"] for row in rows))  # for the words at the rules
+    y = alt.Y("usd:Q", title="spent so far (US $)", axis=dollars_axis(), scale=room_above)
     legend = alt.Legend(orient="top", title=None, symbolSize=400, symbolStrokeWidth=3)
     lines = (
         chart(rows)

@@ -32,7 +32,7 @@ def plan_figure(document: Document) -> Figure:
     """The plans and the frontier, in the plane of time and cost."""
     job, far = document["job"], [limit["text"] for limit in limits(document) if not limit["near"]]
     note = (
-        "Numbers are the listed plans, the best first and larger; the line is the frontier: nothing is both cheaper "
+        "Numbers are the ranks of the listed plans; the line is the frontier: nothing is both cheaper "
         "and quicker. Whiskers reach from p10 to p90."
     )
     note += f" Too far off to be drawn: {', '.join(far)}." if far else ""
@@ -58,10 +58,8 @@ def cost_against_time(document: Document, *, width_px: int = 720) -> Any:
     across = chart(plans).mark_rule(color=BLUE, opacity=0.5).encode(x="time_s_p10:Q", x2="time_s_p90:Q", y=y)
     along = chart(plans).mark_rule(color=BLUE, opacity=0.5).encode(x=x, y="cost_usd_p10:Q", y2="cost_usd_p90:Q")
     dots = chart(frontier).mark_circle(color=BLUE, size=40, opacity=1).encode(tooltip=_tips(alt))
-    colour = alt.condition(alt.datum.rank == 1, alt.value(VERMILLION), alt.value(BLUE))
-    points = chart(plans).mark_circle(size=110, opacity=1).encode(color=colour, tooltip=_tips(alt))
     words = _names(plans, frontier, (x, y), width_px)
-    placed = [layer.encode(x=x, y=y) for layer in (stairs, dots, points, *words)]
+    placed = [layer.encode(x=x, y=y) for layer in (stairs, dots, *_pins(alt, plans), *words)]
     return dress(alt.layer(*_limit_lines(alt, near, x, y), across, along, *placed), width_px, _HEIGHT_PX)
 
 
@@ -168,8 +166,19 @@ def _limit_lines(alt: Any, near: Sequence[Document], x: Any, y: Any) -> list[Any
     return layers
 
 
+def _pins(alt: Any, plans: Sequence[Document]) -> list[Any]:
+    """A disc for each listed plan with its rank in it; each number lies on its own disc, whatever covers that."""
+    layers = []
+    for plan in plans:
+        colour = VERMILLION if plan["rank"] == 1 else BLUE
+        disc = chart([plan]).mark_circle(size=260, opacity=1, color=colour, stroke="white", strokeWidth=1)
+        layers.append(disc.encode(tooltip=_tips(alt)))
+        layers.append(chart([plan]).mark_text(color="white", fontWeight="bold", fontSize=11).encode(text="rank:Q"))
+    return layers
+
+
 def _names(plans: Sequence[Document], frontier: Sequence[Document], axes: tuple[Any, Any], width_px: int) -> list[Any]:
-    """The rank of each listed plan and the name of the quickest, none over another."""
+    """The names of the best plan and of the quickest, none over another."""
     x_scale, y_scale = (axis.to_dict()["scale"] for axis in axes)
     plane = Plane(
         x_range=x_scale["domain"],
@@ -179,8 +188,7 @@ def _names(plans: Sequence[Document], frontier: Sequence[Document], axes: tuple[
         logarithmic=(x_scale["type"] != "linear", y_scale["type"] != "linear"),
     )
     ranked = {(plan["time_s"], plan["cost_usd"]) for plan in plans}
-    named = [{**plan, "text": f"{plan['rank']}"} for plan in reversed(plans)]
-    named[0]["text"] = f"1: {named[0]['name']}"
+    named = [{**plan, "text": plan["name"]} for plan in plans[-1:]]
     named += [{**p, "text": p["name"]} for p in frontier[-1:] if (p["time_s"], p["cost_usd"]) not in ranked]
     places = spread([(p["time_s"], p["cost_usd"], p["text"]) for p in named], plane, level=False)
     return [
