@@ -89,7 +89,7 @@ def main() -> None:
 
 
 def _answer(speaker: Speaker, request: Request) -> None:
-    snapshot = without_home(snapshot_text(inspect()))
+    snapshot = snapshot_text(inspect())
     speaker.say({"hello": PROTOCOL, "rigwise": __version__, "snapshot": snapshot})
     stop = threading.Event()
     threading.Thread(target=_stay_alive, args=(speaker, stop), daemon=True).start()
@@ -103,12 +103,6 @@ def _answer(speaker: Speaker, request: Request) -> None:
     if report.interrupted:  # whoever interrupted it knows why
         sys.exit(_INTERRUPTED)
     speaker.say({"done": True, "software": dict(report.software)})
-
-
-def without_home(text: str) -> str:
-    """Paths below the user's home without its name: a snapshot goes to another machine."""
-    home = json.dumps(str(Path.home()))[1:-1]
-    return text.replace(home, "~") if len(home) > 1 else text
 
 
 def _stay_alive(speaker: Speaker, stop: threading.Event) -> None:

@@ -126,7 +126,6 @@ def _keeper(names: tuple[str, ...], *, quiet: bool) -> Keeper | None:
     """
     from rigwise.bench import keep
     from rigwise.bench.suite import chosen
-    from rigwise.cli.inspect import without_home
     from rigwise.machine.inspect import inspect
     from rigwise.machine.snapshot import snapshot_text
 
@@ -136,7 +135,7 @@ def _keeper(names: tuple[str, ...], *, quiet: bool) -> Keeper | None:
     try:
         from rigwise.measurement.store import open_store
 
-        return keep.Keeper(open_store(), without_home(snapshot_text(inspect())))
+        return keep.Keeper(open_store(), snapshot_text(inspect()))
     except RigwiseError as error:
         _not_kept(str(error), quiet=quiet)
         return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +69,7 @@ def command(
         here = Root(record=_empty(capture) if capture else None, limit_s=wait)
         found = inspect(open_root(root) if root else here)
     if save:
-        write_output(save, without_home(snapshot_text(found)), quiet=quiet or as_json)
+        write_output(save, snapshot_text(found), quiet=quiet or as_json)
     if as_json:
         print_json(document(found))
         return 0
@@ -78,12 +77,6 @@ def command(
 
     click.echo(all_fields_text(found) if every else inspect_text(found, brief=quiet), nl=False)
     return 0
-
-
-def without_home(text: str) -> str:
-    """Paths below the user's home without its name: a snapshot may be given away."""
-    home = json.dumps(str(Path.home()))[1:-1]
-    return text.replace(home, "~") if len(home) > 1 else text
 
 
 def _empty(folder: str) -> Path:

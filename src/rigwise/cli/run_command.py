@@ -170,7 +170,6 @@ def _output(*, as_json: bool, quiet: bool) -> Any:
 
 def _keep(folder: Path, result: Result, *, quiet: bool) -> int:
     """Put the figures into the store; a store that cannot be had costs one line, not the answer."""
-    from rigwise.cli.inspect import without_home
     from rigwise.edge import read_text
     from rigwise.launch import keep
     from rigwise.machine.inspect import inspect
@@ -186,7 +185,7 @@ def _keep(folder: Path, result: Result, *, quiet: bool) -> int:
             return 0
         snapshot = read_text(elsewhere) if elsewhere.exists() else snapshot_text(inspect())
         with open_store() as store:
-            return store.add(keep.records(result, without_home(snapshot)))
+            return store.add(keep.records(result, snapshot))
     except RigwiseError as error:
         if not quiet:
             print(f"rigwise: not kept for rigwise history: {error}", file=sys.stderr)

@@ -198,8 +198,10 @@ def document(snapshot: Snapshot) -> dict[str, Any]:
 
 
 def snapshot_text(snapshot: Snapshot) -> str:
-    """The snapshot as the text of its file."""
-    return json.dumps(document(snapshot), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+    """The snapshot as the text of its file, to keep or give away: paths below the user's home lack its name."""
+    text = json.dumps(document(snapshot), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+    home = json.dumps(str(Path.home()), ensure_ascii=False)[1:-1]
+    return text.replace(home, "~") if len(home) > 1 else text
 
 
 def read_snapshot(path: str | Path) -> Snapshot:
