@@ -152,7 +152,10 @@ def settings_of(draw, op, size, constants, name):
         arrays = [np.array([axis])]
     elif op == "Slice":
         start = draw(st.integers(0, size[axis] - 1))
-        arrays = [np.array([v]) for v in (start, draw(st.integers(start + 1, 40)), axis, draw(st.sampled_from([1, 2])))]
+        arrays = [
+            np.array([v])
+            for v in (start, draw(st.integers(start + 1, start + 40)), axis, draw(st.sampled_from([1, 2])))
+        ]
     elif op == "MatMul":
         arrays = [np.ones((size[-1], draw(st.integers(1, 4))), np.float32)]
     elif op == "Gather":
