@@ -26,13 +26,17 @@ FAKES = {
     "raises": "    raise ValueError('a fault of\\na library')\n    yield\n",
     "prints": f"    print('not JSON')\n    os.system('echo neither')\n    yield {FIGURE.format(name='prints')}\n",
     "overflows": "    yield Raw(name='overflows', unit='', value=float('inf'))\n",
+    "forks": (
+        "    worker = multiprocessing.get_context('fork').Process(target=int)\n    worker.start()\n"
+        f"    worker.join()\n    yield {FIGURE.format(name='forks')}\n"
+    ),
 }
 
 
 @pytest.fixture
 def fakes(tmp_path, monkeypatch):
     """Benchmarks that misbehave, as modules that a new process can import."""
-    head = "import os, time\nfrom rigwise.bench.types import Raw, Timing\n\ndef run(context):\n"
+    head = "import multiprocessing, os, time\nfrom rigwise.bench.types import Raw, Timing\n\ndef run(context):\n"
     for name, body in FAKES.items():
         (tmp_path / f"fake_{name}.py").write_text(head + body)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
@@ -52,6 +56,11 @@ def test_a_crash_costs_one_benchmark(fakes) -> None:
     found = fakes("dies", "good")
     assert found == {"dies.first": "", "dies": found["dies"], "good": ""}
     assert "SIGKILL" in found["dies"]
+
+
+def test_the_workers_of_a_loader_end_though_their_parent_waits_on_its_stdin(fakes, monkeypatch) -> None:
+    monkeypatch.setattr(supervise, "_SILENT_S", 20.0)
+    assert fakes("forks") == {"forks": ""}
 
 
 def test_a_hang_is_ended(fakes, monkeypatch) -> None:

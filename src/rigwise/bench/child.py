@@ -101,7 +101,8 @@ def _run(answers: TextIO, name: str, run: Callable[[Context], Any], context: Con
 
 def _end_with_parent(folder: str) -> None:
     """Wait until nobody holds the other end of stdin, then leave nothing behind: no file, no process."""
-    sys.stdin.buffer.read()
+    while os.read(0, 65536):  # not through sys.stdin: its lock would pass into the workers of a loader
+        pass
     _leave(folder)
 
 
