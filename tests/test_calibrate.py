@@ -111,6 +111,21 @@ def test_a_sibling_teaches_the_workload_and_narrows_the_interval():
     assert any("2 of other devices" in words for words in after.assumed)
 
 
+def test_steps_that_stray_teach_less_and_leave_the_interval_wider():
+    found = [fitted([row("resnet50", 1.4, spread_frac=spread)]).learned for spread in (0.0, 0.3)]
+    answers = []
+    for learned in found:
+        with calibrated_with(learned):
+            answers.append(predict(case("resnet101")))
+    steady, straying = answers
+    assert straying.step_time_s["p50"] < steady.step_time_s["p50"]
+    widths = [np.log(p.step_time_s["p90"] / p.step_time_s["p10"]) for p in answers]
+    assert widths[0] < widths[1]
+    with calibrated_with(None):
+        unmeasured = predict(case("resnet101"))
+    assert widths[1] <= np.log(unmeasured.step_time_s["p90"] / unmeasured.step_time_s["p10"]) + 1e-9
+
+
 def test_one_wrong_row_among_many_moves_little_and_is_named():
     good = [row(model, 1.0) for model in (*MODELS, "resnet101", "resnet18", "densenet121")]
     bad = row("resnet34", 4.0)

@@ -1,6 +1,7 @@
 """``rigwise calibrate --from-store``: what ``rigwise bench`` kept teaches, whole networks and single operators."""
 
 import json
+import math
 from dataclasses import replace
 
 import pytest
@@ -69,6 +70,13 @@ def test_the_newest_figure_counts_and_those_of_no_step_are_not_asked():
     rows, left_out = measurements_of([old, new, *others], 14)
     assert not left_out
     assert [row.value for row in rows] == [pytest.approx(2 * 1024**3 / 2e11)]
+
+
+def test_how_far_the_samples_of_a_figure_stray_is_kept():
+    figure = replace(record("matmul.fp32", 1e12, side=1024), p10=0.9e12, p90=1.1e12)
+    (row,), _ = measurements_of([figure], 14)
+    (found,) = gather([row], Shelf()).rows
+    assert found.spread_frac == pytest.approx(math.log(1.1 / 0.9) / 2.563, abs=1e-4)
 
 
 @pytest.mark.parametrize(

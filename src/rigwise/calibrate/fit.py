@@ -110,10 +110,10 @@ def _evidence(m: Measurement, shelf: Shelf, only: Collection[str]) -> Evidence:
         check_same_network(m, model)
         linear = linearise(asked, model)
     _check_plausible(linear, seconds)
-    return _row(asked, linear, seconds)
+    return _row(asked, linear, seconds, m.spread_frac)
 
 
-def _row(asked: Question, linear: Linear, seconds: float) -> Evidence:
+def _row(asked: Question, linear: Linear, seconds: float, spread_frac: float) -> Evidence:
     device, ratio = asked.device, math.log(seconds / linear.predicted_s)
     return Evidence(
         model=asked.case.model if asked.is_step else f"{asked.case.model} {asked.measurement.shape}",
@@ -129,6 +129,7 @@ def _row(asked: Question, linear: Linear, seconds: float) -> Evidence:
         shares=linear.shares,
         log_ratio=round(ratio, 5),
         residual=round(ratio, 5),
+        spread_frac=round(spread_frac, 5),
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from rigwise.errors import InvalidInputError, RigwiseError
 from rigwise.measurement.exchange import METRICS, is_step
-from rigwise.measurement.measurement import Measurement, Rejected
+from rigwise.measurement.measurement import Measurement, Rejected, spread_frac
 from rigwise.measurement.records import FREE_TAGS, Record, Tag, tags_text
 
 #: Benchmarks with a law of their own: the word of the table, the sizes in its words, and the FLOP of one call.
@@ -101,6 +101,7 @@ def _measurement(record: Record) -> Measurement:
     row: dict[str, Any] = dict.fromkeys(("device_variant", "layout"), "")
     row |= {"source": "rigwise bench", "device": str(tags["device"]), "count": 1, "precision": str(tags["format"])}
     row |= {"framework": _framework(record), "where": _where(record), "layout": str(tags.get("layout", ""))}
+    row["spread_frac"] = spread_frac(record.p10, record.p90)
     return Measurement(**(row | {"notes": "no optimizer"} | cells))
 
 
@@ -124,6 +125,7 @@ def _step(record: Record) -> Measurement:
         value=record.value,
         notes=cell.get("notes", ""),
         where=_where(record),
+        spread_frac=spread_frac(record.p10, record.p90),
     )
 
 

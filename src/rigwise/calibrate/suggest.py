@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -99,6 +100,8 @@ def design(rows: Sequence[Evidence], device: Device, count: int) -> list[tuple[i
 
 def _nothing(model: str) -> Measurement:
     """A row that measured nothing."""
-    words = dict.fromkeys(("source", "device", "device_variant", "task", "precision", "layout", "shape"), "")
-    rest = dict.fromkeys(("framework", "notes", "where"), "")
+    words: dict[str, Any] = dict.fromkeys(
+        ("source", "device", "device_variant", "task", "precision", "layout", "shape"), ""
+    )
+    rest: dict[str, Any] = dict.fromkeys(("framework", "notes", "where"), "")
     return Measurement(model=model, count=1, batch=1, metric="s_per_step", value=1.0, **words, **rest)

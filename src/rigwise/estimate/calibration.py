@@ -252,3 +252,5 @@ def _check(file: File, where: str) -> None:
     for one in file.evidence:
         if max(abs(one.residual), abs(one.log_ratio)) > _LARGEST_LOG_SCALE:
             raise InvalidInputError(f"{where}: a row of {one.model} on {one.device} is beyond any time")
+        if not 0.0 <= one.spread_frac <= _LARGEST_LOG_SCALE:
+            raise InvalidInputError(f"{where}: the spread of a row of {one.model} on {one.device} is none")

@@ -97,6 +97,7 @@ class Evidence:
         shares: Of the predicted step by group; what is missing to 1 has no multiplier.
         log_ratio: ln(measured / predicted) without the scales.
         residual: The same with them.
+        spread_frac: Standard deviation of ln(time) between the steps of its run; 0 where it is not known.
     """
 
     model: str
@@ -112,6 +113,7 @@ class Evidence:
     shares: dict[str, float]
     log_ratio: float
     residual: float
+    spread_frac: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -139,7 +141,7 @@ class Learned:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Points:
-    """Rows as columns, for the kernel ``[rows]``; ``signature`` is ``[rows, classes]``."""
+    """Rows as columns, for the kernel ``[rows]``; ``signature`` is ``[rows, classes]``; ``spread`` is of ln(time)."""
 
     device: NDArray[np.str_]
     architecture: NDArray[np.str_]
@@ -151,6 +153,7 @@ class Points:
     task: NDArray[np.str_]
     torch: NDArray[np.str_]
     signature: Array
+    spread: Array
 
     def take(self, rows: Any) -> Points:
         """Some of the rows."""
@@ -163,7 +166,8 @@ def points_of(evidence: Sequence[Evidence]) -> Points:
     columns: dict[str, Any] = {name: np.array([getattr(e, name) for e in evidence], np.str_) for name in plain}
     for name in ("mode", "layout", "width"):
         columns[name] = np.array([getattr(e.regime, name) for e in evidence], np.str_)
-    return Points(**columns, signature=np.array([as_vector(e.signature) for e in evidence]))
+    spread = np.array([e.spread_frac for e in evidence])
+    return Points(**columns, signature=np.array([as_vector(e.signature) for e in evidence]), spread=spread)
 
 
 def asked(device: Device, case: Case, of: dict[str, float], newest: str) -> Evidence:
@@ -202,10 +206,12 @@ def kernel(a: Points, b: Points, constants: Constants) -> Array:
 def noise_variance(points: Points, constants: Constants) -> Array:
     """Of ln(time) of each row beside the error of its workload ``[rows]``; one kernel says less of its kind.
 
+    What strays from step to step strays from run to run: on a machine that is shared, more than anywhere else.
+
     Source: the ``[learning]`` table.
     """
     alone = np.where(points.task == OPERATOR, constants.operator_spread**2, 0.0)
-    return np.asarray(constants.noise**2 + alone)
+    return np.asarray(np.maximum(constants.noise, points.spread) ** 2 + alone)
 
 
 def device_correlation(a: Points, b: Points, constants: Constants) -> Array:
@@ -347,7 +353,14 @@ def workload_error(calibration: Calibration, question: Evidence) -> tuple[float,
     around = points.take(near)
     between = prior * kernel(around, around, constants) + np.diag(noise_variance(around, constants))
     weights = np.linalg.solve(between, with_all[near])
-    return float(weights @ residuals[near]), float(max(prior - weights @ with_all[near], 0.0) + constants.noise**2)
+    repeated = max(constants.noise, _spread_on(learned, question.device))
+    return float(weights @ residuals[near]), float(max(prior - weights @ with_all[near], 0.0) + repeated**2)
+
+
+@lru_cache(maxsize=64)
+def _spread_on(learned: Learned, device: str) -> float:
+    """How far steps of one run usually lie apart on a device, as a standard deviation of ln(time)."""
+    return float(np.median([e.spread_frac for e in learned.evidence if e.device == device] or [0.0]))
 
 
 @lru_cache(maxsize=8)

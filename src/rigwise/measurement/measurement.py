@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 
@@ -23,6 +24,7 @@ class Measurement:
         value: In the unit of the metric.
         notes: Anything else, ``key=value`` pairs separated by semicolons.
         where: File and line, for messages.
+        spread_frac: Standard deviation of ln(value) between the samples behind it; 0 where it is not known.
     """
 
     source: str
@@ -40,6 +42,7 @@ class Measurement:
     value: float
     notes: str
     where: str
+    spread_frac: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +56,17 @@ class Rejected:
 
     where: str
     reason: str
+
+
+def spread_frac(p10: float | None, p90: float | None) -> float:
+    """Standard deviation of ln(value) whose tenths lie beyond p10 and p90; 0 where one is missing.
+
+    >>> round(spread_frac(0.9, 1.1), 3), spread_frac(None, 1.0)
+    (0.078, 0.0)
+
+    Source: quantiles of the normal distribution, +-1.2816 standard deviations.
+    """
+    return math.log(p90 / p10) / (2 * 1.2816) if p10 and p90 and 0 < p10 < p90 < math.inf else 0.0
 
 
 #: What a value may count. Rates are over all devices.

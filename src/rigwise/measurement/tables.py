@@ -15,11 +15,11 @@ from pathlib import Path
 
 from rigwise.edge import read_text
 from rigwise.errors import InvalidInputError, RigwiseError, near_matches
-from rigwise.measurement.measurement import METRICS, Measurement, Rejected
+from rigwise.measurement.measurement import METRICS, Measurement, Rejected, spread_frac
 from rigwise.measurement.parquet import SUFFIXES, parquet_rows
 
 REQUIRED = ("device", "model", "task", "precision", "batch", "metric", "value")
-OPTIONAL = ("source", "device_variant", "count", "layout", "input_shape_or_seq", "framework", "notes")
+OPTIONAL = ("source", "device_variant", "count", "layout", "input_shape_or_seq", "framework", "notes", "p10", "p90")
 
 #: Of a profiler's files; those are no tables.
 _PROFILES = (".json", ".gz", ".sqlite")
@@ -159,6 +159,7 @@ def _measurement(row: dict[str, str], where: str, stem: str) -> Measurement:
         value=_value(row["value"]),
         notes=row.get("notes", ""),
         where=where,
+        spread_frac=spread_frac(*(_value(row[edge]) if row.get(edge) else None for edge in ("p10", "p90"))),
     )
 
 
