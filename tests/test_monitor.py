@@ -267,6 +267,7 @@ def test_lightning_is_followed(folder, tmp_path) -> None:
     watch.on_train_start(trainer, None)
     for number in range(2):
         watch.on_train_batch_start(trainer, None, None, number)
+        trainer.global_step += 1
         watch.on_train_batch_end(trainer, None, None, None, number)
     watch.on_train_end(trainer, None)
     found = steps_of(folder)

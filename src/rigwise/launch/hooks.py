@@ -113,9 +113,13 @@ class _Loop:
             self.monitor.waited(time.perf_counter() - self._ended_s)
             self._ended_s = None
 
+    def batch_done(self) -> None:
+        """A batch whose gradients wait for those of the next one."""
+        self._ended_s = time.perf_counter()
+
     def step(self) -> None:
         self.monitor.step()
-        self._ended_s = time.perf_counter()
+        self.batch_done()
 
     def save_and_stop(self, save: Callable[[], object] | None, stop: Callable[[], object]) -> None:
         """After a step: save if that is due and there is a way to, and end if that is wanted."""
@@ -146,18 +150,30 @@ def lightning(monitor: Monitor, checkpoint: str) -> Any:
     base, loop = _lightning_callback(), _Loop(monitor)
 
     class Watch(base):  # type: ignore[misc, valid-type]
-        """Reports the steps of a fit."""
+        """Reports the steps of a fit, as its optimizer makes them."""
+
+        _done = 0
 
         def on_train_start(self, trainer: Any, *_: Any) -> None:
-            loop.begin(int(trainer.global_step))
+            self._done = int(trainer.global_step)
+            loop.begin(self._done)
 
         def on_train_batch_start(self, *_: Any) -> None:
             loop.batch()
 
         def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
+            if int(trainer.global_step) == self._done:
+                loop.batch_done()
+                return
+            self._done = int(trainer.global_step)
             loop.step()
             save = partial(trainer.save_checkpoint, checkpoint) if checkpoint else None
-            loop.save_and_stop(save, lambda: setattr(trainer, "should_stop", True))
+            loop.save_and_stop(save, partial(self._stop, trainer))
+
+        @staticmethod
+        def _stop(trainer: Any) -> None:
+            trainer.should_stop = True
+            trainer.limit_val_batches = 0  # it would validate once more, while the machine is being taken away
 
         def on_validation_start(self, *_: Any) -> None:
             loop.pause()
@@ -210,6 +226,10 @@ def transformers(monitor: Monitor) -> Any:
             control.should_training_stop = control.should_training_stop or monitor.stopping
             return control
 
+        def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
+            control.should_evaluate = control.should_evaluate and not monitor.stopping
+            return control
+
         def on_save(self, *_: Any, **__: Any) -> None:
             monitor.saved()
 
@@ -247,6 +267,10 @@ def keras(monitor: Monitor, checkpoint: str) -> Any:
 
         def on_test_begin(self, logs: Any = None) -> None:
             loop.pause()
+
+        def on_test_batch_end(self, batch: int, logs: Any = None) -> None:
+            if monitor.stopping:
+                self.model.stop_evaluating = True
 
         def on_test_end(self, logs: Any = None) -> None:
             loop.go_on()
