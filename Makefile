@@ -86,7 +86,7 @@ clean:
 	@touch $@
 
 .venv/test.installed: .venv/pip.upgraded
-	$(INSTALL) --editable '.[plot,torch,onnx,jax,store,postgres,parquet,bench,judge,compare,nvidia,ray,slurm]' --group test --group frameworks --group beside
+	$(INSTALL) --editable '.[plot,torch,onnx,jax,store,postgres,parquet,bench,judge,compare,nvidia,ray,slurm,web,lab]' --group test --group frameworks --group beside
 	$(INSTALL) --no-deps timm
 	@touch $@
 

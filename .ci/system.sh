@@ -11,6 +11,7 @@ need slurmctld slurm-wlm
 need slurmd slurm-wlm
 need fio fio
 need initdb postgresql
+need chromium chromium
 
 if [ "${#packages[@]}" -eq 0 ]; then
   echo "nothing is missing"
