@@ -62,6 +62,7 @@ def test_a_build_writes_its_document(tmp_path):
     ("arguments", "words"),
     [
         (["build", "--budget", "$-5"], "--budget"),
+        (["build", "--budget", "1e99"], "--budget"),
         (["build", "--budget", "NaN"], "--budget"),
         (["build", "--budget", "€2000"], "--budget"),
         (["build", "--budget", "2000 W"], "unit"),

@@ -234,7 +234,7 @@ def test_the_first_file_alone_goes_to_stdout() -> None:
     ("arguments", "word"),
     [
         (["slrum"], "slurm"), (["pip", "--plan", "a", "--device", "t4"], "--device"),
-        (["pip", "--rank", "2"], "--rank"),
+        (["pip", "--rank", "2"], "--rank"), (["slurm", "plan.json"], "--plan plan.json"),
         (["pip", "--count", "2"], "--count"), (["pip", "--force"], "--force"), (["pip", "--output", " "], "--output"),
         (["colab", "--lock"], "lock"), (["pip", "--plan", "missing.json"], "missing.json"),
         (["pip", "--device", "t4", "--count", "3", "--nodes", "2"], "multiple"),

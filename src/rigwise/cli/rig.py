@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 #: Flags that describe the job, by the table of a job file that they stand in.
+#: No amount of a flag is larger, in dollars, seconds or bytes.
+_MOST = 1e15
 _JOB_KEYS = ("task", "batch", "seq", "image_size", "method", "optimizer")
 
 EXAMPLES = """\b
@@ -213,8 +215,8 @@ def _read(flag: str, text: str, parser: Callable[[str], float]) -> float:
         number = parser(text)
     except InvalidInputError as error:
         raise InvalidInputError(f"{flag}: {error.message}", hint=error.hint) from None
-    if not number > 0:
-        raise InvalidInputError(f"{flag} is {text}", hint="give an amount above 0")
+    if not 0 < number <= _MOST:
+        raise InvalidInputError(f"{flag} is {text}", hint=f"give an amount above 0, up to {_MOST:g}")
     return number
 
 

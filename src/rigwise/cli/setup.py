@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -92,6 +92,7 @@ def command(*, target: str | None, command_words: tuple[str, ...], as_json: bool
         return _targets(as_json=as_json)
     kind_of(target)
     _check(target, flags)
+    _check_command(target, command_words)
     place = _place(flags)
     extra = Extra(
         command=command_words, name=flags["name"], modules=flags["modules"], image=flags["image"],
@@ -111,6 +112,13 @@ def command(*, target: str | None, command_words: tuple[str, ...], as_json: bool
     else:
         _show(target, setting, files, flags["output"], quiet=quiet)
     return 0
+
+
+def _check_command(target: str, words: Sequence[str]) -> None:
+    """Refuse a plan that stands where the command belongs."""
+    if words and words[0].endswith((".json", ".toml")):
+        hint = f"rigwise setup {target} --plan {words[0]}"
+        raise InvalidInputError(f"{words[0]} stands where the command belongs", hint=hint)
 
 
 def _check(target: str, flags: Mapping[str, Any]) -> None:
