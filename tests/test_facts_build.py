@@ -39,6 +39,7 @@ def _spoil(data, file, old, new):
         (TURING, T4, T4 + "memory_gb = 16\n", ["nvidia-turing.toml", "devices.t4.memory_gb", "unknown key"]),
         (TURING, "tdp_w = 75", 'tdp_w = "75 W"', ["nvidia-turing.toml", "devices.gtx-1650.tdp_w", "75 W"]),
         (TURING, "tdp_w = 75", "tdp_w = nan", ["nvidia-turing.toml", "devices.gtx-1650.tdp_w", "nan"]),
+        (TURING, "tdp_w = 75", "tdp_w = -75", ["nvidia-turing.toml", "devices.gtx-1650", "tdp_w is -75"]),
         (TURING, 'family = "tu10x"', 'family = "tu10"', ["nvidia-turing.toml", "devices.", "tu10", "tu10x"]),
         (TURING, 'matrix_class = "pro"', 'matrix_class = "prof"', ["nvidia-turing.toml", "matrix_class", "prof"]),
         (TURING, "published_tflops = { ", "published_tflops = { fp16_acc8 = 1, ", ["nvidia-turing.toml", "fp16_acc8"]),

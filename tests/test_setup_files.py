@@ -327,7 +327,7 @@ def test_pbs_directives_follow_their_grammar(grammar: str) -> None:
 
 
 def test_several_nodes_start_one_torchrun_each_and_one_process_for_each_gpu() -> None:
-    for target in ("slurm", "pbs", "skypilot", "dstack", "kubernetes", "torchrun"):
+    for target in ("slurm", "pbs", "skypilot", "dstack", "kubernetes", "torchrun", "docker", "compose", "apptainer"):
         text = " ".join("".join(files_of(target, PLACES["nodes"]).values()).split())
         assert "--nproc-per-node=8" in text, target
         assert "--standalone" not in text, target

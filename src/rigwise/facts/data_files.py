@@ -14,7 +14,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any, TypeVar
 
-from rigwise.edge import parse, parse_toml, read_text
+from rigwise.edge import as_plain, parse, parse_toml, read_text
 from rigwise.errors import InvalidInputError, RigwiseError, near_matches
 from rigwise.facts.compile import check_family, cite, cpu_fields, device_fields
 from rigwise.facts.rows import CpuFile, DeviceFile, LinkRow, SourceRow
@@ -87,6 +87,7 @@ def _devices(data: Path, sources: dict[str, SourceRow]) -> dict[str, Any]:
             _placed(file_name, check_family, name, family, sources)
         for name, row in file.devices.items():
             _refuse_twice(name, compiled, f"{file_name}: devices.{name}")
+            _refuse_negative(row, f"{file_name}: devices.{name}")
             compiled[name] = _placed(file_name, device_fields, name, row, file, links, sources)
             if row.aliases:
                 compiled[name]["aliases"] = row.aliases
@@ -100,6 +101,7 @@ def _cpus(data: Path, sources: dict[str, SourceRow], devices: dict[str, Any]) ->
             _placed(file_name, cite, family.source, sources, f"families.{name}")
         for name, row in file.cpus.items():
             _refuse_twice(name, {**compiled, **devices}, f"{file_name}: cpus.{name}")
+            _refuse_negative(row, f"{file_name}: cpus.{name}")
             compiled[name] = _placed(file_name, cpu_fields, name, row, file, sources)
             if row.aliases:
                 compiled[name]["aliases"] = row.aliases
@@ -109,6 +111,14 @@ def _cpus(data: Path, sources: dict[str, SourceRow], devices: dict[str, Any]) ->
 def _refuse_twice(name: str, known: dict[str, Any], where: str) -> None:
     if name in known:
         raise InvalidInputError(f"{where}: the id stands in another file too")
+
+
+def _refuse_negative(row: Any, where: str) -> None:
+    """No figure of a device is below zero."""
+    for name, value in as_plain(row).items():
+        for one in value.values() if isinstance(value, dict) else [value]:
+            if isinstance(one, int | float) and one < 0:
+                raise InvalidInputError(f"{where}: {name} is {one:g}", hint="no figure is below zero")
 
 
 def read_table(path: Path, columns: Iterable[str]) -> list[dict[str, str]]:

@@ -6,7 +6,7 @@ import json
 
 from rigwise.errors import MissingFactError
 from rigwise.facts.environments import BaseImage
-from rigwise.sandbox.launch import broken, launch_words
+from rigwise.sandbox.launch import ON_EACH_NODE, broken, node_words, rank_lines
 from rigwise.sandbox.setting import Setting, check_script, comments, explanation, requirements
 
 #: Of the user that the job runs as: above those that images come with.
@@ -82,7 +82,8 @@ def dockerfile(setting: Setting, notes: list[str]) -> str:
     """The Dockerfile itself."""
     image = base_of(setting)
     seen = "NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility " if setting.place.has_gpu else ""
-    command = json.dumps(["bash", "-c", "exec " + " ".join(launch_words(setting))])
+    told = rank_lines(setting).replace("\n", "; ")
+    command = json.dumps(["bash", "-c", f"{told}exec " + " ".join(node_words(setting))])
     several = setting.place.nodes > 1
     return "".join([
         "# syntax=docker/dockerfile:1\n", explanation(setting, *notes),
@@ -96,7 +97,7 @@ def dockerfile(setting: Setting, notes: list[str]) -> str:
         f"RUN useradd --create-home --uid {UID} job \\\n"
         "    && install --directory --owner=job --group=job /job /job/results\n",
         "WORKDIR /job\n", "COPY --chown=job:job . .\n", f"USER {UID}\n",
-        comments(["One node of several: a scheduler starts it on each."]) if several else "", f"CMD {command}\n",
+        comments([ON_EACH_NODE]) if several else "", f"CMD {command}\n",
     ])  # fmt: skip
 
 
@@ -144,12 +145,13 @@ def apptainer(setting: Setting) -> dict[str, str]:
         + '\n%runscript\n    exec "$@"\n'
         + f"\n%test\n    /opt/venv/bin/python -c 'import {framework}'\n"
     )
+    notes = [ON_EACH_NODE] if setting.place.nodes > 1 else []
     inside = ("--cleanenv", '--bind "$PWD:/job"', "--pwd /job", "job.sif")
     run = (
-        "#!/bin/bash\n" + explanation(setting, "Runs the job in job.sif.")
+        "#!/bin/bash\n" + explanation(setting, "Runs the job in job.sif.", *notes)
         + comments(["--nv brings the host's driver in; --cleanenv keeps the host's CUDA paths out."] if nv else [])
-        + 'set -euo pipefail\ncd "$(dirname "$0")"\n'
-        + broken(["exec", "apptainer", f"exec{nv}", *inside, *launch_words(setting)])
+        + 'set -euo pipefail\ncd "$(dirname "$0")"\n' + rank_lines(setting)
+        + broken(["exec", "apptainer", f"exec{nv}", *inside, *node_words(setting)])
     )  # fmt: skip
     return {"environment.def": definition, "run.sh": run, "requirements.txt": requirements(setting),
             "check.py": check_script()}  # fmt: skip

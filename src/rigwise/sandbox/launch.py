@@ -8,6 +8,9 @@ from rigwise.sandbox.setting import Setting, quoted
 
 #: Lines are broken before this column.
 _WIDTH = 100
+#: Where the nodes meet, unless MASTER_PORT says otherwise.
+_PORT = 29500
+ON_EACH_NODE = "Start it on every node, with MASTER_ADDR the address of the first and NODE_RANK from 0 on."
 
 
 def is_distributed(setting: Setting) -> bool:
@@ -26,6 +29,24 @@ def launch_words(setting: Setting, rendezvous: Sequence[str] = ("--standalone",)
     processes = f"--nproc-per-node={setting.place.processes_per_node}"
     rest = setting.words[1:] if setting.is_python else ("--no-python", *setting.words)
     return ["torchrun", *rendezvous, processes, *(quoted([word]) for word in rest)]
+
+
+def node_words(setting: Setting) -> list[str]:
+    """The job on this node, of as many as ``rank_lines`` asks about."""
+    rendezvous = [f"--nnodes={setting.place.nodes}", '--node-rank="$NODE_RANK"']
+    rendezvous += ['--master-addr="$MASTER_ADDR"', '--master-port="$MASTER_PORT"']
+    return launch_words(setting, rendezvous if setting.place.nodes > 1 else ("--standalone",))
+
+
+def rank_lines(setting: Setting) -> str:
+    """What each of several nodes has to be told, or it ends at once; nothing for one node."""
+    if setting.place.nodes == 1 or not is_distributed(setting):
+        return ""
+    return (
+        ': "${MASTER_ADDR:?set it to the address of the first node}"\n'
+        ': "${NODE_RANK:?set it to the number of this node, from 0 on}"\n'
+        f'MASTER_PORT="${{MASTER_PORT:-{_PORT}}}"\n'
+    )
 
 
 def broken(words: Sequence[str], indent: str = "") -> str:

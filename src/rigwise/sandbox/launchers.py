@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 
 from rigwise.facts.environments import tool
-from rigwise.sandbox.launch import broken, launch_words, threads
+from rigwise.sandbox.launch import ON_EACH_NODE, broken, node_words, rank_lines, threads
 from rigwise.sandbox.packages import accelerate_requirement, install_script
 from rigwise.sandbox.setting import Setting, check_script, comments, explanation, quoted, requirements
 
-#: Where the nodes meet, unless MASTER_PORT says otherwise.
-_PORT = 29500
 _HERE = 'cd "$(dirname "$0")"\n[ ! -d .venv ] || export PATH="$PWD/.venv/bin:$PATH"\n'
 #: Of our number formats, what Accelerate calls mixed precision.
 _MIXED = {"amp-fp16": "fp16", "amp-bf16": "bf16", "bf16": "bf16", "fp16": "fp16"}
@@ -23,29 +21,14 @@ def torchrun(setting: Setting) -> dict[str, str]:
     several = setting.place.nodes > 1
     notes = ["Start with: bash launch.sh"]
     if several:
-        notes.append("Start it on every node, with MASTER_ADDR the address of the first and NODE_RANK from 0 on.")
-    words = _torchrun_words(setting)
+        notes.append(ON_EACH_NODE)
+    words = node_words(setting)
     script = (
         "#!/bin/bash\n" + explanation(setting, *notes) + "set -euo pipefail\n" + _HERE
-        + (_rank_lines() if several else "") + threads(setting) + broken(["exec", *words])
+        + rank_lines(setting) + threads(setting) + broken(["exec", *words])
     )  # fmt: skip
     return {"launch.sh": script, "install.sh": install_script(setting), "requirements.txt": requirements(setting),
             "check.py": check_script()}  # fmt: skip
-
-
-def _torchrun_words(setting: Setting) -> list[str]:
-    """The job by torchrun, on this node of however many there are."""
-    rendezvous = [f"--nnodes={setting.place.nodes}", '--node-rank="$NODE_RANK"']
-    rendezvous += ['--master-addr="$MASTER_ADDR"', '--master-port="$MASTER_PORT"']
-    return launch_words(setting, rendezvous if setting.place.nodes > 1 else ("--standalone",))
-
-
-def _rank_lines() -> str:
-    return (
-        ': "${MASTER_ADDR:?set it to the address of the first node}"\n'
-        ': "${NODE_RANK:?set it to the number of this node, from 0 on}"\n'
-        f'MASTER_PORT="${{MASTER_PORT:-{_PORT}}}"\n'
-    )
 
 
 def accelerate(setting: Setting) -> dict[str, str]:
@@ -84,7 +67,7 @@ def accelerate(setting: Setting) -> dict[str, str]:
     text = explanation(setting, *notes) + "".join(f"{line}\n" for line in lines)
     launch = (
         "#!/bin/bash\n" + comments(notes) + "set -euo pipefail\n" + _HERE
-        + (_rank_lines() if place.nodes > 1 else "") + threads(setting) + broken(_accelerate_words(setting, kind))
+        + rank_lines(setting) + threads(setting) + broken(_accelerate_words(setting, kind))
     )  # fmt: skip
     install = install_script(setting) + f".venv/bin/python -m pip install '{accelerate_requirement()}'\n"
     return {"accelerate.yaml": text, "launch.sh": launch, "install.sh": install,
@@ -96,7 +79,7 @@ def _accelerate_words(setting: Setting, kind: str) -> list[str]:
     if kind == "MULTI_CPU":
         mixed = _MIXED.get(setting.place.work.dtype, "no")
         variables = ["ACCELERATE_USE_CPU=true", f"ACCELERATE_MIXED_PRECISION={mixed}"]
-        return ["exec", "env", *variables, *_torchrun_words(setting)]
+        return ["exec", "env", *variables, *node_words(setting)]
     words = ["exec", "accelerate", "launch", "--config_file accelerate.yaml"]
     if setting.place.nodes > 1:
         words += ['--machine_rank "$NODE_RANK"', '--main_process_ip "$MASTER_ADDR"']
