@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from rigwise.machine.inspect import inspect
     from rigwise.machine.probe.memory_line import memory_line
     from rigwise.search.plan import plan
+    from rigwise.workload.case import Case
+    from rigwise.workload.job import Job
 
     monitor: Any  # not imported for its type: bench stands beside launch and imports this package
 
@@ -19,6 +21,8 @@ __version__ = "0.1.0"
 
 #: Public name -> module that defines it; loaded on first use (PEP 562).
 _PUBLIC = {
+    "Case": ("rigwise.workload.case", "Case"),
+    "Job": ("rigwise.workload.job", "Job"),
     "capture": ("rigwise.graph.load", "load_model"),
     "compare": ("rigwise.estimate.compare", "compare"),
     "doctor": ("rigwise.machine.doctor.checkup", "check"),
@@ -29,7 +33,9 @@ _PUBLIC = {
     "plan": ("rigwise.search.plan", "plan"),
 }
 
-__all__ = ["__version__", "capture", "compare", "doctor", "inspect", "memory_line", "monitor", "plan", "predict"]
+__all__ = [
+    "Case", "Job", "__version__", "capture", "compare", "doctor", "inspect", "memory_line", "monitor", "plan", "predict"
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

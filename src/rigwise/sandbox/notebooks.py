@@ -65,6 +65,25 @@ def jupyter(setting: Setting) -> dict[str, str]:
     number = tool("jupyterlab").version
     head = explanation(setting, "Read by start.sh. Nothing in this file is secret.")
     install = install_script(setting) + f".venv/bin/python -m pip install 'jupyterlab=={number}'\n"
+    connect = (
+        "#!/bin/bash\n"
+        + comments(["On your own machine: bash connect.sh USER@MACHINE, then open the address it prints.",
+                    "ssh carries the port; nothing has to be opened in a firewall."])
+        + 'set -euo pipefail\n: "${1:?name the machine: bash connect.sh USER@MACHINE}"\n'
+        + f'port="${{JUPYTER_PORT:-{_PORT}}}"\necho "https://localhost:$port"\n'
+        + 'exec ssh -N -L "127.0.0.1:$port:127.0.0.1:$port" "$1"\n'
+    )  # fmt: skip
+    return {
+        **server_files(head),
+        "connect.sh": connect,
+        "install.sh": install,
+        "requirements.txt": requirements(setting),
+        "check.py": check_script(),
+    }
+
+
+def server_files(head: str = "") -> dict[str, str]:
+    """JupyterLab's configuration, what asks for its password, and what starts it; ``head`` explains the first."""
     start = (
         "#!/bin/bash\n"
         + comments(["Asks for a password and makes a certificate the first time, then starts JupyterLab.",
@@ -78,22 +97,10 @@ def jupyter(setting: Setting) -> dict[str, str]:
         "mkdir -p notebooks\n"
         'exec jupyter lab --config=jupyter_server_config.py "$@"\n'
     )  # fmt: skip
-    connect = (
-        "#!/bin/bash\n"
-        + comments(["On your own machine: bash connect.sh USER@MACHINE, then open the address it prints.",
-                    "ssh carries the port; nothing has to be opened in a firewall."])
-        + 'set -euo pipefail\n: "${1:?name the machine: bash connect.sh USER@MACHINE}"\n'
-        + f'port="${{JUPYTER_PORT:-{_PORT}}}"\necho "https://localhost:$port"\n'
-        + 'exec ssh -N -L "127.0.0.1:$port:127.0.0.1:$port" "$1"\n'
-    )  # fmt: skip
     return {
         "jupyter_server_config.py": head + _CONFIG.replace("{port}", str(_PORT)),
         "set_password.py": _PASSWORD,
         "start.sh": start,
-        "connect.sh": connect,
-        "install.sh": install,
-        "requirements.txt": requirements(setting),
-        "check.py": check_script(),
     }
 
 

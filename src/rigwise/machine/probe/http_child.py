@@ -1,6 +1,7 @@
 """Run as a process of its own: asks ports of this machine for one path each, without a password, one line for each.
 
 Only the loopback address is asked, only with GET, and nothing of what is answered is kept but its status and kind.
+Nothing is sent to what speaks first, as the sockets of a notebook's kernel do: it would take the request for a message.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import sys
 import threading
 
 TIMEOUT_S = 1.0
+#: How long a greeting is waited for; servers of HTTP and TLS never give one.
+GREETING_S = 0.1
 LIMIT_BYTES = 16_384
 
 
@@ -20,6 +23,8 @@ def ask(port: int, path: str, *, encrypted: bool = False) -> tuple[str, str]:
     request = f"GET {path} HTTP/1.0\r\nHost: localhost:{port}\r\nAccept: */*\r\n\r\n".encode()
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT_S) as plain:
+            if _speaks_first(plain):
+                return "none", "other"
             plain.settimeout(TIMEOUT_S)
             stream: socket.socket = plain
             if encrypted:
@@ -34,6 +39,15 @@ def ask(port: int, path: str, *, encrypted: bool = False) -> tuple[str, str]:
     match = re.match(rb"HTTP/1\.[01] (\d{3})", answer)
     body = answer.partition(b"\r\n\r\n")[2].lstrip()
     return (match[1].decode() if match else "none"), ("json" if body[:1] in (b"{", b"[") else "other")
+
+
+def _speaks_first(stream: socket.socket) -> bool:
+    """Whether the other side says something before it is asked."""
+    stream.settimeout(GREETING_S)
+    try:
+        return bool(stream.recv(1, socket.MSG_PEEK))
+    except TimeoutError:
+        return False
 
 
 def _received(stream: socket.socket) -> bytes:
