@@ -149,6 +149,14 @@ def test_a_plan_is_verified_and_a_changed_one_rejected(share, rigwise, folder) -
         assert json.loads(out)["faults"], change.__name__
 
 
+def test_a_plan_on_a_machine_that_costs_nothing_is_verified_too(share, rigwise, folder) -> None:
+    (folder / "own.toml").write_text('[[owned]]\nname = "desk"\ndevice = "rtx-3090"\n')
+    code, out, _ = share("--deadline", "30d", "--output", folder / "plan.json")
+    assert code == 0
+    assert "$0.00" in out
+    assert rigwise("verify", folder / "plan.json")[0] == 0
+
+
 def test_no_plan_is_one_line_and_a_document(share, folder) -> None:
     for name in "abc":
         job = JOB.format(samples="20M", deadline="90d").replace("[market]", 'hourly_cap = "$0.001"\n[market]')

@@ -81,9 +81,10 @@ def _sentences(certificate: SharedCertificate) -> list[str]:
     ways = 1.0
     for work in certificate.works:
         ways *= len(work.options)
+    choices = f"{ways:,.0f}" if ways < 1e6 else format_count(ways)
     return [
         proof,
-        f"{format_count(ways)} choices, {len(certificate.cover):,} parts that are ruled out or were looked at",
+        f"{choices} choices, {len(certificate.cover):,} parts that are ruled out or were looked at",
         f"A*, {certificate.expanded:,} states expanded, {format_seconds(certificate.wall_s)};"
         " rigwise plan verify PLAN.json proves it again",
     ]

@@ -113,7 +113,7 @@ def _left_out(work: Work, part: Part, machines: Sequence[str], *, waits: bool) -
 def _all_matched(ways: _Ways, options: Sequence[Option], *, waits: bool) -> bool:
     missed = np.ones(len(ways.number), dtype=np.bool_)
     for option in options:
-        worse = (ways.number * (1 + _SLACK) >= option.number) & (ways.late_s * (1 + _SLACK) >= option.late_s)
+        worse = (ways.number * (1 + _SLACK) + _SLACK >= option.number) & (ways.late_s * (1 + _SLACK) >= option.late_s)
         if waits:
             worse &= ways.run_s * (1 + _SLACK) >= option.run_s
         missed &= ~worse
