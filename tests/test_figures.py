@@ -1,9 +1,11 @@
 """Every figure: what it draws of its document, and the files it becomes."""
 
 import json
+import math
 import re
 import sys
 from html.parser import HTMLParser
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
@@ -20,12 +22,14 @@ from rigwise.report.figures.history import over_time
 from rigwise.report.figures.judged import predicted_against_measured
 from rigwise.report.figures.label import Plane, spread, word_box
 from rigwise.report.figures.roofline import roofline
-from rigwise.report.figures.save import KINDS, check_place, content_of
-from rigwise.report.figures.theme import BLUE, DARK, STRONG, WIDE_PX, bare, in_theme
+from rigwise.report.figures.save import KINDS, check_place, content_of, svg
+from rigwise.report.figures.theme import BLUE, DARK, PAPER, STRONG, WIDE_PX, bare, in_theme
 
 pytest.importorskip("altair", reason="extra plot")
 pytest.importorskip("vl_convert", reason="extra plot")
 
+#: What commands printed that take long, or need a store, a run or several jobs; without what no figure reads.
+DOCUMENTS = Path(__file__).parent / "data" / "documents"
 JOB = ["plan", "resnet18", "--samples", "1e6", "--device", "t4"]
 COMMANDS = {
     "rigwise.predict/1": ["predict", "resnet18", "--device", "t4", "--batch", "8"],
@@ -73,7 +77,9 @@ def documents():
         assert not result.exception, result.exception
         return json.loads(result.stdout)
 
-    return {schema: answer(arguments) for schema, arguments in COMMANDS.items()} | {"rigwise.bench/1": BENCH}
+    recorded = [json.loads(file.read_text(encoding="utf-8")) for file in sorted(DOCUMENTS.glob("*.json"))]
+    asked = {schema: answer(arguments) for schema, arguments in COMMANDS.items()}
+    return asked | {document["schema"]: document for document in recorded} | {"rigwise.bench/1": BENCH}
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +153,9 @@ def test_every_figure_becomes_every_kind_of_file(documents, drawn, schema: str) 
 
 @pytest.mark.parametrize("schema", FIGURES)
 def test_no_word_of_a_figure_is_a_name_from_the_code(drawn, schema: str) -> None:
-    words = re.sub(r"\S*(conv_|nll_|log_softmax|max_pool|_backward|addmm|1thread)\S*", "", texts(drawn[schema]))
+    words = re.sub(
+        r"\S*(conv_|nll_|log_softmax|max_pool|_backward|addmm|1thread|_foreach)\S*", "", texts(drawn[schema])
+    )
     assert not re.findall(r"\b\w+_(?:s|usd|bytes|frac|p10|p50|p90)\b|undefined|NaN|null", words)
 
 
@@ -163,6 +171,16 @@ def test_no_word_of_a_figure_is_a_name_from_the_code(drawn, schema: str) -> None
         ("rigwise.plan.spot/1", "cost (US $)"),
         ("rigwise.plan.buying/1", "spent so far (US $)"),
         ("rigwise.bench/1", "GFLOP/s"),
+        ("rigwise.plan.staged/1", "time from the start"),
+        ("rigwise.plan.shared/1", "2 h"),
+        ("rigwise.plan.serving/1", "US $ an hour"),
+        ("rigwise.plans/1", "cost (US $)"),
+        ("rigwise.application/1", "20 %"),
+        ("rigwise.run.command/1", "ms"),
+        ("rigwise.run/1", "measured time"),
+        ("rigwise.trace/1", "us"),
+        ("rigwise.history.compare/1", "second over first"),
+        ("rigwise.inspect/1", "GFLOP/s"),
     ],
 )
 def test_a_figure_says_its_units(drawn, schema: str, unit: str) -> None:
@@ -174,7 +192,7 @@ def test_the_parts_of_a_bar_add_up_to_the_step(documents) -> None:
     figure = figure_of(document)
     for answer in (one for one in document["results"] if "step_time_s" in one):
         own = [row for row in rows(figure) if row["name"] == answer["device"] and "limit" in row]
-        parts = {row["limit"]: row["to_s"] - row["from_s"] for row in own}
+        parts = {row["limit"]: row["to"] - row["from"] for row in own}
         assert parts == pytest.approx(
             {name: frac * answer["step_time_s"]["p50"] for name, frac in answer["binds"].items() if frac > 0}
         )
@@ -357,7 +375,7 @@ def test_show_draws_the_graph(tmp_path) -> None:
     [
         ["plan", "verify", "x.json"],
         [*JOB, "--explain", "change"],
-        ["plan", "a.toml", "b.toml"],
+        ["bench", "--list"],
         ["plan", "--init"],
         ["predict", "--cases", "x.jsonl"],
     ],
@@ -370,8 +388,8 @@ def test_what_has_no_figure_says_so(tmp_path, arguments) -> None:
 
 
 def test_a_document_without_a_figure_is_named() -> None:
-    with pytest.raises(UnsupportedError, match=r"rigwise\.inspect/1"):
-        figure_of({"schema": "rigwise.inspect/1"})
+    with pytest.raises(UnsupportedError, match=r"rigwise\.setup/1"):
+        figure_of({"schema": "rigwise.setup/1"})
 
 
 def test_answers_show_themselves_in_a_notebook(monkeypatch) -> None:
@@ -379,11 +397,133 @@ def test_answers_show_themselves_in_a_notebook(monkeypatch) -> None:
     from rigwise.workload.case import Case
 
     cases = [Case(model="resnet18", device=device, batch=8) for device in ("t4", "l4")]
-    for answer in (rigwise.predict(cases[0]), rigwise.compare(cases)):
+    for answer, words in (
+        (rigwise.predict(cases[0]), "t4"),
+        (rigwise.compare(cases), "t4"),
+        (rigwise.capture("resnet18"), "ResNet-18"),
+    ):
         shown = answer._repr_mimebundle_()
         assert "<svg" in shown["text/html"]
-        assert "t4" in shown["text/plain"]
+        assert "<table" in shown["text/html"]
+        assert words in shown["text/plain"]
     monkeypatch.setitem(sys.modules, "altair", None)
     bare_words = rigwise.predict(cases[0])._repr_mimebundle_()
     assert "<svg" not in bare_words["text/html"]
-    assert "t4" in bare_words["text/html"]
+    assert "<table" in bare_words["text/html"]
+    assert "t4" in bare_words["text/plain"]
+
+
+def test_a_machine_shows_its_roofs_and_what_is_wrong_in_a_notebook(tmp_path) -> None:
+    from rigwise.machine.doctor.checkup import check_snapshot
+    from rigwise.machine.snapshot import Field, Snapshot
+
+    def field(value):
+        return Field(value=value, source="a test")
+
+    rate, way = {"flops_per_s": field(1e12)}, {"bytes_per_s": field(1e11)}
+    peaks = (
+        {"of": field("cpu"), "what": field("fp32"), **rate},
+        {"of": field("memory"), "what": field("bandwidth"), **way},
+    )
+    machine = Snapshot(cpu={"name": field("A <b>CPU</b>")}, peaks=peaks)
+    shown = machine._repr_mimebundle_()["text/html"]
+    assert "1.00 TFLOP/s" in shown
+    assert "A &lt;b&gt;CPU" in shown
+    assert "<b>" not in shown
+    assert "a box" in check_snapshot(machine, "a box")._repr_mimebundle_()["text/plain"]
+    assert "<svg" not in Snapshot()._repr_mimebundle_()["text/html"]
+
+
+def test_stages_follow_each_other_and_the_last_ends_with_the_plan(documents) -> None:
+    document = documents["rigwise.plan.staged/1"]
+    bars = [row for row in rows(figure_of(document)) if "from_s" in row]
+    ends = [bar["to_s"] for bar in bars]
+    assert [bar["from_s"] for bar in bars] == pytest.approx([0.0, *ends[:-1]])
+    assert sum(bar["to_s"] - bar["from_s"] for bar in bars if bar["kind"] != "work") == pytest.approx(600.0)
+    work_s = sum(stage["plan"]["time_s"]["p50"] for stage in document["stages"])
+    assert ends[-1] == pytest.approx(600.0 + work_s)
+
+
+def test_jobs_stand_by_machine_and_an_idle_one_is_named(documents) -> None:
+    document = documents["rigwise.plan.shared/1"]
+    figure = figure_of(document)
+    bars = {row["name"]: (row["from_s"], row["to_s"]) for row in rows(figure) if "from_s" in row}
+    assert bars == {one["name"]: (one["start_s"]["p50"], one["end_s"]["p50"]) for one in document["plans"]}
+    assert "old" in figure.note
+
+
+def test_a_fleet_is_drawn_with_the_limits_that_were_asked_for(documents) -> None:
+    document = documents["rigwise.plan.serving/1"]
+    words = texts(figure_of(document))
+    assert "limit 500 ms" in words
+    assert "limit 40.0 ms" in words
+    load = {**document["job"]["load"], "ttft_s": None, "tpot_s": None}
+    assert "limit" not in texts(figure_of({**document, "job": {**document["job"], "load": load}}))
+
+
+def test_a_job_without_a_plan_is_counted(documents) -> None:
+    document = documents["rigwise.plans/1"]
+    assert "1 without a plan" in figure_of(document).note
+    with pytest.raises(UnsupportedError, match="no job"):
+        figure_of({**document, "results": document["results"][-1:]})
+
+
+def test_the_busiest_part_of_an_application_stands_at_the_top(documents) -> None:
+    document = documents["rigwise.application/1"]
+    bars = [row for row in rows(figure_of(document)) if "busy" in row and "text" in row]
+    assert f"{bars[0]['kind']}s {bars[0]['name']}".endswith(document["placements"][0]["bottleneck"])
+    assert bars[0]["busy"] == max(document["placements"][0]["busy_frac"].values())
+
+
+def test_a_run_without_steps_has_nothing_to_draw(documents) -> None:
+    document = documents["rigwise.run.command/1"]
+    measured = [row["middle"] for row in rows(figure_of(document)) if row.get("name") == "measured"]
+    assert measured[0] == document["measured"]["step_time_s"]["p50"]
+    alone = figure_of({**document, "predicted": None})
+    assert [row["name"] for row in rows(alone) if "middle" in row] == ["measured"]
+    with pytest.raises(UnsupportedError, match="no step"):
+        figure_of({**document, "measured": {**document["measured"], "steps": 0}})
+
+
+def test_a_recorded_step_is_drawn_beside_its_prediction_where_there_is_one(documents) -> None:
+    document = documents["rigwise.trace/1"]
+    assert document["operators"][0]["name"] in texts(figure_of(document))
+    operators = [{"kind": "gemm", "measured_s": 1e-3, "predicted_s": 2e-3}]
+    comparison = {"model": "gpt2", "device": "t4", "operators": operators}
+    assert "gpt2 on t4" in figure_of({**document, "comparison": comparison}).note
+    with pytest.raises(UnsupportedError, match="counters"):
+        figure_of({"schema": "rigwise.trace/1", "counters": {}})
+
+
+def test_ratios_are_drawn_the_largest_change_first(documents) -> None:
+    document = documents["rigwise.history.compare/1"]
+    marks = [row for row in rows(figure_of(document)) if "verdict" in row]
+    sizes = [abs(math.log(row["ratio"])) for row in marks]
+    assert sizes == sorted(sizes, reverse=True)
+    assert all(row["low"] <= row["ratio"] <= row["high"] for row in marks)
+    with pytest.raises(UnsupportedError, match="no figure"):
+        figure_of({**document, "comparisons": []})
+
+
+@pytest.mark.parametrize("factor", [2.0, 100.0])
+def test_a_device_that_is_far_slower_does_not_hide_the_others(documents, factor: float) -> None:
+    answers = [one for one in documents["rigwise.compare/1"]["results"] if "step_time_s" in one][:1]
+    slow = {name: factor * value for name, value in answers[0]["step_time_s"].items()}
+    answers.append({**answers[0], "device": "slow", "step_time_s": slow})
+    bars = [row for row in rows(figure_of({"schema": "rigwise.compare/1", "results": answers})) if "limit" in row]
+    ends = [max(row["to"] for row in bars if row["name"] == name) for name in (answers[0]["device"], "slow")]
+    assert ends[1] / ends[0] == pytest.approx(factor if factor < 20 else 1.0)
+
+
+def test_words_in_a_page_have_the_colour_of_its_paper(documents) -> None:
+    drawn = svg(bare(figure_of(documents["rigwise.compare/1"])))
+    assert f"var(--paper,{PAPER})" in drawn
+    assert STRONG not in drawn
+
+
+@pytest.mark.parametrize("arguments", [["examples/camera-detectors/app.toml"]])
+def test_plans_of_other_kinds_are_drawn(tmp_path, arguments) -> None:
+    paths = [str(Path(__file__).parents[1] / word) for word in arguments]
+    result = run("plan", *paths, "--quiet", "--plot", str(tmp_path / "x.svg"))
+    assert result.exit_code == 0, result.exception
+    assert "busy" in (tmp_path / "x.svg").read_text("utf-8")

@@ -365,7 +365,7 @@ def test_a_job_file_says_the_same(rigwise, tmp_path) -> None:
         (["--output", "300", "--ttft", "1ms"], 1, "the quickest first token takes"),
         (["--output", "300", "--budget", "$5"], 1, "the cheapest costs $"),
         (["--output", "300", "--output-tokens", "4"], 2, "both give a number of tokens"),
-        (["--output", "300", "--report", "x.html"], 2, "--report cannot show"),
+        (["--output", "300", "--report", "x.pdf"], 2, "does not end in .html"),
         (["--output", "0"], 2, "--output-tokens is 0"),
         (["--output", "300", "--region", "mars"], 2, "no offer has the region"),
         (["--output", "300", "--steps", "4"], 2, "--steps means nothing"),
@@ -413,3 +413,17 @@ def test_serving_files_are_planned_beside_others(rigwise, tmp_path) -> None:
     first, second = json.loads(out)["results"]
     assert (code, first["schema"]) == (1, "rigwise.plan.serving/1")
     assert "does not say in what time" in second["error"]["message"]
+
+
+def test_the_report_starts_with_the_fleet_and_says_what_it_rests_on(rigwise, tmp_path) -> None:
+    pytest.importorskip("vl_convert", reason="extra plot")
+    place = tmp_path / "fleet.html"
+    code, out, err = rigwise(*SERVE, "--output", "300", *LIMITS, *FEW, "--json", "--report", str(place))
+    assert (code, err) == (0, f"wrote {place}\n")
+    best = json.loads(out)["plans"][0]
+    page = place.read_text(encoding="utf-8").replace("\N{NO-BREAK SPACE}", " ")
+    heading = page[page.index("<h1>") : page.index("</h1>")]
+    assert f"{best['serving']['replicas']} x {best['device']}" in heading
+    for words in (*best["why"], "limit 500 ms", "Certificate", "constants", best["price_date"]):
+        assert words in page
+    assert "<script" not in page

@@ -184,6 +184,32 @@ def as_plain(value: Any) -> Any:
     return value
 
 
+def check_writable(path: str | os.PathLike[str], flag: str) -> None:
+    """Refuse a place where ``write_atomically`` could not write, before long work; a file is tried and taken away.
+
+    Args:
+        path: The file that will be written.
+        flag: The flag that named it, for the message.
+
+    Raises:
+        InvalidInputError: It is a folder, its folder is not there, or nothing can be written there.
+    """
+    file = Path(path)
+    try:
+        if file.is_dir():
+            raise InvalidInputError(f"{flag} {file} is a folder", hint="name a file in it")
+        if not file.absolute().parent.is_dir():
+            raise InvalidInputError(f"{flag} {file}: there is no folder {file.parent}")
+        if file.exists() and not file.is_file():
+            return
+        handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name[:40]}.")
+        os.close(handle)
+        os.unlink(temporary)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InvalidInputError(f"{flag} {file} cannot be written: {reason}") from None
+
+
 def write_atomically(path: str | os.PathLike[str], content: str | bytes) -> None:
     """Write a file whole or not at all: into a neighbour first, then renamed over the target.
 

@@ -36,10 +36,12 @@ ANSWERS = {
     "judge": ["judge", "tests/data/measured/steps.csv"],
     "calibrate": ["calibrate", "tests/data/measured/steps.csv", "--dry-run", "--fresh"],
     "history": ["history"],
+    "lab": ["lab", "list"],
+    "serve": None,
 }
 
 #: Commands with subcommands, and the schema of the one that is asked.
-SUBCOMMANDS = {"rig": "rig.check"}
+SUBCOMMANDS = {"lab": "lab.list", "rig": "rig.check"}
 
 #: What was asked wrongly, and the word that the message must repeat.
 BAD_INPUT = [

@@ -89,6 +89,8 @@ WITHOUT_UNIT = {
     "egress_usd_per_gb": "the unit is spelled out",
     "disk_usd_per_gb_month": "the unit is spelled out",
     "idle_disk_usd_per_gb_month": "the unit is spelled out",
+    "x": "in the unit of its axis",
+    "y": "in the unit of its axis",
     "values": "counts of events, times in seconds, by the name of what was counted",
 }
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 from click.core import ParameterSource
 
 from rigwise.cli.output import console, print_json, write_output
+from rigwise.cli.plot_option import draw
+from rigwise.cli.report_option import command_line, without_folders, write_report
 from rigwise.errors import InfeasibleError, InvalidInputError
 
 if TYPE_CHECKING:
@@ -48,7 +49,8 @@ def plan_application_file(application: Application, flags: dict[str, Any]) -> in
     from rigwise.application.document import application_document, infeasible_document, with_objective
     from rigwise.application.plan import plan_application
 
-    own = {name: flags.pop(name, None) for name in ("minimize", "top", "output", "report", "as_json", "quiet")}
+    own = {name: flags.pop(name, None) for name in ("minimize", "top", "output", "as_json", "quiet")}
+    flags.pop("report", None)
     if flags:
         _refuse(list(flags), application)
     application = with_objective(application, own["minimize"], own["top"])
@@ -59,11 +61,11 @@ def plan_application_file(application: Application, flags: dict[str, Any]) -> in
             print_json(infeasible_document(application, error))
         raise
     document = application_document(plan)
+    draw(document, quiet=own["quiet"])
     if own["output"]:
         text = json.dumps(document, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
         write_output(own["output"], text, quiet=own["quiet"])
-    if own["report"]:
-        write_output(own["report"], _page(plan), quiet=own["quiet"])
+    write_report(lambda command: _page(plan, command), quiet=own["quiet"])
     if own["as_json"]:
         print_json(document)
     else:
@@ -103,7 +105,8 @@ def show_application_file(application: Application, files: dict[str, str], *, as
     else:
         _echo(application_drawing(plan, brief=quiet))
     for kind, path in files.items():
-        write_output(path, application_dot(plan) if kind == "dot" else _page(plan), quiet=quiet)
+        page = application_dot(plan) if kind == "dot" else without_folders(_page(plan, command_line()))
+        write_output(path, page, quiet=quiet)
 
 
 def verify_application(document: Any, path: str, *, as_json: bool) -> int:
@@ -120,12 +123,10 @@ def verify_application(document: Any, path: str, *, as_json: bool) -> int:
     return 1 if faults else 0
 
 
-def _page(plan: ApplicationPlan) -> str:
-    import shlex
-
+def _page(plan: ApplicationPlan, command: str) -> str:
     from rigwise.report.application_page import application_page
 
-    return application_page(plan, command="rigwise " + shlex.join(sys.argv[1:]))
+    return application_page(plan, command=command)
 
 
 def _echo(text: str) -> None:

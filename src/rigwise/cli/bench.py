@@ -10,8 +10,10 @@ import click
 
 from rigwise.cli import bench_fleet
 from rigwise.cli.bench_fleet import fleet_options
+from rigwise.cli.machine_report import write_machine_report
 from rigwise.cli.output import answer_options, print_json, write_output
-from rigwise.cli.plot_option import draw, plot_option
+from rigwise.cli.plot_option import draw, plot_option, without_plot
+from rigwise.cli.report_option import is_report_asked, report_option, without_report
 from rigwise.errors import InvalidInputError, RigwiseError
 
 if TYPE_CHECKING:
@@ -19,8 +21,15 @@ if TYPE_CHECKING:
 
 _CLEAR = "\r\x1b[K"
 
+EXAMPLES = """\b
+Examples:
+  rigwise bench --quick
+  rigwise bench matmul convolution --save here.csv
+  rigwise calibrate here.csv
+"""
 
-@click.command("bench")
+
+@click.command("bench", epilog=EXAMPLES)
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @click.option("--quick", is_flag=True, help="The whole suite in less than a minute.")
 @click.option("--device", "part", metavar="PART", default="", help="cpu or gpu0; the first GPU where there is one.")
@@ -34,6 +43,7 @@ _CLEAR = "\r\x1b[K"
 @click.option("--list", "is_list", is_flag=True, help="List the benchmarks and end.")
 @fleet_options
 @plot_option
+@report_option("Write a self-contained HTML page: what it does, what is wrong, what could stand there instead.")
 @answer_options
 def command(
     *,
@@ -50,22 +60,19 @@ def command(
     quiet: bool,
     **fleet: Any,
 ) -> int:
-    r"""What this machine really does: arithmetic, memory, disk, input pipeline, network.
+    """What this machine really does: arithmetic, memory, disk, input pipeline, network.
 
     NAME is a benchmark, a group (compute, memory, storage, network, inference, data,
     power) or one figure (matmul.fp32); all without. Less than 10 % of the memory is idle while it runs, and up
     to 2 GiB of the disk are used for a moment.
-
-    \b
-    For example: rigwise bench --quick
-    Then: rigwise bench matmul convolution --save here.csv
-          rigwise calibrate here.csv
     """
     from rigwise.bench.suite import Request, run_suite
     from rigwise.report.bench_text import bench_text, document, measurements_csv
     from rigwise.units import parse_seconds
 
     if is_list:
+        without_plot("a list")
+        without_report("a list")
         return _list(as_json=as_json)
     if save and not save.endswith((".json", ".csv")):
         raise InvalidInputError(f"--save {save} ends neither in .json nor in .csv")
@@ -78,6 +85,8 @@ def command(
         folder=bench_fleet.disk_folder(folder, fleet),
     )
     if fleet["fleet"] is not None:
+        without_plot("a fleet")
+        without_report("a fleet")
         return bench_fleet.answer(request, fleet, save=save, is_kept=is_kept, as_json=as_json, quiet=quiet)
     keeper = _keeper(names, quiet=quiet or as_json) if is_kept else None
     report = run_suite(
@@ -96,6 +105,7 @@ def command(
         keeper.keep(report)
         _not_kept(keeper.fault, quiet=quiet or as_json)
     draw(document(report), quiet=quiet or as_json)
+    _write_report(document(report), quiet=quiet or as_json)
     if as_json:
         print_json(document(report))
     else:
@@ -103,6 +113,13 @@ def command(
     if report.interrupted:
         return 130
     return 0 if any(figure.value is not None for figure in report.figures) else 1
+
+
+def _write_report(bench: dict[str, Any], *, quiet: bool) -> None:
+    if is_report_asked():
+        from rigwise.machine.inspect import inspect
+
+        write_machine_report(inspect(), "this", bench=bench, quiet=quiet)
 
 
 def _list(*, as_json: bool) -> int:

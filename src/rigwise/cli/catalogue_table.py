@@ -265,13 +265,18 @@ def _filters(table: Table, flags: Mapping[str, Any]) -> dict[str, Sequence[str]]
     return {name: written for name, written in asked.items() if written}
 
 
+def document(table: Table, rows: Iterable[Any], flags: Mapping[str, Any]) -> dict[str, Any]:
+    """The rows that the flags ask for, as ``--json`` prints them; same errors as ``select``."""
+    return {"schema": f"rigwise.{table.name}/1", table.name: chosen(table, rows, flags)[: flags["limit"] or None]}
+
+
 def answer(table: Table, rows: Iterable[Any], flags: Mapping[str, Any]) -> None:
     """What every table command does: filter, sort, print; same errors as ``select``."""
+    if flags["as_json"]:
+        print_json(document(table, rows, flags))
+        return
     found = chosen(table, rows, flags)
     limit = flags["limit"]
-    if flags["as_json"]:
-        print_json({"schema": f"rigwise.{table.name}/1", table.name: found[: limit or None]})
-        return
     asked = [name for name in _filters(table, flags) if table.field(name).parse is not None]
     asked += [flags["sort"].removeprefix("-")] if flags["sort"] else []
     fields = [table.field(name) for name in dict.fromkeys([*table.shown, *asked])]

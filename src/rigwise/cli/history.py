@@ -81,10 +81,10 @@ def command(context: click.Context, /, *, limit: int, as_json: bool, quiet: bool
             flag = {"kinds": "kind", "names": "name", "machines": "machine", "tags": "tag"}.get(given, given)
             raise click.UsageError(f"--{flag} stands before {context.invoked_subcommand}; give it after")
         return 0
-    records, place = _read(flags, limit=limit)
     if as_json:
-        print_json({"schema": "rigwise.history/1", "store": place, "records": [_plain(r) for r in reversed(records)]})
+        print_json(history_document(flags, limit=limit))
         return 0
+    records, place = _read(flags, limit=limit)
     if not records:
         click.echo(_nothing(flags, place))
         return 0
@@ -95,6 +95,18 @@ def command(context: click.Context, /, *, limit: int, as_json: bool, quiet: bool
     if len(records) == limit and not quiet:
         click.echo(f"the newest {limit}; --limit shows more, --name fewer")
     return 0
+
+
+def history_document(flags: dict[str, Any], *, limit: int) -> dict[str, Any]:
+    """What ``rigwise history --json`` prints.
+
+    Raises:
+        RigwiseError: The store cannot be read, or a tag or a time cannot.
+    """
+    from rigwise.report.history_document import record_document
+
+    records, place = _read(flags, limit=limit)
+    return {"schema": "rigwise.history/1", "store": place, "records": [record_document(r) for r in reversed(records)]}
 
 
 @command.command("machines")
@@ -121,6 +133,7 @@ def machines_command(*, store: str | None, as_json: bool, quiet: bool) -> int:
 @click.argument("first")
 @click.argument("second")
 @selecting
+@plot_option
 @answer_options
 def compare_command(*, first: str, second: str, as_json: bool, quiet: bool, **flags: Any) -> int:
     """Two machines, or two times of one machine, figure by figure.
@@ -130,8 +143,10 @@ def compare_command(*, first: str, second: str, as_json: bool, quiet: bool, **fl
 
     For example: rigwise history compare 2026-10 2026-11 --name matmul
     """
+    from rigwise.edge import as_plain
     from rigwise.measurement.compare import compare_sides
     from rigwise.measurement.sides import one_machine, selections, side
+    from rigwise.report.history_document import compare_document
 
     with _required(flags["store"]) as store:
         known = [one.machine_id for one in store.machines()]
@@ -144,8 +159,11 @@ def compare_command(*, first: str, second: str, as_json: bool, quiet: bool, **fl
         if not found:
             raise InvalidInputError(f"nothing was measured for {words}", hint="rigwise history lists what was")
     answer = compare_sides(*records, machines=bool(sides[0].machine))
+    document = as_plain(compare_document(sides[0], sides[1], answer))
+    if answer.comparisons:
+        draw(document, quiet=quiet or as_json)
     if as_json:
-        print_json({"schema": "rigwise.history.compare/1", "first": sides[0], "second": sides[1], **_compared(answer)})
+        print_json(document)
     else:
         from rigwise.report.history_text import compare_lines, compare_notes
 
@@ -173,8 +191,12 @@ def check_command(*, as_json: bool, quiet: bool, **flags: Any) -> int:
     records, place = _read(flags)
     findings, looked = check(records)
     if as_json:
+        from rigwise.report.history_document import finding_document
+
         counts = {"store": place, "records": len(records), "series_checked": looked}
-        print_json({"schema": "rigwise.history.check/1", **counts, "findings": [_finding(one) for one in findings]})
+        print_json(
+            {"schema": "rigwise.history.check/1", **counts, "findings": [finding_document(one) for one in findings]}
+        )
     else:
         from rigwise.report.history_text import finding_lines
 
@@ -218,7 +240,10 @@ def plot_command(*, figures: tuple[str, ...], output: str | None, as_json: bool,
         write_output(output, content_of(chart(records), ".svg"), quiet=quiet or as_json)
     draw(lambda: chart(records), quiet=quiet or as_json)
     if as_json:
-        print_json({"schema": "rigwise.history.plot/1", "store": place, "series": [_drawn(*one) for one in found]})
+        from rigwise.report.history_document import series_document
+
+        drawn = [series_document(*one) for one in found]
+        print_json({"schema": "rigwise.history.plot/1", "store": place, "series": drawn})
     elif not output:
         for line in plot_lines(records):
             click.echo(line)
@@ -358,43 +383,3 @@ def _nothing(flags: dict[str, Any], place: str) -> str:
     if asked:
         return f"nothing in {place} was selected; rigwise history --limit 5 shows what there is"
     return f"nothing has been measured yet ({place}); rigwise bench fills it"
-
-
-def _plain(record: Record) -> dict[str, Any]:
-    import json
-
-    keys = ("when", "kind", "name", "value", "unit", "p10", "p90", "n", "machine_id")
-    software = json.loads(record.software) if record.software else None
-    return {**{key: getattr(record, key) for key in keys}, "tags": dict(record.tags), "software": software}
-
-
-def _drawn(machine: str, key: Any, records: Sequence[Record]) -> dict[str, Any]:
-    points = [{name: getattr(one, name) for name in ("when", "value", "p10", "p90", "n")} for one in records]
-    return {"machine_id": machine, **_key(key), "points": points}
-
-
-def _key(key: Any) -> dict[str, Any]:
-    return {"kind": key[0], "name": key[1], "unit": key[2], "tags": dict(key[3])}
-
-
-def _compared(answer: Any) -> dict[str, Any]:
-    import math
-
-    rows = []
-    for one in answer.comparisons:
-        ratio = one.ratio and {
-            "value": one.ratio.value,
-            "low": one.ratio.low or None,
-            "high": one.ratio.high if math.isfinite(one.ratio.high) else None,
-        }
-        rest = {"runs": one.runs, "medians": one.medians, "ratio": ratio, "p": one.p}
-        rows.append({**_key(one.key), **rest, "verdict": one.verdict, "note": one.note})
-    refused = [{"name": name, "reason": why} for name, why in answer.refused]
-    changed = [{"package": name, "first": old, "second": new} for name, old, new in answer.changed]
-    return {"comparisons": rows, "refused": refused, "only": answer.only, "software": changed}
-
-
-def _finding(one: Any) -> dict[str, Any]:
-    keys = ("what", "machine_id", "when", "runs", "disturbed", "medians", "p", "z")
-    changed = [{"package": name, "before": old, "after": new} for name, old, new in one.changed]
-    return {**_key(one.key), **{key: getattr(one, key) for key in keys}, "software": changed}

@@ -7,7 +7,10 @@ from typing import Any
 
 import click
 
+from rigwise.cli.machine_report import write_machine_report
 from rigwise.cli.output import answer_options, print_json, write_output
+from rigwise.cli.plot_option import draw, plot_option
+from rigwise.cli.report_option import report_option
 from rigwise.errors import InvalidInputError
 from rigwise.units import HOUR_S, parse_seconds
 
@@ -30,13 +33,22 @@ class Seconds(click.ParamType):  # type: ignore[type-arg]  # generic only in new
         return seconds
 
 
-@click.command("inspect")
+EXAMPLES = """\b
+Examples:
+  rigwise inspect --save server.json
+  rigwise predict resnet50 --device server.json
+"""
+
+
+@click.command("inspect", epilog=EXAMPLES)
 @click.argument("snapshot", required=False, type=click.Path())
 @click.option("--root", type=click.Path(), help="Read a captured tree in place of this machine.")
 @click.option("--capture", type=click.Path(), metavar="DIR", help="Write what is read here as a tree for --root.")
 @click.option("--save", type=click.Path(), metavar="FILE", help="Write the snapshot; other commands take it as DEVICE.")
 @click.option("--all", "every", is_flag=True, help="Every field with its source and how far to trust it.")
 @click.option("--wait", type=Seconds(), default="5s", show_default=True, help="A command that takes longer is ended.")
+@plot_option
+@report_option("Write a self-contained HTML page: what it is, what is wrong, what could stand there instead.")
 @answer_options
 def command(
     *,
@@ -49,13 +61,9 @@ def command(
     as_json: bool,
     quiet: bool,
 ) -> int:
-    r"""What this machine is: CPU, memory, GPUs, links, disks, network, software, limits.
+    """What this machine is: CPU, memory, GPUs, links, disks, network, software, limits.
 
     With SNAPSHOT, a machine that was saved before. Needs no rights and changes nothing.
-
-    \b
-    For example: rigwise inspect --save server.json
-    Then: rigwise predict resnet50 --device server.json
     """
     from rigwise.machine.inspect import inspect
     from rigwise.machine.probe.source import Root, open_root
@@ -70,6 +78,8 @@ def command(
         found = inspect(open_root(root) if root else here)
     if save:
         write_output(save, snapshot_text(found), quiet=quiet or as_json)
+    draw(document(found), quiet=quiet or as_json)
+    write_machine_report(found, snapshot or ("" if root else "this"), quiet=quiet or as_json)
     if as_json:
         print_json(document(found))
         return 0

@@ -39,6 +39,8 @@ COMMANDS = {
     "judge": "score predictions against published tables",
     "calibrate": "learn from what was measured on a device",
     "history": "what was measured, compared and checked",
+    "serve": "the same answers in a browser, and as a JSON API",
+    "lab": "notebooks that teach one idea each, on your own machine",
 }
 
 

@@ -93,11 +93,18 @@ def command(context: click.Context, /, **flags: Any) -> int:
         return 0
     from rigwise.facts.catalogue import offers
 
-    rows: Sequence[Offer] = offers()
-    if flags["as_json"] or flags["flags"] or "flags" in (flags["sort"] or ""):
-        rows = _flagged(rows, _faults(rows))
+    named = flags["as_json"] or flags["flags"] or "flags" in (flags["sort"] or "")
+    rows: Sequence[Offer] = offers_with_faults() if named else offers()
     columns.answer(TABLE, rows, flags)
     return 0
+
+
+def offers_with_faults() -> list[Offer]:
+    """Every offer, each with the names of its faults."""
+    from rigwise.facts.catalogue import offers
+
+    rows = offers()
+    return _flagged(rows, _faults(rows))
 
 
 def _flagged(rows: Sequence[Offer], faults: Sequence[Fault]) -> list[Offer]:

@@ -26,10 +26,14 @@ def answer_options(function: F) -> F:
     return click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")(function)
 
 
+def json_bytes(document: Any, *, indent: int | None = None) -> bytes:
+    """A document, strictly JSON, in UTF-8."""
+    return json.dumps(as_plain(document), indent=indent, allow_nan=False, ensure_ascii=False).encode("utf-8")
+
+
 def print_json(document: Any, *, indent: int | None = 2) -> None:
     """One document on stdout, strictly JSON."""
-    text = json.dumps(as_plain(document), indent=indent, allow_nan=False, ensure_ascii=False)
-    sys.stdout.buffer.write(text.encode("utf-8") + b"\n")
+    sys.stdout.buffer.write(json_bytes(document, indent=indent) + b"\n")
     sys.stdout.flush()
 
 

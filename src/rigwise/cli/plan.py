@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -25,6 +24,7 @@ from rigwise.cli.plan_serving import (
 )
 from rigwise.cli.plan_spot import check_flags, explain_spot_plan
 from rigwise.cli.plot_option import draw, plot_option, without_plot
+from rigwise.cli.report_option import checked_report, write_report
 from rigwise.cli.search_watch import watching
 from rigwise.errors import InfeasibleError, InvalidInputError, UnsupportedError
 
@@ -53,7 +53,7 @@ Examples:
 @click.option("--init", is_flag=True, help="Print a job file with every key explained, or write it to a new file.")
 @job_options
 @click.option("--output", metavar="FILE", help="Write the JSON document to a file as well.")
-@click.option("--report", metavar="FILE", help="Write a self-contained HTML page.")
+@click.option("--report", metavar="FILE.html", help="Write a self-contained HTML page.", callback=checked_report)
 @plot_option
 @click.option(
     "--explain",
@@ -96,7 +96,6 @@ def command(
     others = {"--report": report, "--engine": engine, "--jobs": jobs, "others beside it": len(targets) > 1}
     check_flags(explain, (trace, load), {"--share": share, **others})
     if share or len(targets) > 1 or engine or jobs:
-        without_plot("several jobs at once")
         several = _shared if share else _many
         return several(targets, given, written, (engine, jobs), as_json=as_json, quiet=quiet)
     if explain:
@@ -109,12 +108,10 @@ def command(
         return other
     job = job_at(targets[0], given, own)
     answer = _answer(job, as_json=as_json, quiet=quiet)
-    page = _page(answer[0]) if report else ""
     draw(answer[0], quiet=quiet)
     if output:
         write_output(output, _json_text(answer[0]), quiet=quiet)
-    if report:
-        write_output(report, page, quiet=quiet)
+    write_report(partial(_page, answer[0]), quiet=quiet)
     if as_json:
         print_json(answer[0])
     else:
@@ -160,11 +157,8 @@ def _other_kind(target: str, given: dict[str, Any], how: dict[str, Any]) -> int 
     """Plan an application or a serving fleet; None if the target asks for neither."""
     application = application_at(target) if Path(target).is_file() else None
     if application:
-        without_plot("an application")
         return plan_application_file(application, {**given, **how})
     serving = serving_at(target, given, how.get("own"))
-    if serving:
-        without_plot("a serving fleet")
     return plan_serving_job(serving, how) if serving else None
 
 
@@ -194,7 +188,6 @@ def _answer(job: Any, *, as_json: bool, quiet: bool) -> tuple[dict[str, Any], Ca
 
 
 def _staged_answer(job: Any, *, quiet: bool) -> tuple[dict[str, Any], Callable[..., str]]:
-    without_plot("a job of several stages")
     from math import inf
 
     from rigwise.report.staged_text import staged_text
@@ -267,15 +260,12 @@ def _json_text(answer: Any) -> str:
     return json.dumps(as_plain(answer), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
 
 
-def _page(answer: dict[str, Any]) -> str:
-    """The report, with the command as it was typed."""
-    import shlex
-
+def _page(answer: dict[str, Any], command: str) -> str:
+    """The report."""
     from rigwise.report.evidence import with_evidence
     from rigwise.report.plan_page import plan_page
     from rigwise.report.staged_page import staged_page
 
-    command = "rigwise " + shlex.join(sys.argv[1:])
     return (
         staged_page(answer, command=command)
         if "stages" in answer

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from rigwise.cli.output import console, print_json, write_output
 from rigwise.cli.plan_job import jobs_at
 from rigwise.cli.plan_options import flag_of
+from rigwise.cli.plot_option import draw
 from rigwise.errors import InvalidInputError
 
 T = TypeVar("T")
@@ -42,6 +43,7 @@ def plan_many(
         raise InvalidInputError(f"{names} cannot be combined with several jobs", hint="write it into the job files")
     from datetime import date
 
+    from rigwise.edge import as_plain
     from rigwise.execute.plans import SCHEMA, answers, is_answered
     from rigwise.execute.spread import PROCESS, engine_of
     from rigwise.report.plans_text import plans_text
@@ -50,6 +52,8 @@ def plan_many(
     found = answers(jobs_at(targets, written.get("own")), date.today(), engine)
     results = list(found if quiet else _counted(found, len(targets)))
     document = {"schema": SCHEMA, "results": results}
+    if any(map(is_answered, results)):
+        draw(as_plain(document), quiet=quiet)
     if "output" in written:
         text = json.dumps(document, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
         write_output(written["output"], text, quiet=quiet)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,8 @@ import click
 
 from rigwise.cli.output import console, print_json, write_output
 from rigwise.cli.plan_options import flag_of, tables_of
+from rigwise.cli.plot_option import draw
+from rigwise.cli.report_option import write_report
 from rigwise.errors import InfeasibleError, InvalidInputError
 
 if TYPE_CHECKING:
@@ -80,8 +83,6 @@ def plan_serving_job(request: ServingJob, how: dict[str, Any]) -> int:
     Raises:
         InfeasibleError: There is no plan; with ``as_json`` the document says so first.
     """
-    if "report" in how:
-        raise InvalidInputError("--report cannot show a serving plan yet", hint="leave it out, or use --json")
     from rigwise.search.serving_answer import answer_serving, infeasible_serving_document, serving_plan_document
 
     try:
@@ -91,6 +92,8 @@ def plan_serving_job(request: ServingJob, how: dict[str, Any]) -> int:
             print_json(infeasible_serving_document(request, error))
         raise
     document = serving_plan_document(result)
+    draw(document, quiet=how["quiet"])
+    write_report(partial(_page, document), quiet=how["quiet"])
     if "output" in how:
         text = json.dumps(document, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
         write_output(how["output"], text, quiet=how["quiet"])
@@ -101,6 +104,14 @@ def plan_serving_job(request: ServingJob, how: dict[str, Any]) -> int:
 
         console().print(serving_plan_text(result, brief=how["quiet"]), end="", markup=False, soft_wrap=True)
     return 0
+
+
+def _page(document: dict[str, Any], command: str) -> str:
+    from rigwise.edge import as_plain
+    from rigwise.report.evidence import with_sources
+    from rigwise.report.serving_page import serving_page
+
+    return serving_page(with_sources(as_plain(document)), command=command)
 
 
 def verify_serving_document(document: Any, path: str, *, as_json: bool) -> int:

@@ -10,6 +10,7 @@ from typing import Any
 from rigwise.cli.output import console, print_json, write_output
 from rigwise.cli.plan_job import jobs_at
 from rigwise.cli.plan_options import flag_of
+from rigwise.cli.plot_option import draw
 from rigwise.cli.search_watch import watching
 from rigwise.errors import InfeasibleError, InvalidInputError, RigwiseError
 
@@ -52,6 +53,7 @@ def plan_shared_jobs(
             print_json(shared_infeasible(question, error))
         raise
     document = shared_document(result)
+    draw(document, quiet=quiet)
     if "output" in written:
         text = json.dumps(document, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
         write_output(written["output"], text, quiet=quiet)

@@ -12,8 +12,15 @@ from rigwise.cli.output import answer_options, console, print_json
 from rigwise.cli.plot_option import draw, plot_option, without_plot
 from rigwise.errors import InvalidInputError
 
+EXAMPLES = """\b
+Examples:
+  rigwise predict resnet50 --device rtx-4090 --batch 64
+  rigwise predict llama-3.1-8b --device l40s --explain serving --batch 1,8,32
+  rigwise predict gpt2 --device rtx-3090 --batch 64 --count 1,2,4,8 --explain scaling
+"""
 
-@click.command("predict")
+
+@click.command("predict", epilog=EXAMPLES)
 @click.argument("model", required=False)
 @click.option("--device", help="Catalogue id or common name.")
 @click.option("--cases", type=click.Path(), help="A .jsonl file, one case on a line; answers in the same order.")
@@ -30,12 +37,7 @@ from rigwise.errors import InvalidInputError
 @case_options
 @answer_options
 def command(model: str | None, device: str | None, cases: str | None, as_json: bool, quiet: bool, **flags: Any) -> int:
-    """Step time, memory, energy and throughput of MODEL on a device, with an interval.
-
-    For example: rigwise predict resnet50 --device rtx-4090 --batch 64
-    Or: rigwise predict llama-3.1-8b --device l40s --explain serving --batch 1,8,32
-    Or: rigwise predict gpt2 --device rtx-3090 --batch 64 --count 1,2,4,8 --explain scaling
-    """
+    """Step time, memory, energy and throughput of MODEL on a device, with an interval."""
     bring_in_force(flags.pop("calibration"), flags.pop("measured"), [device] if device else [], model or "")
     explain, price = flags.pop("explain"), flags.pop("price")
     if price is not None and explain != "serving":

@@ -13,6 +13,7 @@ from click.core import ParameterSource
 
 from rigwise.cli.case_options import case_options
 from rigwise.cli.output import answer_options, print_json
+from rigwise.cli.plot_option import draw, plot_option
 from rigwise.cli.run_options import COMMAND_ONLY, command_options
 from rigwise.errors import InvalidInputError
 from rigwise.units import parse_count, parse_seconds
@@ -42,6 +43,7 @@ _DURATION = "10s"
 @click.option("--alone", is_flag=True, help="APP: one call at a time: what each function costs by itself.")
 @click.option("--call-limit", default="60s", show_default=True, help="APP: longest time of one call of a function.")
 @click.option("--grace", help="Time to finish what is under way after a stop.  [30s; APP: 10s]")
+@plot_option
 @case_options
 @answer_options
 @click.pass_context
@@ -93,10 +95,12 @@ def _run_application(
     prints = contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext()
     with prints:
         comparison = compare(run_application(application, when, folder=folder, simulate=simulate))
-    if as_json:
-        from rigwise.execute.document import run_document
+    from rigwise.execute.document import run_document
 
-        print_json(run_document(comparison))
+    document = run_document(comparison)
+    draw(document, quiet=quiet or as_json)
+    if as_json:
+        print_json(document)
     else:
         from rigwise.report.running import run_text
 

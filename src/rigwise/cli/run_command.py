@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rigwise.cli.output import print_json
+from rigwise.cli.plot_option import draw
 from rigwise.cli.run_options import COMMAND_ONLY
 from rigwise.errors import InvalidInputError, RigwiseError
 from rigwise.units import parse_seconds
@@ -197,9 +198,11 @@ def _print(result: Result, told: int, *, as_json: bool, quiet: bool) -> int:
     from rigwise.launch.folder import FINISHED, INTERRUPTED, LOST
     from rigwise.launch.result import run_document
 
-    state = result.state
+    state, document = result.state, run_document(result)
+    if result.measured.steps:
+        draw(document, quiet=quiet or as_json)
     if as_json:
-        print_json(run_document(result))
+        print_json(document)
     else:
         from rigwise.report.run_text import command_text
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -32,9 +31,6 @@ Examples:
 """
 #: Of a plan on stdin.
 STDIN_LIMIT_BYTES = 64 * 2**20
-#: Variables whose values are no business of a file.
-_SECRET = re.compile(r"(?i)(token|secret|passw|api_?key|access_?key|credential|private_?key)")
-_SECRET_LEAST = 6
 #: Targets whose files name packages without a list that could be locked.
 _UNLOCKED = ("pixi", "colab", "kaggle")
 
@@ -209,9 +205,9 @@ def _refuse_secrets(files: Mapping[str, str], environment: Mapping[str, str]) ->
     Raises:
         InvalidInputError: A file holds one; the message names the variable and the file, never the value.
     """
-    for name, value in environment.items():
-        if not _SECRET.search(name) or len(value) < _SECRET_LEAST:
-            continue
+    from rigwise.launch.secrets import secrets_of
+
+    for name, value in secrets_of(environment).items():
         where = next((path for path, text in files.items() if value in text), None)
         if where:
             raise InvalidInputError(

@@ -14,6 +14,7 @@ from click.core import ParameterSource
 from rigwise.cli.case_options import case_from, case_options
 from rigwise.cli.in_force import bring_in_force, calibration_option
 from rigwise.cli.output import answer_options, print_json, write_output
+from rigwise.cli.plot_option import draw, plot_option, without_plot
 from rigwise.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ _LONG_BYTES = 64 * 2**20
 )
 @click.option("--limit", type=click.IntRange(0), default=15, show_default=True, help="Rows of the table; 0 for all.")
 @calibration_option
+@plot_option
 @case_options
 @answer_options
 def command(file: Path, as_json: bool, quiet: bool, **flags: Any) -> int:
@@ -58,6 +60,7 @@ def command(file: Path, as_json: bool, quiet: bool, **flags: Any) -> int:
     if isinstance(read, Counters):
         if flags["model"]:
             raise InvalidInputError(f"{file} counts whole runs, not operators", hint="leave --model out")
+        without_plot("counters of whole runs")
         return _show_counters(file.name, read, as_json=as_json)
     found, other = _answered(read, flags)
     if flags["to_rows"]:
@@ -65,6 +68,7 @@ def command(file: Path, as_json: bool, quiet: bool, **flags: Any) -> int:
     from rigwise.report.trace_document import trace_document
 
     document = trace_document(file.name, found, other)
+    draw(document, quiet=quiet or as_json)
     if as_json:
         print_json(document)
         return 0

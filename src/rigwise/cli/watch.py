@@ -23,8 +23,14 @@ from rigwise.errors import InvalidInputError
 if TYPE_CHECKING:
     from rigwise.machine.live.types import Sample
 
+EXAMPLES = """\b
+Examples:
+  rigwise watch
+  rigwise watch --every 10s --csv > load.csv
+"""
 
-@click.command("watch")
+
+@click.command("watch", epilog=EXAMPLES)
 @click.option("--every", type=Seconds(), default="1s", show_default=True, help="Time between two samples.")
 @click.option("--count", type=click.IntRange(min=1), metavar="N", help="End after so many samples.")
 @click.option("--processes", is_flag=True, help="The five processes that take the most CPU time, too.")
@@ -40,9 +46,6 @@ def command(
     samples follow each other. --json takes one sample, or --count of them, and prints one
     document. --quiet does not say that there
     is no GPU.
-
-    For example: rigwise watch
-    Then: rigwise watch --every 10s --csv > load.csv
     """
     from rigwise.report.live_text import document
 

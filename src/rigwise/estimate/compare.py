@@ -8,6 +8,7 @@ from typing import Any
 
 from rigwise.errors import MissingFactError, RigwiseError, UnsupportedError
 from rigwise.estimate.predict import Prediction, predict, predict_document
+from rigwise.graph.graph import Model
 from rigwise.graph.load import load_model
 from rigwise.shown import Shown
 from rigwise.workload.case import Case
@@ -28,13 +29,17 @@ class Answers(tuple[Answer, ...], Shown):
     __slots__ = ()
 
 
-def compare(cases: Sequence[Case]) -> Answers:
+def compare(cases: Sequence[Case], model: Model | None = None) -> Answers:
     """Predict every case, quickest first; what a device cannot do is an answer, a typo is not.
+
+    Args:
+        cases: The same model on several devices.
+        model: The captured model, if at hand; else that of the first case is loaded.
 
     Raises:
         RigwiseError: The model, a device name or a size is wrong.
     """
-    model = load_model(cases[0].model)
+    model = model or load_model(cases[0].model)
     answers = []
     for case in cases:
         try:

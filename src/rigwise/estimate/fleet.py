@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from rigwise.errors import RigwiseError
 from rigwise.estimate import bound
 from rigwise.estimate.bound import LeastEnergy, LeastWork
-from rigwise.estimate.calibration import load_calibration
+from rigwise.estimate.calibration import Calibration, load_calibration
 from rigwise.estimate.communication import Groups
 from rigwise.estimate.device_memory import can_index, memory_spread
 from rigwise.estimate.fleet_bound import least_divided_s
@@ -52,10 +52,12 @@ __all__ = [
     "Recipe",
     "estimate_fleet",
     "estimate_recipes",
+    "kept_figures",
     "least_energy_j",
     "least_family_s",
     "least_memory_bytes",
     "least_step_s",
+    "least_steps",
     "least_work",
 ]
 
@@ -204,6 +206,33 @@ def least_step_s(least: LeastWork, device: Device, count: int = 1) -> float:
 
 def _least_step_s(least: LeastWork, device: Device, energy: LeastEnergy, count: int) -> float:
     return max(bound.least_step_s(least, device, count), bound.powered_step_s(least, energy, count))
+
+
+def least_steps(least: LeastWork, places: Sequence[tuple[Device, int]]) -> tuple[Array, Array]:
+    """``least_step_s`` and ``least_energy_j`` of so many of each device ``[places]``.
+
+    Source: ``estimate.bound``.
+    """
+    calibration, time_s, energy_j = load_calibration(), [], []
+    for device, count in places:
+        energy = least_energy_of(Known(device), calibration)
+        time_s.append(_least_step_s(least, device, energy, count))
+        energy_j.append(bound.least_energy_j(least, energy, time_s[-1], count))
+    return np.array(time_s), np.array(energy_j)
+
+
+def kept_figures(case: Case, family: Any, model: Model) -> dict[Any, Any]:
+    """Where a search keeps what it was told of a job's step in a family, for the next search in this process.
+
+    Empty again when the calibration in force is another one; nothing in it depends on prices or limits.
+    """
+    return _kept_figures(case, family, Known(model), load_calibration())
+
+
+@lru_cache(maxsize=16)
+def _kept_figures(case: Case, family: Any, held: Known, calibration: Calibration) -> dict[Any, Any]:
+    del case, family, held, calibration
+    return {}
 
 
 def least_family_s(

@@ -77,6 +77,8 @@ class Kept:
         self._place: dict[Division, int] = {}
         self._cases: list[Case] = []
         self._courses: dict[int, Course] = {}
+        self._held_at: dict[tuple[float, int], int] = {}
+        self._held: WorkingSet | None = None
         self.table = columns_of(whole.step.table, np.zeros(0, dtype=np.int64))
         self._alike = timed_alike(whole.step.table.ops)
         self._kinds, self._one_of = self.table, np.arange(len(self._alike))
@@ -118,18 +120,26 @@ class Kept:
         length = len(self.batches) * len(self._cases)
         shares, share = np.unique(in_flight, return_inverse=True)
         pairs, which = np.unique(share * length + column, return_inverse=True)
-        flying, column = shares[pairs // length], pairs % length
-        courses = [self._course(place) for place in (column // len(self.batches)).tolist()]
-        size = (column % len(self.batches)).tolist()
-        told = list(zip(courses, size, strict=True))
+        asked = list(zip(shares[pairs // length].tolist(), (pairs % length).tolist(), strict=True))
+        further = [pair for pair in asked if pair not in self._held_at]
+        if further or self._held is None:
+            found = self._holding(further)
+            self._held = found if self._held is None else _one_after_the_other(self._held, found)
+            self._held_at |= {pair: row for row, pair in enumerate(further, len(self._held_at))}
+        rows = np.array([self._held_at[pair] for pair in asked], dtype=np.int64)[which]
+        names = [f.name for f in fields(WorkingSet) if f.name != "convolves"]
+        return replace(self._held, **{name: getattr(self._held, name)[rows] for name in names})
+
+    def _holding(self, asked: Sequence[tuple[float, int]]) -> WorkingSet:
+        """The same of pairs of a share and a column, each once."""
+        told = [(self._course(column // len(self.batches)), column % len(self.batches)) for _, column in asked]
         names = ("input_bytes", "cache_bytes", "largest_elements", "depthwise_elements")
-        columns: dict[str, Any] = {n: np.array([getattr(course, n)[at] for course, at in told])[which] for n in names}
+        columns: dict[str, Any] = {n: np.array([getattr(course, n)[at] for course, at in told]) for n in names}
         alive = np.stack([course.alive[:, :, at] for course, at in told], axis=-1)
         own = np.stack([course.own[:, at] for course, at in told], axis=-1)
-        moments, accumulating = _fullest(alive, own, flying)
-        return WorkingSet(
-            moments=moments[which], accumulating=accumulating[which], convolves=courses[0].convolves, **columns
-        )
+        moments, accumulating = _fullest(alive, own, np.array([flying for flying, _ in asked]))
+        convolves = told[0][0].convolves
+        return WorkingSet(moments=moments, accumulating=accumulating, convolves=convolves, **columns)
 
     def _divided(self, sides: Division) -> OpTable | None:
         """The operators of one member of a further division, None where the model cannot be divided so."""
@@ -262,6 +272,16 @@ def _fullest(alive: Array, own: Array, flying: Array) -> tuple[Array, Array]:
     accumulating = alive[:, fullest, column]
     accumulating[Held.GRADIENT] = own[fullest, column]
     return alive[:, row, column].transpose(2, 1, 0), accumulating.T
+
+
+def _one_after_the_other(one: WorkingSet, other: WorkingSet) -> WorkingSet:
+    """Columns of one, then those of the other; where that has fewer moments the first of them stands there again."""
+    most = max(one.moments.shape[1], other.moments.shape[1])
+    both = [(np.arange(most) < held.moments.shape[1]) * np.arange(most) for held in (one, other)]
+    moments = [held.moments[:, at] for held, at in zip((one, other), both, strict=True)]
+    names = [f.name for f in fields(WorkingSet) if f.name not in ("moments", "convolves")]
+    columns: dict[str, Any] = {name: np.concatenate([getattr(one, name), getattr(other, name)]) for name in names}
+    return replace(one, moments=np.concatenate(moments), **columns)
 
 
 def divisions_of(recipes: Recipes) -> tuple[list[Division], Indices]:

@@ -45,11 +45,10 @@ def tensor_shard(table: OpTable, parallel: Parallel) -> OpTable:
 
     Source: see the module.
     """
-    products = _products(table)
+    products, of_gemms = _roles(_Same(table))
     part = np.where(_divided(table, parallel, products), 1.0 / parallel.tensor, 1.0)[:, None]
     sides = {name: getattr(table, name).copy() for name in ("batch", "m", "n", "k")}
-    for row in np.flatnonzero(table.of_kind(Kind.GEMM)):
-        side = _divided_side(table, int(row), products)
+    for row, side in of_gemms:
         sides[side][row] = np.maximum(sides[side][row] / parallel.tensor, 1.0)
     gemms = table.of_kind(Kind.GEMM)[:, None]
     between = ~gemms & (part < 1.0)
@@ -70,6 +69,27 @@ def tensor_shard(table: OpTable, parallel: Parallel) -> OpTable:
         n=sides["n"],
         k=sides["k"],
     )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Same:
+    """A table as a cache key: known by identity."""
+
+    table: OpTable
+
+    def __hash__(self) -> int:
+        return id(self.table)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and self.table is other.table
+
+
+@lru_cache(maxsize=32)
+def _roles(held: _Same) -> tuple[dict[str, list[_Product]], tuple[tuple[int, str], ...]]:
+    """Products with weights, and the row and divided side of every product: whoever divides a table, by how many."""
+    table, products = held.table, _products(held.table)
+    rows = np.flatnonzero(table.of_kind(Kind.GEMM)).tolist()
+    return products, tuple((row, _divided_side(table, row, products)) for row in rows)
 
 
 def _divided(table: OpTable, parallel: Parallel, products: Mapping[str, list[_Product]]) -> NDArray[np.bool_]:

@@ -98,13 +98,17 @@ def _answer(question: _Question) -> dict[str, Any]:
 
     with calibrated_with(question.learned):
         try:
-            return _document(question.job, world_of)
+            return plan_document(question.job, world_of)
         except RigwiseError as error:
             return _error(error)
 
 
-def _document(job: Job | StagedJob | ServingJob, world_of: Callable[[str], World]) -> dict[str, Any]:
-    """The plan of a job, or why there is none, as it is printed of the job alone."""
+def plan_document(job: Job | StagedJob | ServingJob, world_of: Callable[[str], World]) -> dict[str, Any]:
+    """The plan of a job, or why there is none, as it is printed of the job alone.
+
+    Raises:
+        RigwiseError: The job means nothing for its model.
+    """
     try:
         if isinstance(job, StagedJob):
             return staged_document(plan_staged(job, world_of))

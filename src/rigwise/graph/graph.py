@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from rigwise.errors import UnsupportedError
 from rigwise.graph.op import Op, Phase
+from rigwise.shown import Shown
 
 #: Which captured graphs answer which task of a workload, best first.
 GRAPHS_OF_TASK = {"train": ("train",), "infer": ("infer",), "prefill": ("prefill", "infer"), "decode": ("decode",)}
@@ -76,7 +77,7 @@ class Card:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Model:
+class Model(Shown):
     """A captured model.
 
     Attributes:

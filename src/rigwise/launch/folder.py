@@ -245,6 +245,11 @@ def started_file(folder: Path, attempt: int) -> Path:
     return folder / f"started-{attempt}.json"
 
 
+def stop_file(folder: Path, attempt: int) -> Path:
+    """What tells the keeper of an attempt to end, where the place does not answer."""
+    return folder / f"stop-{attempt}"
+
+
 def read_plain(path: Path) -> Mapping[str, Any] | None:
     """A small JSON object that a keeper wrote; None where there is none, or none yet."""
     try:

@@ -17,13 +17,15 @@ import time
 from pathlib import Path
 from typing import Any
 
-from rigwise.launch.secrets import masked, revealed, secrets_of
+from rigwise.launch.secrets import Mask, revealed, secrets_of
 
 #: How often it is shown that the keeper is there.
 BEAT_S = 2.0
-#: Output of a line that is not finished is shown after so long.
-_LINE_S = 0.2
+#: How long output is waited for before anything else is looked after.
+_WAIT_S = 0.2
 _READ_BYTES = 64 * 1024
+#: What is kept in reserve again after the log has ended.
+_RESERVE_BYTES = 32 * 1024
 #: What other processes of the command may still write after it has ended.
 _AFTER_S = 1.0
 
@@ -34,11 +36,10 @@ class Keeper:
     def __init__(self, folder: Path, attempt: int) -> None:
         self.folder, self.attempt = folder, attempt
         self.state = json.loads((folder / "state.json").read_bytes())
-        self._secrets = secrets_of(os.environ)
+        self._mask = Mask(secrets_of(os.environ))
         self._told_s: float | None = None
         self._log = os.open(folder / "log.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         self._logs = True
-        self._rest = b""
         self._beat_s = 0.0
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -87,35 +88,24 @@ class Keeper:
             open_ = self._pass_on(pipe.fileno()) if open_ else open_
             if not open_ and ended_s is None:
                 with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(timeout=_LINE_S)
+                    process.wait(timeout=_WAIT_S)
         self._kill(signal.SIGKILL)  # what it has left behind
-        self._write_log(self._rest)
+        self._write_log(self._mask.rest())
         return process.returncode
 
     def _pass_on(self, pipe: int) -> bool:
         """Move output to the log; whether there may be more."""
-        ready, _, _ = select.select([pipe], [], [], _LINE_S)
+        ready, _, _ = select.select([pipe], [], [], _WAIT_S)
         if not ready:
-            self._write_log(self._rest)
-            self._rest = b""
             return True
         text = os.read(pipe, _READ_BYTES)
-        if not self._secrets:
-            self._write_log(text)
-            return bool(text)
-        whole, end, rest = (self._rest + text).rpartition(b"\n")
-        self._write_log(whole + end)
-        self._rest = rest
-        if len(rest) > _READ_BYTES:
-            self._write_log(rest)
-            self._rest = b""
+        self._write_log(self._mask.feed(text))
         return bool(text)
 
     def _write_log(self, text: bytes) -> None:
         """A log that cannot be written ends; the command goes on."""
         if not text or not self._logs:
             return
-        text = masked(text, self._secrets)
         try:
             while text:
                 text = text[os.write(self._log, text) :]
@@ -126,6 +116,8 @@ class Keeper:
             words = f"\nrigwise: the log ends here: {error.strerror or error}\n".encode()
             with contextlib.suppress(OSError):
                 os.write(self._log, words)
+            with contextlib.suppress(OSError), (self.folder / "reserve").open("wb") as stream:
+                stream.write(b"\0" * _RESERVE_BYTES)  # the log took its part; how the run ends is still to be written
 
     def _look_around(self) -> None:
         """Note what machine this is, for whoever keeps the figures elsewhere."""
@@ -141,6 +133,8 @@ class Keeper:
             self._beat_s = now_s
             with contextlib.suppress(OSError):
                 (self.folder / "alive").touch()
+            if (self.folder / f"stop-{self.attempt}").exists():
+                self._tell()
 
     def _tell(self, *_: object) -> None:
         if self._told_s is None:

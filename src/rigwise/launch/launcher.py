@@ -30,6 +30,8 @@ from rigwise.launch.folder import (
     ended_file,
     give_up_reserve,
     read_plain,
+    started_file,
+    stop_file,
     with_attempt,
     write_state,
 )
@@ -78,14 +80,22 @@ class Launcher:
             current = self.state.attempts[-1] if self.state.attempts else None
             if current is None or current.ended_s is not None:
                 current = self._start()
+                was_over = False
             else:
+                was_over = self._is_over(current)
                 self._save(replace(self.state, phase=RUNNING))
             while True:
                 how = self._follow(current)
                 current = self._close(current, how)
-                if not self._goes_on(how):
+                if not (was_over and how.is_interruption and not self.told) and not self._goes_on(how):
                     return self.state
+                was_over = False
                 current = self._start()
+
+    def _is_over(self, attempt: Attempt) -> bool:
+        """Whether an attempt had ended before anybody looked: going on with it needs no restart that is left."""
+        ended = read_plain(ended_file(self.folder, attempt.number))
+        return ended is not None or self.place.is_alive(attempt.handle) is False
 
     # One attempt
 
@@ -109,7 +119,6 @@ class Launcher:
     def _follow(self, attempt: Attempt) -> Ending:
         """Show what it writes until it has ended."""
         asked_s = silent_s = time.monotonic()
-        stopped_s: float | None = None
         done = 0
         while True:
             self._show()
@@ -119,8 +128,7 @@ class Launcher:
                 return ending(ended, sessions(self.folder), attempt.number, self._tail())
             if self._signals > done:
                 done = self._signals
-                stopped_s = stopped_s or time.monotonic()
-                self.place.stop(attempt.handle, now=done > 1)
+                self._stop(attempt, now=done > 1)
             now_s = time.monotonic()
             if now_s - asked_s >= _ASK_S.get(self.state.on, 1.0) or (done and self.state.on != "slurm"):
                 asked_s = now_s
@@ -133,9 +141,16 @@ class Launcher:
                 self._notice(alive)
             time.sleep(_LOOK_S)
 
+    def _stop(self, attempt: Attempt, *, now: bool) -> None:
+        """Tell the place, and the keeper through the folder: a scheduler that is lost hands nothing on."""
+        with suppress(OSError):
+            stop_file(self.folder, attempt.number).touch()
+        self.place.stop(attempt.handle, now=now)
+
     def _gone(self, attempt: Attempt) -> Ending | None:
         """It is not there any more: how it ended, once its keeper's last word had time to arrive."""
-        until_s = time.monotonic() + _SEEN_S.get(self.state.on, 1.0)
+        has_begun = started_file(self.folder, attempt.number).exists() or not self._signals
+        until_s = time.monotonic() + (_SEEN_S.get(self.state.on, 1.0) if has_begun else 1.0)
         while time.monotonic() < until_s:
             if read_plain(ended_file(self.folder, attempt.number)) is not None:
                 return None
@@ -255,6 +270,7 @@ def place_of(state: State) -> Place:
             nodes=state.nodes,
             gpus=int(options.get("gpus", 0)),
             words=tuple(options.get("words", ())),
+            secrets=state.secrets,
             grace_s=state.grace_s,
         )
     return Here()

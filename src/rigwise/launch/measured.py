@@ -135,14 +135,22 @@ def weighted_quantile(pairs: Sequence[tuple[float, int]], q: float) -> float:
 def lost_s(found: Sequence[Session], attempt: int, ended_s: float) -> float | None:
     """Work that an attempt lost when it ended; None where no process said anything.
 
+    Nothing, where all processes had their last word and the last checkpoint holds the last step.
+
+    >>> from dataclasses import replace
     >>> from rigwise.launch.steps import Save
     >>> one = Session(rank=0, attempt=1, pid=1, began_s=10.0, saves=(Save(step=5, at_s=60.0, took_s=1.0),))
     >>> lost_s([one], 1, 75.0)
     15.0
+    >>> lost_s([replace(one, steps=5, ended="stopped")], 1, 75.0)
+    0.0
     """
     mine = [one for one in found if one.attempt == attempt and one.began_s is not None]
     if not mine:
         return None
+    saved = max((save.step for one in mine for save in one.saves), default=-1)
+    if all(one.ended for one in mine) and saved >= max(one.last_step for one in mine):
+        return 0.0
     kept_s = [save.at_s for one in mine for save in one.saves] or [min(one.began_s or 0.0 for one in mine)]
     return max(0.0, ended_s - max(kept_s))
 

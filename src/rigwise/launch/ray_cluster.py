@@ -25,6 +25,7 @@ from rigwise.execute.spread import connected_ray, first_line
 from rigwise.launch.asked import Asked
 from rigwise.launch.commands import by_torchrun, starts_ranks
 from rigwise.launch.ending import PLACE_LOST
+from rigwise.launch.secrets import Mask, secrets_of
 from rigwise.launch.steps import FOLDER
 
 _ASK_S, _PATIENCE_S = 0.5, 10.0
@@ -59,6 +60,7 @@ class Runner:
         """Start it."""
         self._folder = Path(tempfile.mkdtemp(prefix="rigwise-run-"))
         self._sent: dict[str, int] = {}
+        self._mask = Mask(secrets_of(os.environ))  # the node's own
         self._output: queue.Queue[bytes] = queue.Queue(maxsize=64)
         self._process = subprocess.Popen(
             list(command),
@@ -74,7 +76,10 @@ class Runner:
     def _read(self) -> None:
         stream = self._process.stdout
         while stream is not None and (text := os.read(stream.fileno(), _READ_BYTES)):
-            self._output.put(text)
+            if shown := self._mask.feed(text):
+                self._output.put(shown)
+        if shown := self._mask.rest():
+            self._output.put(shown)
         self._output.put(b"")
 
     def poll(self, wait_s: float) -> tuple[bytes, dict[str, bytes], int | None]:

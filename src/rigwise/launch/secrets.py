@@ -10,9 +10,11 @@ from rigwise.errors import InvalidInputError
 #: Variables whose value nobody else may see.
 _SECRET = re.compile(
     r"(^|_)(TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|CREDENTIALS?|APIKEY|(API|ACCESS|PRIVATE|SECRET|ACCOUNT|AUTH)_?KEY|KEY)(_|$)"
-    r"|PASSWORD|_PW$|^PGPASS|DATABASE_URL",
+    r"|PASSWORD|_PW$|_PWD$|(^|_)(PAT|AUTH|DSN|COOKIE|WEBHOOK(_URL)?)$|^PGPASS|DATABASE_URL|CONNECTION_STRING",
     re.IGNORECASE,
 )
+#: An address that holds a password, whatever the variable is called.
+_LOGIN = re.compile(r"://[^/\s:@]*:([^/\s@]+)@")
 #: A shorter value stands in ordinary text by chance.
 _LEAST_LENGTH = 6
 _PLACEHOLDER = re.compile(r"\$\{(\w+)\}")
@@ -23,9 +25,11 @@ def secrets_of(environment: Mapping[str, str]) -> dict[str, str]:
 
     >>> secrets_of({"WANDB_API_KEY": "abcdef123", "KEYBOARD": "something", "HF_TOKEN": "hf_12345"})
     {'WANDB_API_KEY': 'abcdef123', 'HF_TOKEN': 'hf_12345'}
+    >>> list(secrets_of({"https_proxy": "http://me:hidden@proxy", "http_proxy": "http://proxy:3128", "PWD": "/home/me"}))
+    ['https_proxy']
     """
-    found = [(n, v) for n, v in environment.items() if _SECRET.search(n) and len(v) >= _LEAST_LENGTH]
-    return dict(sorted(found, key=lambda pair: -len(pair[1])))
+    named = [(n, v) for n, v in environment.items() if _SECRET.search(n) or _LOGIN.search(v)]
+    return dict(sorted(((n, v) for n, v in named if len(v) >= _LEAST_LENGTH), key=lambda pair: -len(pair[1])))
 
 
 def hidden(words: Sequence[str], secrets: Mapping[str, str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -60,12 +64,64 @@ def revealed(words: Iterable[str], names: Iterable[str], environment: Mapping[st
     return [_PLACEHOLDER.sub(value, word) for word in words]
 
 
-def masked(text: bytes, secrets: Mapping[str, str]) -> bytes:
-    """Output without the values of secrets.
+class Mask:
+    """Takes the values of secrets out of text that comes in pieces, wherever it is cut."""
 
-    >>> masked(b"my key is hf_12345", {"HF_TOKEN": "hf_12345"})
-    b'my key is [HF_TOKEN]'
+    def __init__(self, secrets: Mapping[str, str]) -> None:
+        """Look for each value whole, line by line, as Python prints its line breaks, and for the password of an address."""
+        found: dict[bytes, bytes] = {}
+        for name, value in secrets.items():
+            forms = [value, value.replace("\n", "\\n"), *value.splitlines(), *_LOGIN.findall(value)]
+            for form in forms:
+                if len(form.strip()) >= _LEAST_LENGTH:
+                    found.setdefault(form.encode(errors="surrogateescape"), f"[{name}]".encode())
+        self._forms = sorted(found.items(), key=lambda pair: -len(pair[0]))
+        self._rest = b""
+
+    def feed(self, text: bytes) -> bytes:
+        """What can be shown so far: what may be the beginning of a value waits for the next piece.
+
+        >>> mask = Mask({"HF_TOKEN": "hf_12345"})
+        >>> mask.feed(b"my key is hf_1"), mask.feed(b"2345, yours is hf_12"), mask.rest()
+        (b'my key is ', b'[HF_TOKEN], yours is ', b'hf_12')
+        """
+        text = self._rest + text
+        cut = self._cut(text)
+        self._rest = text[cut:]
+        return self._masked(text[:cut])
+
+    def rest(self) -> bytes:
+        """What is left when nothing follows."""
+        text, self._rest = self._rest, b""
+        return self._masked(text)
+
+    def _cut(self, text: bytes) -> int:
+        """Where the text can be cut so that no value stands on both sides."""
+        at = min((_beginning(text, form) for form, _ in self._forms), default=len(text))
+        is_moved = True
+        while is_moved:
+            is_moved = False
+            for form, _ in self._forms:
+                across = text.find(form, max(0, at - len(form) + 1), at + len(form) - 1)
+                if across >= 0:
+                    at, is_moved = across, True
+        return at
+
+    def _masked(self, text: bytes) -> bytes:
+        for form, name in self._forms:
+            text = text.replace(form, name)
+        return text
+
+
+def _beginning(text: bytes, form: bytes) -> int:
+    """Where the longest end of a text that a form begins with starts; its length if there is none.
+
+    >>> _beginning(b"abcabc", b"abcd"), _beginning(b"abc", b"xyz")
+    (3, 3)
     """
-    for name, value in secrets.items():
-        text = text.replace(value.encode(errors="surrogateescape"), f"[{name}]".encode())
-    return text
+    at = text.find(form[:1], max(0, len(text) - len(form) + 1))
+    while at >= 0:
+        if form.startswith(text[at:]):
+            return at
+        at = text.find(form[:1], at + 1)
+    return len(text)

@@ -6,6 +6,7 @@ Slurm itself passes that on.
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import subprocess
@@ -17,9 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from rigwise.errors import InvalidInputError, RunError
+from rigwise.launch.secrets import revealed
 
-#: A scheduler that answers at all answers within this time.
-_ANSWERS_S = 30.0
+#: A scheduler that answers at all answers within this time: a job to submit, and any other question. While it is
+#: waited for nothing is shown. Source of the second: slurm.conf(5), MessageTimeout.
+_SUBMITS_S, _ANSWERS_S = 30.0, 10.0
 _WAITING = (
     "PENDING",
     "RUNNING",
@@ -50,23 +53,26 @@ class Slurm:
         gpus: GPUs of each; 0 for none.
         words: Further words for ``sbatch``, ``--partition=gpu`` say.
         grace_s: Between SIGTERM and the end of the job's time.
+        secrets: Variables that the words may name, ``${NAME}``.
     """
 
     nodes: int = 1
     gpus: int = 0
     words: Sequence[str] = ()
     grace_s: float = 30.0
+    secrets: Sequence[str] = ()
 
     def start(self, folder: Path, attempt: int) -> dict[str, Any]:
         """Submit a job.
 
         Raises:
             RunError: The scheduler cannot be reached.
-            InvalidInputError: It denies the job.
+            InvalidInputError: It denies the job, or a variable of its words is not set.
         """
+        words = revealed(self.words, self.secrets, os.environ)
         script = folder / f"job-{attempt}.sh"
         script.write_text(self.script(folder, attempt), encoding="utf-8")
-        done = _asked(["sbatch", "--parsable", *self.words, str(script)])
+        done = _asked(["sbatch", "--parsable", *words, str(script)])
         if done.returncode:
             raise _refused(done.stderr)
         return {"job": done.stdout.strip().partition(";")[0]}
@@ -104,8 +110,8 @@ class Slurm:
         """
         job = str(handle["job"])
         ways = [[]] if now else [["--state=PENDING"], ["--batch", "--signal=TERM"]]
-        for words in ways:
-            with suppress(RunError, InvalidInputError):
+        with suppress(RunError, InvalidInputError):  # one that does not answer is not asked twice
+            for words in ways:
                 _asked(["scancel", "--quiet", *words, job])
 
     def why(self, handle: Mapping[str, Any]) -> str:
@@ -156,9 +162,10 @@ def _asked(words: Sequence[str]) -> subprocess.CompletedProcess[str]:
         InvalidInputError: It is not installed.
         RunError: It does not answer.
     """
+    within_s = _SUBMITS_S if words[0] == "sbatch" else _ANSWERS_S
     try:
         return subprocess.run(
-            words, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=_ANSWERS_S,
+            words, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=within_s,
             errors="replace",
         )  # fmt: skip
     except FileNotFoundError:

@@ -52,6 +52,9 @@ def prepare(command: Sequence[str], asked: Asked, how: How, predicted: dict[str,
         MissingExtraError: What the place needs is not installed.
     """
     _check(how)
+    if asked.ranks < 1 or asked.nodes < 1 or asked.ranks % asked.nodes:
+        words = f"--count {asked.ranks} on --nodes {asked.nodes}"
+        raise InvalidInputError(words, hint="give 1 or more; the count is of all nodes together, a multiple of theirs")
     if not command:
         raise InvalidInputError("there is no command to run", hint="rigwise run PLAN.json -- python train.py")
     if asked.on not in CLOUDS:
@@ -62,8 +65,9 @@ def prepare(command: Sequence[str], asked: Asked, how: How, predicted: dict[str,
     started, on = _started(list(command), asked, how)
     if asked.on == "slurm":
         slurm.available()
-    shown, secrets = hidden(command, secrets_of(os.environ))
-    started_shown, more = hidden(started, secrets_of(os.environ))
+    own = secrets_of(os.environ)
+    (shown, used), (started_shown, more) = hidden(command, own), hidden(started, own)
+    (address, *words), others = hidden((how.address, *how.words), own)
     every_s = how.checkpoint_s or asked.checkpoint_s
     environment = {CHECKPOINT: f"{every_s:.6g}"} if every_s else {}
     if how.trace_steps:
@@ -74,14 +78,14 @@ def prepare(command: Sequence[str], asked: Asked, how: How, predicted: dict[str,
     state = State(
         id=folder.name,
         command=shown,
-        secrets=tuple(dict.fromkeys((*secrets, *more))),
+        secrets=tuple(dict.fromkeys((*used, *more, *others))),
         started=started_shown,
         environment=environment,
         cwd=str(Path.cwd()),
         on=on,
         ranks=asked.ranks,
         nodes=asked.nodes,
-        options={"gpus": asked.gpus if on == "slurm" else 0, "words": list(how.words), "address": how.address},
+        options={"gpus": asked.gpus if on == "slurm" else 0, "words": words, "address": address},
         restarts=how.restarts,
         grace_s=how.grace_s,
         back_off_s=how.back_off_s,

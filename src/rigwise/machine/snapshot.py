@@ -17,6 +17,7 @@ from typing import Any
 
 from rigwise.edge import parse, parse_json, read_text
 from rigwise.errors import InvalidInputError
+from rigwise.shown import Shown
 
 SCHEMA = "rigwise.inspect/1"
 
@@ -86,7 +87,7 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Snapshot:
+class Snapshot(Shown):
     """One computer at one time.
 
     Attributes:

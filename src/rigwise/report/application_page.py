@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from importlib.resources import files
 from itertools import pairwise
 from math import log10
 
-from rigwise import __version__
 from rigwise.application.answer import Answer
 from rigwise.application.plan import ApplicationPlan, Move
 from rigwise.application.types import Edge
@@ -24,6 +22,7 @@ from rigwise.report.application_text import (
 )
 from rigwise.report.html import Markup, table, tag
 from rigwise.report.layers import Spot, layered
+from rigwise.report.page import answer, listed, page, percent, repeat, rests_on, section
 from rigwise.units import format_bytes, format_fraction, format_seconds, format_usd
 
 _WIDE, _HIGH, _GAP_X, _GAP_Y, _EDGE = 164, 66, 104, 40, 16
@@ -37,28 +36,17 @@ def application_page(plan: ApplicationPlan, *, command: str = "") -> str:
         plan: The answer.
         command: The command line that made it, shown at the end.
     """
-    sheets = [
-        files("rigwise.report").joinpath(name).read_text("utf-8") for name in ("page.css", "application_page.css")
-    ]
-    head = tag(
-        "head",
-        tag("meta", charset="utf-8"),
-        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        tag("title", headline(plan)),
-        tag("style", Markup("".join(sheets))),
-    )
-    sections = [
+    parts = [
         _answer(plan, plan.answers[0]),
         _flow(plan),
-        tag("section", tag("h2", "Components"), _components(plan, plan.answers[0])),
-        tag("section", tag("h2", "Places and links"), _resources(plan, plan.answers[0])),
-        tag("section", tag("h2", "Moving one component"), _moves(plan)) if plan.moves else None,
-        _listed("Certificate", certificate_lines(plan.certificate)),
-        _listed("Assumed", assumptions(plan)),
-        tag("section", tag("h2", "Again"), tag("pre", command)) if command else None,
-        tag("footer", f"Written by rigwise {__version__}. Best means best with these costs."),
+        section("Components", _components(plan, plan.answers[0]), class_="stack"),
+        section("Places and links", _resources(plan, plan.answers[0]), class_="stack"),
+        section("Moving one component", _moves(plan), class_="stack") if plan.moves else None,
+        listed("Certificate", certificate_lines(plan.certificate)),
+        rests_on(assumptions(plan), ()),
+        repeat(command),
     ]
-    return "<!doctype html>\n" + tag("html", head, tag("body", tag("main", *sections)), lang="en") + "\n"
+    return page(headline(plan), parts, closing="Best means best with these costs.", sheets=("application_page.css",))
 
 
 def _answer(plan: ApplicationPlan, found: Answer) -> Markup:
@@ -83,20 +71,16 @@ def _answer(plan: ApplicationPlan, found: Answer) -> Markup:
         )
     if found.usd_per_h:
         tiles.append(("Cost", f"{format_usd(found.usd_per_h)}/h", "of the places in use"))
-    proof = "proven" if plan.certificate.gap_frac == 0 else f"within {100 * plan.certificate.gap_frac:.2g} %"
+    gap = plan.certificate.gap_frac
+    proof = "proven" if gap == 0 else f"within {percent(gap)}"
     tiles.append(("Best", proof, f"of {plan.certificate.candidates:,} placements"))
-    grid = tag("dl", *(tag("div", tag("dt", n), tag("dd", v), tag("dd", note)) for n, v, note in tiles), class_="tiles")
     name, _, asked = headline(plan).partition(": ")
-    return tag("header", tag("p", asked, class_="job"), tag("h1", name), grid)
+    return answer(asked, name, "", tiles)
 
 
 def _range(values: Mapping[str, float], show: Callable[[float], str]) -> str:
     low, high = show(values["p10"]), show(values["p90"])
     return "" if low == high else f"80 %: {low} to {high}"
-
-
-def _listed(title: str, sentences: list[str]) -> Markup:
-    return tag("section", tag("h2", title), tag("ul", *(tag("li", sentence) for sentence in sentences)))
 
 
 def _components(plan: ApplicationPlan, found: Answer) -> Markup:

@@ -1,15 +1,18 @@
-"""What a plan rests on, looked up again for its report: what binds each plan, and where each figure was read."""
+"""What an answer rests on, looked up again for its report: what binds, what it costs, where each figure was read."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import date
 from typing import Any
 
-from rigwise.edge import parse
+from rigwise.edge import as_plain, parse
+from rigwise.errors import UnknownNameError
 from rigwise.estimate.calibration import load_calibration
 from rigwise.estimate.predict import predict
 from rigwise.facts import catalogue
 from rigwise.graph.load import load_model
+from rigwise.report.serving_price import usual_price
 from rigwise.workload.case import Case
 
 Document = Mapping[str, Any]
@@ -36,8 +39,38 @@ def with_evidence(document: Document) -> dict[str, Any]:
     for plan in document["plans"]:
         prediction = predict(_case(document["job"], plan), model)
         plans.append({**plan, "binds": dict(prediction.binds), "provenance": prediction.provenance})
+    return {**with_sources(document), "plans": plans}
+
+
+def with_sources(document: Document) -> dict[str, Any]:
+    """A document with ``plans`` and ``sources``: where devices, prices and constants were read."""
     rows = [{"figure": figure, "source": source} for figure, source in _sources(document["plans"])]
-    return {**document, "plans": plans, "sources": rows}
+    return {**document, "sources": rows}
+
+
+def with_prices(document: Document, today: date) -> dict[str, Any]:
+    """A ``rigwise.compare/1`` document with ``prices``, one for each result or null, ``sources`` and ``today``.
+
+    A price is that of the cheapest offer on demand; a machine that nobody rents out has none.
+    """
+    offers = catalogue.offers()
+    prices = [_price(answer, offers, today) for answer in document["results"]]
+    devices = dict.fromkeys(answer["device"] for answer in document["results"])
+    rows = [{"figure": figure, "source": source} for figure, source in _of_devices(devices)]
+    for answer, price in zip(document["results"], prices, strict=True):
+        rows += [{"figure": f"price of {answer['device']}", "source": price["basis"]}] if price else []
+    rows += [{"figure": figure, "source": source} for figure, source in _of_constants()]
+    return {**document, "prices": prices, "sources": rows, "today": today.isoformat()}
+
+
+def _price(answer: Document, offers: Iterable[Any], today: date) -> dict[str, Any] | None:
+    if "step_time_s" not in answer:
+        return None
+    case = answer["case"]
+    group = min(case["parallel"]["tensor"] * case["parallel"]["pipeline"], case["count"] // case["nodes"])
+    price = usual_price(answer["device"], case["count"], group, offers, today)
+    found: dict[str, Any] | None = as_plain(price)
+    return found
 
 
 def _case(job: Document, plan: Document) -> Case:
@@ -49,14 +82,27 @@ def _case(job: Document, plan: Document) -> Case:
 
 def _sources(plans: list[Document]) -> Iterator[tuple[str, str]]:
     """Where the devices' figures, the prices and the constants come from, each once."""
-    for device in dict.fromkeys(plan["device"] for plan in plans):
-        for source in catalogue.cited(catalogue.device(device).source):
-            yield device, source
+    yield from _of_devices(dict.fromkeys(plan["device"] for plan in plans))
     offers = {(offer.provider, offer.instance, offer.region, offer.as_of): offer for offer in catalogue.offers()}
     for plan in plans:
         offer = offers.get((plan["provider"], plan["instance"], plan["region"], plan["price_date"]))
         for source in catalogue.cited(offer.source if offer else ""):
             yield f"price of plan {plan['rank']}, {plan['price_date']}", source
+    yield from _of_constants()
+
+
+def _of_devices(names: Iterable[str]) -> Iterator[tuple[str, str]]:
+    for name in names:
+        try:
+            found = catalogue.device(name)
+        except UnknownNameError:
+            yield name, "read from the machine itself"
+            continue
+        for source in catalogue.cited(found.source):
+            yield name, source
+
+
+def _of_constants() -> Iterator[tuple[str, str]]:
     calibration = load_calibration()
     for table, source in calibration.sources.items():
         yield f"{table.replace('_', ' ')} constants, {calibration.name}", source

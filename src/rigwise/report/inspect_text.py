@@ -19,8 +19,7 @@ _LABEL = 10
 
 def inspect_text(snapshot: Snapshot, *, brief: bool = False) -> str:
     """What the machine is, its peaks with their arithmetic, and what disagrees; ``brief`` leaves the peaks out."""
-    lines = [*_system(snapshot), *_cpu(snapshot), *_memory(snapshot), *_gpus(snapshot), *_links(snapshot)]
-    lines += [*_disks(snapshot), *_network(snapshot), *_software(snapshot), *_listeners(snapshot)]
+    lines = [*machine_rows(snapshot), *_listeners(snapshot)]
     text = [line for label, words in lines for line in _wrapped(label, words)]
     if snapshot.peaks and not brief:
         text += ["", "theoretical peaks (~ with something assumed)", *_peaks(snapshot)]
@@ -31,6 +30,24 @@ def inspect_text(snapshot: Snapshot, *, brief: bool = False) -> str:
         text += ["", "could not be read"]
         text += [line for name, why in snapshot.failed.items() for line in _item(f"{name}: {why}")]
     return "\n".join(text) + "\n"
+
+
+def machine_rows(snapshot: Snapshot) -> list[tuple[str, str]]:
+    """What the machine is: labels and words, without what it is open to; an empty label goes on with the one before."""
+    rows = [*_system(snapshot), *_cpu(snapshot), *_memory(snapshot), *_gpus(snapshot), *_links(snapshot)]
+    rows += [*_disks(snapshot), *_network(snapshot), *_software(snapshot)]
+    return [(label, words) for label, words in rows if words]
+
+
+def peak_rows(snapshot: Snapshot) -> list[tuple[str, str, str]]:
+    """Theoretical peaks: of what, how much, and the arithmetic; ``~`` where something is assumed."""
+    rows = []
+    for peak in _peaks_told(snapshot):
+        key, unit = ("flops_per_s", "FLOP/s") if "flops_per_s" in peak else ("bytes_per_s", "B/s")
+        sign = "~" if peak[key].confidence is Confidence.ASSUMED else ""
+        amount = format_count(number(peak, key) or 0.0, unit)
+        rows.append((f"{value(peak, 'of')} {value(peak, 'what')}", f"{sign}{amount}", peak[key].source))
+    return rows
 
 
 def all_fields_text(snapshot: Snapshot) -> str:
@@ -225,15 +242,15 @@ def _listeners(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
 
 
 def _peaks(snapshot: Snapshot) -> Iterator[str]:
-    """One line for each, those of further equal GPUs left out."""
+    """One line for each."""
+    for label, amount, source in peak_rows(snapshot):
+        sign = "~" if amount.startswith("~") else " "
+        start = f"  {label:<17}{sign}{amount.removeprefix('~'):>13}  "
+        yield from _filled(source, start, " " * len(start))
+
+
+def _peaks_told(snapshot: Snapshot) -> list[Mapping[str, Field]]:
+    """The peaks, without those of further equal GPUs."""
     told = [_gpu_words(gpu) for gpu in snapshot.gpus]
     later = {f"gpu {place}" for place, words in enumerate(told) if words in told[:place]}
-    kept = [peak for peak in snapshot.peaks if str(value(peak, "of")) not in later]
-    for peak in kept:
-        key, unit = ("flops_per_s", "FLOP/s") if "flops_per_s" in peak else ("bytes_per_s", "B/s")
-        field = peak[key]
-        sign = "~" if field.confidence is Confidence.ASSUMED else " "
-        amount = format_count(number(peak, key) or 0.0, unit)
-        label = f"{value(peak, 'of')} {value(peak, 'what')}"
-        start = f"  {label:<17}{sign}{amount:>13}  "
-        yield from _filled(field.source, start, " " * len(start))
+    return [peak for peak in snapshot.peaks if str(value(peak, "of")) not in later]

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from importlib.resources import files
 from typing import Any
 
-from rigwise import __version__
 from rigwise.report.figures import plan as plots
-from rigwise.report.figures.save import svg
+from rigwise.report.figures.theme import Figure
 from rigwise.report.html import Markup, table, tag
+from rigwise.report.page import answer, listed, page, percent, picture, quantiles, repeat, rests_on, section, soft
 from rigwise.search.bounds import format_value
 from rigwise.search.robust import TIE
 from rigwise.units import format_bytes, format_count, format_fraction, format_seconds, format_usd
@@ -18,6 +17,9 @@ from rigwise.units import format_bytes, format_count, format_fraction, format_se
 Document = Mapping[str, Any]
 
 _J_PER_KWH = 3.6e6
+
+#: What every plan's page ends with.
+CLOSING = "Best means best under this estimate."
 
 #: Objective -> how the best plan is called.
 _SUPERLATIVE = {"cost": "cheapest", "time": "fastest", "energy": "most frugal", "carbon": "lowest in carbon"}
@@ -36,28 +38,19 @@ def plan_page(document: Document, *, command: str = "") -> str:
         MissingExtraError: Altair or vl-convert is not installed.
     """
     title = _headline(document)
-    style = Markup(files("rigwise.report").joinpath("page.css").read_text(encoding="utf-8"))
-    head = tag(
-        "head",
-        tag("meta", charset="utf-8"),
-        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        tag("title", title),
-        tag("style", style),
-    )
-    sections = [
+    parts = [
         _answer(document, title),
-        _listed("Why this plan", document["plans"][0]["why"]),
-        *_figures(document),
+        listed("Why this plan", document["plans"][0]["why"]),
+        *(picture(figure.title, figure) for figure in _figures(document)),
         _plans(document["plans"]),
-        _listed("If it is not to be had", [_fallback(plan) for plan in document["fallbacks"]]),
+        listed("If it is not to be had", map(_fallback, document["fallbacks"])),
+        listed("Good to know", _advice(document)),
         _certificate(document["certificate"]),
-        _listed("Good to know", document["advice"]),
         _excluded(document["excluded"]),
-        _assumptions(document),
-        _repeat(command),
-        tag("footer", f"Written by rigwise {__version__}. Best means best under this estimate."),
+        rests_on(_assumptions(document), document.get("sources", ())),
+        repeat(command),
     ]
-    return "<!doctype html>\n" + tag("html", head, tag("body", tag("main", *sections)), lang="en") + "\n"
+    return page(title, parts, closing=f"{CLOSING} Prices as known on {document['today']}.")
 
 
 def _headline(document: Document) -> str:
@@ -70,21 +63,31 @@ def _headline(document: Document) -> str:
 
 def _answer(document: Document, title: str) -> Markup:
     best, certificate = document["plans"][0], document["certificate"]
-    proof = (
-        "proven" if certificate["gap_frac"] == 0 else f"within {100 * certificate['gap_frac']:.2g}\N{NO-BREAK SPACE}%"
-    )
+    gap = certificate["gap_frac"]
+    proof = "proven" if gap == 0 else f"within {percent(gap)}"
     superlative = _SUPERLATIVE.get(certificate["objective"], "best")
     memory = format_fraction(best["memory_bytes"] / best["memory_capacity_bytes"])
     tiles = [
-        ("Time", format_seconds(best["time_s"]["p50"]), _range(best["time_s"], format_seconds)),
-        ("Cost", format_usd(best["cost_usd"]["p50"]), _range(best["cost_usd"], format_usd)),
+        ("Time", format_seconds(best["time_s"]["p50"]), quantiles(best["time_s"], format_seconds)),
+        ("Cost", format_usd(best["cost_usd"]["p50"]), quantiles(best["cost_usd"], format_usd)),
         ("Memory", f"{memory} full", f"of {format_bytes(best['memory_capacity_bytes'])} on each device"),
         (f"The {superlative}", proof, f"among {certificate['candidates']:,} candidates"),
-        ("Best with", format_fraction(best["p_best"]), f"expected regret {format_usd(best['expected_regret_usd'])}"),
+        (
+            "Chance that it is",
+            format_fraction(best["p_best"]),
+            f"expected regret {format_usd(best['expected_regret_usd'])}",
+        ),
     ]
-    grid = tag("dl", *(tag("div", tag("dt", n), tag("dd", v), tag("dd", note)) for n, v, note in tiles), class_="tiles")
-    job = tag("p", _job_line(document["job"]), class_="job")
-    return tag("header", job, tag("h1", title), tag("p", _where(best), "; ", _layout(best), "."), grid)
+    return answer(_job_line(document["job"]), title, _sentence(best), tiles)
+
+
+def _sentence(best: Document) -> str:
+    """The answer with how sure it is, and what exactly to take."""
+    time, cost = (quantiles(best[name], show) for name, show in (("time_s", format_seconds), ("cost_usd", format_usd)))
+    ranges = [f"take {time}" if time else "", f"cost {cost}" if cost else ""]
+    sure = " and ".join(word for word in ranges if word)
+    sure = f"With a probability of 80 % it will {sure}. " if sure else ""
+    return f"{sure}Take {_where(best)}; run it with {_layout(best)}."
 
 
 def _job_line(job: Document) -> str:
@@ -115,21 +118,15 @@ def _layout(plan: Document) -> str:
     return ", ".join(parts)
 
 
-def _range(quantiles: Document, format_value: Any) -> str:
-    return f"{format_value(quantiles['p10'])} to {format_value(quantiles['p90'])}"
+def _figures(document: Document) -> list[Figure]:
+    def figure(title: str, note: str, draw: Any, *arguments: Any) -> Figure:
+        return Figure(title=title, note=note, draw=lambda width_px: draw(document, *arguments, width_px=width_px))
 
-
-def _listed(heading: str, sentences: Sequence[str]) -> Markup | None:
-    items = [tag("li", sentence) for sentence in sentences]
-    return tag("section", tag("h2", heading), tag("ul", *items)) if items else None
-
-
-def _figures(document: Document) -> list[Markup]:
-    figures = [_figure("Cost against time", _trade_text(document), partial(plots.cost_against_time, document))]
+    figures = [figure("Cost against time", _trade_text(document), plots.cost_against_time)]
     if all("binds" in plan for plan in document["plans"]):
-        figures.append(_figure("What the time goes into", _BINDS_TEXT, partial(plots.time_by_what_binds, document)))
-    cost, time = (partial(plots.intervals, document, quantity) for quantity in ("cost_usd", "time_s"))
-    return [*figures, _figure("How sure the cost is", _SURE_TEXT, cost), _figure("How sure the time is", "", time)]
+        figures.append(figure("What the time goes into", _BINDS_TEXT, plots.time_by_what_binds))
+    figures.append(figure("How sure the cost is", _SURE_TEXT, plots.intervals, "cost_usd"))
+    return [*figures, figure("How sure the time is", "", plots.intervals, "time_s")]
 
 
 _BINDS_TEXT = "Each part of the time by its limit: arithmetic, memory traffic, launching kernels, network, input."
@@ -150,15 +147,7 @@ def _trade_text(document: Document) -> str:
     )
 
 
-def _figure(heading: str, text: str, chart: Any) -> Markup:
-    """One chart drawn twice, for a wide and for a narrow screen; the style sheet shows one."""
-    wide, narrow = (Markup(svg(chart(width_px=width_px))) for width_px in (720, 350))
-    caption = tag("figcaption", text) if text else None
-    pictures = tag("div", wide, class_="wide", role="img"), tag("div", narrow, class_="narrow", role="img")
-    return tag("section", tag("h2", heading), tag("figure", caption, *pictures))
-
-
-def _plans(plans: Sequence[Document]) -> Markup:
+def _plans(plans: Sequence[Document]) -> Markup | None:
     columns = {"#": "number", "what": "keep", "where": "", "how": "", "time": "number", "cost": "number"}
     columns |= {"energy": "number", "best with": "number", "price of": "keep"}
     note = (
@@ -166,7 +155,7 @@ def _plans(plans: Sequence[Document]) -> Markup:
         " a probability of a tenth or more."
     )
     rows = table(columns, [_plan_row(plan) for plan in plans])
-    return tag("section", tag("h2", "The best plans"), tag("p", note, class_="soft"), rows, class_="plans")
+    return section("The best plans", soft(note), rows, class_="plans stack")
 
 
 def _plan_row(plan: Document) -> list[str]:
@@ -189,7 +178,7 @@ def _fallback(plan: Document) -> str:
     return f"{plan['count']} x {plan['device']}, {_where(plan)}" + (f"; {plan['why'][0]}" if plan["why"] else "")
 
 
-def _certificate(certificate: Document) -> Markup:
+def _certificate(certificate: Document) -> Markup | None:
     show = partial(format_value, certificate["objective"])
     reasons = certificate["reasons"]
     facts = [
@@ -198,7 +187,7 @@ def _certificate(certificate: Document) -> Markup:
         *([f"cut by {why}", f"{n:,}", reasons.get(why, "")] for why, n in certificate["pruned"].items()),
         ["best found", show(certificate["best"]), ""],
         ["lower bound", show(certificate["lower_bound"]), "nothing that was cut can be below it"],
-        ["gap", f"{100 * certificate['gap_frac']:.3g} %", ""],
+        ["gap", percent(certificate["gap_frac"]), ""],
         [
             "search",
             format_seconds(certificate["wall_s"]),
@@ -210,7 +199,7 @@ def _certificate(certificate: Document) -> Markup:
         "A checker of its own proves it again: "
     )
     how = tag("p", text, tag("code", "rigwise plan verify PLAN.json"))
-    return tag("section", tag("h2", "Certificate"), how, table({"": "keep", "value": "number", "why": ""}, facts))
+    return section("Certificate", how, table({"": "keep", "value": "number", "why": ""}, facts), class_="stack")
 
 
 def _excluded(excluded: Sequence[Document]) -> Markup | None:
@@ -218,18 +207,15 @@ def _excluded(excluded: Sequence[Document]) -> Markup | None:
         return None
     ranked = sorted(excluded, key=lambda group: -group["count"])
     rows = table({"reason": "", "offers": "number"}, [[group["reason"], f"{group['count']:,}"] for group in ranked])
-    return tag("section", tag("h2", "Offers left out"), rows, class_="facts")
+    return section("Offers left out", rows, class_="facts")
 
 
-def _assumptions(document: Document) -> Markup:
-    lines = [f"assumed: {sentence}" for sentence in document["assumed"]]
-    lines += [f"the age of prices was counted on {document['today']}"]
+def _advice(document: Document) -> list[str]:
+    """What the plan advises, without the assumptions, which stand by themselves."""
+    return [sentence for sentence in document["advice"] if not sentence.startswith("assumed: ")]
+
+
+def _assumptions(document: Document) -> list[str]:
     grades = sorted({plan["provenance"] for plan in document["plans"] if "provenance" in plan})
-    lines += [f"the constants are for: {', '.join(grades)}"] if grades else []
-    rows = [[row["figure"], row["source"]] for row in document.get("sources", ())]
-    sources = table({"figure": "keep", "source": ""}, rows) if rows else None
-    return tag("section", tag("h2", "What this rests on"), tag("ul", *(tag("li", line) for line in lines)), sources)
-
-
-def _repeat(command: str) -> Markup | None:
-    return tag("section", tag("h2", "To repeat it"), tag("pre", tag("code", command))) if command else None
+    of_grades = [f"the constants are for: {', '.join(grades)}"] if grades else []
+    return [*document["assumed"], f"the age of prices was counted on {document['today']}", *of_grades]

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
 from typing import Any
 
-from rigwise import __version__
+from rigwise.report.figures.timeline import stages_over_time
 from rigwise.report.html import Markup, table, tag
+from rigwise.report.page import answer, page, percent, picture, quantiles, repeat, rests_on, section, soft
+from rigwise.report.plan_page import CLOSING
 from rigwise.search.bounds import format_value
-from rigwise.units import format_fraction, format_seconds, format_usd
+from rigwise.units import format_seconds, format_usd
 
 Document = Mapping[str, Any]
-
-#: The picture of the stages along time.
-_WIDTH_PX, _BAR_PX, _ROW_PX = 720, 18, 30
 
 
 def staged_page(document: Document, *, command: str = "") -> str:
@@ -24,26 +22,15 @@ def staged_page(document: Document, *, command: str = "") -> str:
         document: What ``rigwise plan --json`` prints.
         command: The command line that made it, shown at the end.
     """
-    title = _headline(document)
-    style = Markup(files("rigwise.report").joinpath("page.css").read_text(encoding="utf-8"))
-    head = tag(
-        "head",
-        tag("meta", charset="utf-8"),
-        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        tag("title", title),
-        tag("style", style),
-    )
-    repeat = tag("section", tag("h2", "To repeat it"), tag("pre", tag("code", command))) if command else None
-    sections = [
-        _answer(document, title),
-        _along_time(document["stages"]),
+    parts = [
+        _answer(document),
+        picture("One after the other", stages_over_time(document)),
         _stages(document),
         _certificate(document["certificate"], [stage["name"] for stage in document["stages"]]),
-        _rests_on(document),
-        repeat,
-        tag("footer", f"Written by rigwise {__version__}. Best means best under this estimate."),
+        rests_on(_assumptions(document), ()),
+        repeat(command),
     ]
-    return "<!doctype html>\n" + tag("html", head, tag("body", tag("main", *sections)), lang="en") + "\n"
+    return page(_headline(document), parts, closing=f"{CLOSING} Prices as known on {document['today']}.")
 
 
 def _headline(document: Document) -> str:
@@ -51,57 +38,29 @@ def _headline(document: Document) -> str:
     return f"{len(document['stages'])} stages: {time}, {cost}"
 
 
-def _answer(document: Document, title: str) -> Markup:
+def _answer(document: Document) -> Markup:
     job, certificate = document["job"], document["certificate"]
     limits = [f"within {format_seconds(job['deadline_s'])}"] if job["deadline_s"] is not None else []
     limits += [f"for at most {format_usd(job['budget_usd'])}"] if job["budget_usd"] is not None else []
     models = " then ".join(stage["job"]["model"] for stage in job["stages"])
     gap = certificate["gap_frac"]
     tiles = [
-        ("Time", format_seconds(document["time_s"]["p50"]), _range(document["time_s"], format_seconds)),
-        ("Cost", format_usd(document["cost_usd"]["p50"]), _range(document["cost_usd"], format_usd)),
-        (f"Least {certificate['objective']}", "proven" if gap == 0 else f"within {format_fraction(gap)}", ""),
+        ("Time", format_seconds(document["time_s"]["p50"]), quantiles(document["time_s"], format_seconds)),
+        ("Cost", format_usd(document["cost_usd"]["p50"]), quantiles(document["cost_usd"], format_usd)),
+        (f"Least {certificate['objective']}", "proven" if gap == 0 else f"within {percent(gap)}", ""),
     ]
     if document["energy_j"] is not None:
         tiles.append(("Energy", f"{document['energy_j'] / 3.6e6:,.3g} kWh", ""))
-    grid = tag("dl", *(tag("div", tag("dt", n), tag("dd", v), tag("dd", note)) for n, v, note in tiles), class_="tiles")
-    return tag("header", tag("p", ", ".join([models, *limits]), class_="job"), tag("h1", title), grid)
+    return answer(", ".join([models, *limits]), _headline(document), _sentence(document["stages"]), tiles)
 
 
-def _range(quantiles: Document, show: Any) -> str:
-    return f"{show(quantiles['p10'])} to {show(quantiles['p90'])}"
+def _sentence(stages: Sequence[Document]) -> str:
+    """What to take for each stage."""
+    told = [f"{one['name']} on {one['plan']['count']} x {one['plan']['device']}" for one in stages]
+    return f"Run {', then '.join(told)}."
 
 
-def _along_time(stages: Sequence[Document]) -> Markup:
-    """The stages one after the other, at the median, with the time that data move before each."""
-    lengths_s = [stage["plan"]["time_s"]["p50"] + stage["move_s"] for stage in stages]
-    whole_s = sum(lengths_s) or 1.0
-    shapes, start_s = [], 0.0
-    for row, (stage, length_s) in enumerate(zip(stages, lengths_s, strict=True)):
-        x, width = _WIDTH_PX * start_s / whole_s, max(_WIDTH_PX * length_s / whole_s, 1.0)
-        y = row * _ROW_PX
-        shapes.append(tag("rect", x=f"{x:.1f}", y=f"{y}", width=f"{width:.1f}", height=f"{_BAR_PX}", fill="#4c78a8"))
-        words = f"{stage['name']}: {format_seconds(length_s)}"
-        if x > _WIDTH_PX / 2:
-            at, anchor, fill = x - 6, "end", "currentColor"
-        elif x + width < 0.7 * _WIDTH_PX:
-            at, anchor, fill = x + width + 6, "start", "currentColor"
-        else:
-            at, anchor, fill = x + 6, "start", "#fff"
-        shapes.append(tag("text", words, x=f"{at:.1f}", y=f"{y + 13}", text_anchor=anchor, fill=fill))
-        start_s += length_s
-    picture = tag(
-        "svg",
-        *shapes,
-        viewBox=f"0 0 {_WIDTH_PX} {_ROW_PX * len(stages)}",
-        role="img",
-        aria_label="Stages along time",
-        style="width:100%;font:13px system-ui,sans-serif",
-    )
-    return tag("section", tag("h2", "One after the other"), tag("figure", picture))
-
-
-def _stages(document: Document) -> Markup:
+def _stages(document: Document) -> Markup | None:
     columns = {"stage": "keep", "model": "keep", "what": "keep", "where": "", "how": "", "time": "number"}
     columns |= {"cost": "number", "price of": "keep"}
     rows = []
@@ -123,27 +82,25 @@ def _stages(document: Document) -> Markup:
             ]
         )
     note = "Time and cost are medians, with what it takes to move there."
-    return tag("section", tag("h2", "Stages"), tag("p", note, class_="soft"), table(columns, rows), class_="plans")
+    return section("Stages", soft(note), table(columns, rows), class_="stack")
 
 
-def _certificate(certificate: Document, names: Sequence[str]) -> Markup:
+def _certificate(certificate: Document, names: Sequence[str]) -> Markup | None:
     def show(value: float | None) -> str:
         return "none" if value is None else format_value(certificate["objective"], value)
 
     facts = [
         ["best found", show(certificate["best"]), "ended before the gap was closed" if certificate["stopped"] else ""],
         ["lower bound", show(certificate["lower_bound"]), "no chain of stages can be below it"],
-        ["gap", f"{100 * certificate['gap_frac']:.3g} %", ""],
+        ["gap", percent(certificate["gap_frac"]), ""],
     ]
     for name, listed, unlisted in zip(names, certificate["listed"], certificate["unlisted"], strict=True):
         facts.append([f"ways to do {name}", f"{listed:,}", f"told apart; least of any other: {show(unlisted)}"])
     facts.append(["search", format_seconds(certificate["wall_s"]), f"{certificate['labels']:,} chains looked at"])
     how = tag("p", "A checker of its own proves it again: ", tag("code", "rigwise plan verify PLAN.json"))
-    return tag("section", tag("h2", "Certificate"), how, table({"": "keep", "value": "number", "why": ""}, facts))
+    return section("Certificate", how, table({"": "keep", "value": "number", "why": ""}, facts), class_="stack")
 
 
-def _rests_on(document: Document) -> Markup:
-    lines = [f"assumed: {sentence}" for sentence in document["assumed"]]
-    lines += ["times and costs of stages are added up as if all were early or late together"]
-    lines += [f"the age of prices was counted on {document['today']}"]
-    return tag("section", tag("h2", "What this rests on"), tag("ul", *(tag("li", line) for line in lines)))
+def _assumptions(document: Document) -> list[str]:
+    summed = "times and costs of stages are added up as if all were early or late together"
+    return [*document["assumed"], summed, f"the age of prices was counted on {document['today']}"]

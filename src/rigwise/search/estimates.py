@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rigwise.facts.device import Device
 from rigwise.machine.machine import Machine
 from rigwise.search.space import Space
 from rigwise.search.types import Array, Physics
@@ -87,6 +88,7 @@ class Table:
         held: By machine, what was estimated of its rows ``[figures and whether they are known, recipes]``.
         known: What has been estimated ``[recipes, machines]``.
         columns: Estimates by the names of ``FleetEstimate`` ``[recipes, machines]``.
+        kept: By machine, what earlier searches were told of the rows that it can use, as ``held``.
     """
 
     recipes: Recipes
@@ -95,6 +97,7 @@ class Table:
     held: dict[int, Array]
     known: _Figures
     columns: Mapping[str, _Figures]
+    kept: dict[Any, Array]
 
     def read(self, rows: Indices, machine: int) -> dict[str, Array]:
         """Figures by name of rows that are known of a machine ``[recipes]``."""
@@ -123,6 +126,7 @@ class Estimates:
         self.machines = tuple(machines)
         self.machine_of_site = np.array([index[_identity(site.machine)] for site in space.sites], dtype=np.int64)
         self._tables: dict[Family, Table] = {}
+        self._memory: dict[Family, dict[Any, Any]] = {}
         self._least_s: dict[Family, Array] = {}
         self._bounded: dict[Family, Mask] = {}
         self._calls: Counter[tuple[Family, bool]] = Counter()
@@ -130,8 +134,15 @@ class Estimates:
     def table(self, family: Family) -> Table:
         """The table of a family, as far as it is filled in."""
         if family not in self._tables:
-            self._tables[family] = self._empty_table(family)
+            self._tables[family] = self._empty_table(family, self._kept(family))
         return self._tables[family]
+
+    def _kept(self, family: Family) -> dict[Any, Any]:
+        """What earlier searches were told of a family, as far as the estimator keeps it; else what this one was."""
+        if family not in self._memory:
+            keeper: Any = getattr(self._physics, "kept_figures", lambda *_: {})
+            self._memory[family] = keeper(self._space.task.case, family, self._space.task.model)
+        return self._memory[family]
 
     def least_s(self, family: Family, sites: Indices) -> Array:
         """Lower bound of the whole job by the operators of a family ``[sites]``, without interruptions.
@@ -194,14 +205,21 @@ class Estimates:
         space, task, bound = self._space, self._space.task, getattr(self._physics, "least_family_s", None)
         found = np.full(len(sites), np.inf)
         places = [
-            (index, replace(space.sites[site].machine, device=device))
+            (index, _with_device(space.sites[site].machine, device))
             for index, site in enumerate(sites.tolist())
             for device in space.sites[site].variants
         ]
         if bound and places:
-            machines = [machine for _, machine in places]
-            usable = {_shape(machine): space.recipes(family, machine) for machine in machines}
-            step_s = bound(task.case, family, machines, [usable[_shape(m)] for m in machines], task.model)
+            kept, machines = self._kept(family), [machine for _, machine in places]
+            asked = [("least", *_known_machine(machine)) for machine in machines]
+            further = {key: machine for key, machine in zip(asked, machines, strict=True) if key not in kept}
+            usable = {_shape(machine): machine for machine in further.values()}
+            recipes = {shape: space.recipes(family, machine) for shape, machine in usable.items()}
+            each = [recipes[_shape(machine)] for machine in further.values()]
+            if further:
+                found_s = bound(task.case, family, list(further.values()), each, task.model)
+                kept.update(zip(further, found_s.tolist(), strict=True))
+            step_s = np.array([kept[key] for key in asked])
             with np.errstate(invalid="ignore"):  # one device of several that is not known leaves no bound
                 np.minimum.at(found, np.array([index for index, _ in places]), step_s)
         return np.where(found < np.inf, task.steps * found, np.nan)
@@ -216,6 +234,7 @@ class Estimates:
 
     def _estimate(self, table: Table, wanted: Mapping[int, Indices]) -> None:
         """Estimate some rows of each machine, the same recipe in one go wherever it stands."""
+        wanted = {machine: self._unknown(table, machine, rows) for machine, rows in wanted.items() if len(rows)}
         wanted = {machine: rows for machine, rows in wanted.items() if len(rows)}
         if not wanted:
             return
@@ -227,16 +246,27 @@ class Estimates:
         task, machines = self._space.task, [self.machines[i] for i in wanted]
         found = self._physics.estimate_recipes(task.case, table.recipes.take(rows), machines, task.model, mask)
         for column, (machine, of_one) in enumerate(wanted.items()):
-            if machine not in table.held:
-                length = sum(map(len, table.of_shape[_shape(self.machines[machine])]))
-                table.held[machine] = np.full((_KNOWN + 1, length), np.nan)
-                table.held[machine][_KNOWN] = 0.0
-            here = of_one - table.known.first[machine]
+            here, held = of_one - table.known.first[machine], table.held[machine]
             for figure, name in enumerate(_COLUMNS):
-                table.held[machine][figure, here] = getattr(found, name)[at[column], column]
-            table.held[machine][_KNOWN, here] = 1.0
+                held[figure, here] = getattr(found, name)[at[column], column]
+            held[_KNOWN, here] = 1.0
+            kept = table.kept.setdefault(_known_machine(self.machines[machine]), _nothing(held.shape[1]))
+            kept[:, here] = held[:, here]
 
-    def _empty_table(self, family: Family) -> Table:
+    def _unknown(self, table: Table, machine: int, rows: Indices) -> Indices:
+        """Rows that no earlier search was told of; the others are filled in."""
+        held = table.held.get(machine)
+        if held is None:
+            held = table.held[machine] = _nothing(sum(map(len, table.of_shape[_shape(self.machines[machine])])))
+        kept = table.kept.get(_known_machine(self.machines[machine]))
+        if kept is None:
+            return rows
+        here = rows - table.known.first[machine]
+        is_kept = kept[_KNOWN, here] == 1.0
+        held[:, here[is_kept]] = kept[:, here[is_kept]]
+        return np.asarray(rows[~is_kept])
+
+    def _empty_table(self, family: Family, kept: dict[Any, Array]) -> Table:
         machine_of = {_shape(machine): machine for machine in self.machines}
         usable = {shape: self._space.recipes(family, machine) for shape, machine in machine_of.items()}
         ways = len(self._space.task.recomputes)
@@ -255,7 +285,37 @@ class Estimates:
             held=held,
             known=_Figures(held, starts, _KNOWN, 0.0),
             columns={name: _Figures(held, starts, figure, np.nan) for figure, name in enumerate(_COLUMNS)},
+            kept=kept,
         )
+
+
+def _nothing(length: int) -> Array:
+    """Figures of recipes of which nothing is known."""
+    figures = np.full((_KNOWN + 1, length), np.nan)
+    figures[_KNOWN] = 0.0
+    return figures
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Same:
+    """A device as a key: known by identity."""
+
+    device: Device
+
+    def __hash__(self) -> int:
+        return id(self.device)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and self.device is other.device
+
+
+def _known_machine(machine: Machine) -> tuple[object, ...]:
+    """What a machine is told by from one search to the next."""
+    return (_Same(machine.device), *_identity(machine)[1:])
+
+
+def _with_device(machine: Machine, device: Device) -> Machine:
+    return machine if machine.device is device else replace(machine, device=device)
 
 
 def _shape(machine: Machine) -> _Shape:

@@ -23,7 +23,7 @@ from rigwise.search.types import Array
 from rigwise.workload.choices import Family
 
 #: Sites that are estimated together, before what they add rules out others.
-_AT_ONCE = 32
+_AT_ONCE = 64
 
 
 def frontier(

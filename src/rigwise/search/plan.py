@@ -27,6 +27,7 @@ from rigwise.search.estimates import Estimates
 from rigwise.search.exhaustive import Exhaustive, is_quicker
 from rigwise.search.explain import advice, plan_of, with_reasons
 from rigwise.search.frontier import frontier
+from rigwise.search.pause import without_collector
 from rigwise.search.problem import Leaf, PlanProblem
 from rigwise.search.question import Question, candidates
 from rigwise.search.relax import infeasible, nothing_to_rent
@@ -40,6 +41,7 @@ SCHEMA = "rigwise.plan/1"
 _NOTHING = 1e-9
 
 
+@without_collector()
 def plan(job: Job, world: World) -> PlanResult:
     """The best ways to do a job, with the proof that they are.
 
@@ -332,16 +334,21 @@ def _counts(problem: PlanProblem, parts: Iterable[tuple[State, str]]) -> Counter
     """Leaves by what became of them. A part that is bounded may hold sites that a limit excludes."""
     counts: Counter[str] = Counter({"estimated": 0, **dict.fromkeys(REASONS, 0)})
     sites, task = problem.space.sites, problem.space.task
+    number: dict[tuple[int, int], int] = {}
     whole = [(str(family),) for family in task.families]
     for state, verdict in ((s, verdict) for part, verdict in parts for s in ([part] if part else whole)):
         family, below = problem.sites_below(state)
-        for index in below:
-            site = sites[index]
-            recipes = len(problem.space.recipes(family, site.machine))
+        verdicts = problem.bounds_of(state).verdict
+        for index in below.tolist():
+            machine = sites[index].machine
+            shape = (machine.count, machine.nodes)
+            if shape not in number:  # as many in every family
+                number[shape] = len(problem.space.recipes(family, machine))
+            recipes = number[shape]
             if len(state) == 4:
                 kept = recipes // len(task.recomputes)
                 recipes = kept if state[3] == KEEP else recipes - kept
-            limit = int(problem.bounds_of(state).verdict[index])
+            limit = int(verdicts[index])
             reason = "estimated" if verdict == "estimated" else "bound" if limit == -1 else REASONS[limit]
-            counts[reason] += recipes * site.prices
+            counts[reason] += recipes * sites[index].prices
     return counts

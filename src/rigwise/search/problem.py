@@ -28,7 +28,7 @@ from rigwise.search.types import KEEP, REASONS, RECOMPUTE, Array, State
 from rigwise.workload.choices import Family
 
 #: Device classes whose sites come along with those that are asked for, at first: twice as many each time.
-_CLASSES = 16
+_CLASSES = 64
 #: Pairs of a recipe and a price of which the outcome is kept: it is looked at again soon, if ever.
 _MOST_KEPT = 262_144
 
@@ -92,6 +92,7 @@ class PlanProblem:
         self._calls: Counter[Family] = Counter()
         self._values: dict[tuple[int, int], float] = {}
         self._outcomes: dict[tuple[Family, int, bytes], Outcome] = {}
+        self._kept = 0
 
     # What A* asks
 
@@ -267,9 +268,11 @@ class PlanProblem:
         key = (family, site, rows.tobytes())
         if key not in self._outcomes:
             found = self._priced(family, site, rows)
-            if sum(kept.value.size for kept in self._outcomes.values()) > _MOST_KEPT:
+            if self._kept > _MOST_KEPT:
                 self._outcomes.clear()
+                self._kept = 0
             self._outcomes[key] = found
+            self._kept += found.value.size
         return self._outcomes[key]
 
     def _priced(self, family: Family, site: int, rows: Indices) -> Outcome:

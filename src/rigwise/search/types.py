@@ -76,7 +76,9 @@ class Physics(Protocol):
     """The estimator, as a module or an object: ``rigwise.estimate.fleet``, or a toy in a test.
 
     It may have ``least_family_s(case, family, machines, recipes, model)`` as well: a lower bound of the time of a
-    step ``[machines]`` over all recipes of a family that each machine has, nan where there is none.
+    step ``[machines]`` over all recipes of a family that each machine has, nan where there is none; ;
+    ``least_steps(least, places)``: ``least_step_s`` and ``least_energy_j`` of pairs of a device and a count; and
+    ``kept_figures(case, family, model)``: a dictionary that lasts beyond a search, for figures by machine.
     """
 
     def estimate_fleet(

@@ -15,6 +15,7 @@ from rigwise.machine.doctor.rules import examine, rules
 from rigwise.machine.doctor.types import Facts, Finding, Severity, Status, problems
 from rigwise.machine.probe.source import Root
 from rigwise.machine.snapshot import Snapshot
+from rigwise.shown import Shown
 
 SCHEMA = "rigwise.doctor/1"
 #: Conditions of ``conditions.py`` that fail without an NVIDIA GPU.
@@ -24,7 +25,7 @@ ELSEWHERE = "what rigwise doctor --install torch names on the machine with the G
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Checkup:
+class Checkup(Shown):
     """What was found on one machine.
 
     Attributes:

@@ -24,7 +24,17 @@ FIGURES = {
     "rigwise.serving/1": ("serving", "serving_curve"),
     "rigwise.plan.buying/1": ("buying", "buying_over_months"),
     "rigwise.plan.spot/1": ("spot", "spot_costs"),
+    "rigwise.plan.staged/1": ("timeline", "stages_over_time"),
+    "rigwise.plan.shared/1": ("timeline", "jobs_on_machines"),
+    "rigwise.plan.serving/1": ("fleet", "fleets"),
+    "rigwise.plans/1": ("jobs", "jobs_planned"),
+    "rigwise.application/1": ("application", "busy_parts"),
+    "rigwise.run.command/1": ("run", "command_run"),
+    "rigwise.run/1": ("run", "application_run"),
+    "rigwise.trace/1": ("trace", "recorded_step"),
+    "rigwise.history.compare/1": ("compared", "sides_compared"),
     "rigwise.bench/1": ("bench", "figures_of_limits"),
+    "rigwise.inspect/1": ("machine", "machine_roofs"),
 }
 
 

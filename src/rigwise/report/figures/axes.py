@@ -39,6 +39,11 @@ def time_axis(ticks_s: Sequence[float] = (), **more: Any) -> Any:
     return altair().Axis(**({"values": list(ticks_s)} if ticks_s else {}), labelExpr=_label(_TIME_UNITS), **more)
 
 
+def round_times(most_s: float) -> Any:
+    """A time axis from zero to ``most_s`` with a few round times."""
+    return time_axis(even_ticks(most_s, 5))
+
+
 def bytes_axis(**more: Any) -> Any:
     """2 GB, 40 MB."""
     return altair().Axis(labelExpr=_label(_BYTES), **more)

@@ -6,7 +6,7 @@ from typing import Any
 
 from rigwise.errors import UnsupportedError
 from rigwise.report.figures.axes import percent_axis
-from rigwise.report.figures.theme import BLUE, INK, STRONG, Document, Figure, altair, chart, dress
+from rigwise.report.figures.theme import BLUE, STRONG, Document, Figure, altair, chart, dress, words
 from rigwise.units import format_count, format_seconds
 
 _ROW_PX = 40
@@ -65,11 +65,11 @@ def _draw(rows: list[dict[str, Any]], width_px: int) -> Any:
     tips = {"name": "figure", "measured_text": "measured", "limit_text": "limit", "percent": "of the limit"}
     tooltip = [alt.Tooltip(f"{field}:N", title=title) for field, title in tips.items()]
     bars = chart(rows).mark_bar(height=12, yOffset=8, color=BLUE).encode(x=x, y=y, tooltip=tooltip)
-    head = chart(rows).mark_text(align="left", color=INK, dy=-8, fontSize=12)
-    layers = [bars, head.encode(x=alt.value(2), y=y, text="text:N")]
+    layers = [bars]
     guessed = [{"name": row["name"], "share": row["predicted"]} for row in rows if row["predicted"]]
     if guessed:
         mark = chart(guessed).mark_point(shape="cross", filled=True, size=60, color=STRONG, opacity=1, yOffset=8)
         layers.append(mark.encode(x=x, y=y))
     layers.append(chart([{"share": 1.0}]).mark_rule(color=STRONG, strokeDash=[5, 4]).encode(x=x))
+    layers += words(rows, {"x": alt.value(2), "y": y}, dy=-8)
     return dress(alt.layer(*layers), width_px, _ROW_PX * len(rows))

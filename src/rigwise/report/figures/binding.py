@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from rigwise.errors import UnsupportedError
-from rigwise.report.figures.axes import even_ticks, time_axis
+from rigwise.report.figures.axes import even_ticks, percent_axis, time_axis
 from rigwise.report.figures.theme import (
     COLOUR_OF_LIMIT,
     INK,
@@ -22,6 +22,9 @@ from rigwise.report.figures.theme import (
 from rigwise.units import format_fraction, format_seconds
 
 _ROW_PX = 54
+
+#: From so many times the quickest on, a bar would hide the others, and each is drawn as a whole by itself.
+_FAR = 20.0
 
 #: A part is told in figures inside its bar from this share of the widest bar on.
 _ROOM_FRAC = {False: 0.05, True: 0.11}
@@ -40,6 +43,9 @@ def time_by_device(document: Document) -> Figure:
     left_out = [answer["device"] for answer in document["results"] if "step_time_s" not in answer]
     note = f"{case['task'].capitalize()}, batch {case['batch']}, {case['dtype']}. The line below: p10 to p90."
     note += f" {', '.join(left_out)} cannot do it." if left_out else ""
+    medians_s = [answer["step_time_s"]["p50"] for answer in answers]
+    is_far = max(medians_s) > _FAR * min(medians_s)
+    note += " The slowest would hide the others: each bar is the whole of its own step." if is_far else ""
     bars = [
         {
             "name": _name(answer, index, answers),
@@ -66,26 +72,31 @@ def stacked(bars: Sequence[Document], width_px: int) -> Any:
     Names stand over their bars, so that long ones have room at any width.
     """
     alt = altair()
-    high_s = max(bar["time_s"]["p90"] for bar in bars)
+    medians_s = [bar["time_s"]["p50"] for bar in bars]
+    is_far = max(medians_s) > _FAR * min(medians_s)
+    scales = [1 / median_s if is_far else 1.0 for median_s in medians_s]
+    high = max(scale * bar["time_s"]["p90"] for bar, scale in zip(bars, scales, strict=True))
     heads, parts = [], []
-    for bar in bars:
+    for bar, scale in zip(bars, scales, strict=True):
         time = bar["time_s"]
         fits = "" if bar["fits"] else ", does not fit its memory"
-        heads.append({"name": bar["name"], **time, "text": f"{bar['name']}: {format_seconds(time['p50'])}{fits}"})
-        parts += _parts(bar, high_s, narrow=width_px < NARROW_BELOW_PX)
+        ends = {name: scale * value for name, value in time.items()}
+        heads.append({"name": bar["name"], **ends, "text": f"{bar['name']}: {format_seconds(time['p50'])}{fits}"})
+        parts += _parts(bar, scale, high, narrow=width_px < NARROW_BELOW_PX)
     shown = [limit for limit in COLOUR_OF_LIMIT if any(part["limit"] == limit for part in parts)]
     colours = alt.Scale(domain=shown, range=[COLOUR_OF_LIMIT[limit] for limit in shown])
-    ticks = even_ticks(high_s, 6 if width_px > NARROW_BELOW_PX else 4)
-    x = alt.X("from_s:Q", title="time of a step", axis=time_axis(ticks), scale=alt.Scale(domain=[0, 1.02 * high_s]))
+    ticks = even_ticks(high, 6 if width_px > NARROW_BELOW_PX else 4)
+    title, axis = ("of its own step", percent_axis()) if is_far else ("time of a step", time_axis(ticks))
+    x = alt.X("from:Q", title=title, axis=axis, scale=alt.Scale(domain=[0, 1.02 * high]))
     y = alt.Y("name:N", title=None, sort=[bar["name"] for bar in bars], axis=None, scale=alt.Scale(padding=0))
     legend = alt.Legend(orient="top", title="limited by", columns=5 if width_px > NARROW_BELOW_PX else 3)
     tips = {"name": "device", "limit": "limited by", "time": "time", "share": "share"}
     blocks = (
         chart(parts)
-        .mark_bar(height=18, yOffset=8)
+        .mark_bar(height=18, yOffset=8, stroke=PAPER, strokeWidth=1)
         .encode(
             x=x,
-            x2="to_s:Q",
+            x2="to:Q",
             y=y,
             color=alt.Color("limit:N", scale=colours, legend=legend),
             tooltip=[alt.Tooltip(f"{field}:N", title=title) for field, title in tips.items()],
@@ -96,25 +107,25 @@ def stacked(bars: Sequence[Document], width_px: int) -> Any:
     spread = chart(heads).mark_rule(color=STRONG, strokeWidth=1.5, yOffset=21).encode(x="p10:Q", x2="p90:Q", y=y)
     layers = [
         blocks,
-        words.encode(x="middle_s:Q", y=y, text="inside:N"),
+        words.encode(x="middle:Q", y=y, text="inside:N"),
         head.encode(x=alt.value(2), y=y, text="text:N"),
         spread,
     ]
     return dress(alt.layer(*layers), width_px, _ROW_PX * len(bars))
 
 
-def _parts(bar: Document, high_s: float, *, narrow: bool) -> list[dict[str, Any]]:
-    """One block for each limit, in the order of the legend."""
-    parts, start_s = [], 0.0
+def _parts(bar: Document, scale: float, high: float, *, narrow: bool) -> list[dict[str, Any]]:
+    """One block for each limit, in the order of the legend; ``scale`` turns seconds into what the axis counts."""
+    parts, start = [], 0.0
     for limit in COLOUR_OF_LIMIT:
         frac = bar["binds"].get(limit, 0.0)
         if frac <= 0:
             continue
-        end_s = start_s + frac * bar["time_s"]["p50"]
-        words = format_fraction(frac)
-        room = (end_s - start_s) / high_s >= _ROOM_FRAC[narrow]
-        part = {"name": bar["name"], "limit": limit, "from_s": start_s, "to_s": end_s, "share": words}
-        part |= {"middle_s": (start_s + end_s) / 2, "inside": words if room else ""}
-        parts.append(part | {"time": format_seconds(end_s - start_s)})
-        start_s = end_s
+        time_s = frac * bar["time_s"]["p50"]
+        end, words = start + scale * time_s, format_fraction(frac)
+        room = (end - start) / high >= _ROOM_FRAC[narrow]
+        part = {"name": bar["name"], "limit": limit, "from": start, "to": end, "share": words}
+        part |= {"middle": (start + end) / 2, "inside": words if room else ""}
+        parts.append(part | {"time": format_seconds(time_s)})
+        start = end
     return parts

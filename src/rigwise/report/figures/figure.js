@@ -14,7 +14,7 @@ function inTheme(value) {
 
 /* A chart of several panels takes the width of its panels; the room for their labels is not in it. */
 function toWidth(spec, width) {
-  if (spec.vconcat) return { ...spec, vconcat: spec.vconcat.map((panel) => ({ ...panel, width: width - data.panel_labels_px })) };
+  if (spec.vconcat) return { ...spec, vconcat: spec.vconcat.map((panel) => ({ ...panel, width: width - spec.usermeta.labels_px })) };
   return { ...spec, width };
 }
 

@@ -14,6 +14,8 @@ from rigwise.units import format_fraction, format_seconds
 
 #: Lines of over- and under-prediction that are drawn beside the diagonal.
 _FACTOR = 1.5
+#: Points that may be drawn larger.
+_FEW = 60
 _SHAPES = ("circle", "square", "diamond", "triangle-up", "cross", "triangle-down", "triangle-right", "triangle-left")
 
 
@@ -59,7 +61,7 @@ def _draw(points: Sequence[Document], width_px: int) -> Any:
     ]
     dots = (
         chart(rows)
-        .mark_point(filled=True, size=34, opacity=0.6 if len(points) < 500 else 0.3)
+        .mark_point(filled=True, size=34 if len(points) > _FEW else 90, opacity=0.6 if len(points) < 500 else 0.3)
         .encode(
             x=x,
             y=y,

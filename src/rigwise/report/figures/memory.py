@@ -14,9 +14,10 @@ from rigwise.report.figures.theme import (
     NARROW_BELOW_PX,
     ORANGE,
     PAPER,
-    PURPLE,
     SKY,
     STRONG,
+    VERMILLION,
+    YELLOW,
     Document,
     Figure,
     altair,
@@ -38,7 +39,7 @@ _COMING = {
 }
 _OTHER = "context, workspace, allocator"
 _COLOURS = dict(
-    zip(("weights", "optimizer", _OTHER, *_COMING), (BLUE, SKY, GREY, ORANGE, GREEN, INK, PURPLE), strict=True)
+    zip(("weights", "optimizer", _OTHER, *_COMING), (BLUE, SKY, GREY, ORANGE, GREEN, YELLOW, VERMILLION), strict=True)
 )
 
 

@@ -6,17 +6,19 @@ from collections.abc import Sequence
 from typing import Any
 
 from rigwise.report.figures.axes import decimal_ticks, dollars_axis, even_ticks, spread_ticks, time_axis
-from rigwise.report.figures.label import Plane, spread
+from rigwise.report.figures.label import Box, Place, Plane, around, spread, word_box
 from rigwise.report.figures.theme import (
     BLUE,
     COLOUR_OF_LIMIT,
     INK,
+    PAPER,
     VERMILLION,
     Document,
     Figure,
     altair,
     chart,
     dress,
+    words,
 )
 from rigwise.units import format_count, format_seconds, format_usd
 
@@ -26,6 +28,8 @@ _LOG_FROM_RATIO = 8.0
 #: A limit of the job is drawn if it is at most this many times the largest plan.
 _NEAR = 4.0
 _HEIGHT_PX = 300
+#: Half the width of the disc of a listed plan.
+_DISC_PX = 10
 
 
 def plan_figure(document: Document) -> Figure:
@@ -58,8 +62,8 @@ def cost_against_time(document: Document, *, width_px: int = 720) -> Any:
     across = chart(plans).mark_rule(color=BLUE, opacity=0.5).encode(x="time_s_p10:Q", x2="time_s_p90:Q", y=y)
     along = chart(plans).mark_rule(color=BLUE, opacity=0.5).encode(x=x, y="cost_usd_p10:Q", y2="cost_usd_p90:Q")
     dots = chart(frontier).mark_circle(color=BLUE, size=40, opacity=1).encode(tooltip=_tips(alt))
-    words = _names(plans, frontier, (x, y), width_px)
-    placed = [layer.encode(x=x, y=y) for layer in (stairs, dots, *_pins(alt, plans), *words)]
+    names = _names(plans, frontier, (x, y), near, width_px)
+    placed = [layer.encode(x=x, y=y) for layer in (stairs, dots, *_pins(alt, plans), *names)]
     return dress(alt.layer(*_limit_lines(alt, near, x, y), across, along, *placed), width_px, _HEIGHT_PX)
 
 
@@ -84,7 +88,7 @@ def time_by_what_binds(document: Document, *, width_px: int = 720) -> Any:
     high_s = max(plan["time_s"]["p50"] for plan in document["plans"])
     bars = (
         chart(rows)
-        .mark_bar(height={"band": 0.7})
+        .mark_bar(height={"band": 0.7}, stroke=PAPER, strokeWidth=1)
         .encode(
             x=alt.X("time_s:Q", title="time", stack="zero", axis=time_axis(even_ticks(high_s))),
             y=_plan_axis(alt, document, width_px),
@@ -171,13 +175,19 @@ def _pins(alt: Any, plans: Sequence[Document]) -> list[Any]:
     layers = []
     for plan in plans:
         colour = VERMILLION if plan["rank"] == 1 else BLUE
-        disc = chart([plan]).mark_circle(size=260, opacity=1, color=colour, stroke="white", strokeWidth=1)
+        disc = chart([plan]).mark_circle(size=260, opacity=1, color=colour, stroke=PAPER, strokeWidth=1)
         layers.append(disc.encode(tooltip=_tips(alt)))
-        layers.append(chart([plan]).mark_text(color="white", fontWeight="bold", fontSize=11).encode(text="rank:Q"))
+        layers.append(chart([plan]).mark_text(color=PAPER, fontWeight="bold", fontSize=11).encode(text="rank:Q"))
     return layers
 
 
-def _names(plans: Sequence[Document], frontier: Sequence[Document], axes: tuple[Any, Any], width_px: int) -> list[Any]:
+def _names(
+    plans: Sequence[Document],
+    frontier: Sequence[Document],
+    axes: tuple[Any, Any],
+    near: Sequence[Document],
+    width_px: int,
+) -> list[Any]:
     """The names of the best plan and of the quickest, none over another."""
     x_scale, y_scale = (axis.to_dict()["scale"] for axis in axes)
     plane = Plane(
@@ -190,14 +200,25 @@ def _names(plans: Sequence[Document], frontier: Sequence[Document], axes: tuple[
     ranked = {(plan["time_s"], plan["cost_usd"]) for plan in plans}
     named = [{**plan, "text": plan["name"]} for plan in plans[-1:]]
     named += [{**p, "text": p["name"]} for p in frontier[-1:] if (p["time_s"], p["cost_usd"]) not in ranked]
-    places = spread([(p["time_s"], p["cost_usd"], p["text"]) for p in named], plane, level=False)
+    discs = [around(plane.at(p["time_s"], p["cost_usd"]), _DISC_PX) for p in (*plans, *frontier)]
+    taken = [*discs, *(_limit_box(limit, plane) for limit in near)]
+    places = spread([(p["time_s"], p["cost_usd"], p["text"]) for p in named], plane, level=False, taken=taken)
+    look = {"fontWeight": "bold"}
     return [
-        chart([row])
-        .mark_text(color=INK, fontWeight="bold", align=place.align, dx=place.dx_px, dy=place.dy_px)
-        .encode(text="text:N")
+        layer
         for row, place in zip(named, places, strict=True)
         if place
+        for layer in words([row], {}, align=place.align, dx=place.dx_px, dy=place.dy_px, **look)
     ]
+
+
+def _limit_box(limit: Document, plane: Plane) -> Box:
+    """What the words of a limit cover, as ``_limit_lines`` sets them."""
+    if limit["quantity"] == "time_s":
+        at = plane.at(limit["time_s"], plane.y_range[1])[0], 0.0
+        return word_box(at, Place(align="right", dx_px=-5, dy_px=10), limit["text"])
+    at = 0.0, plane.at(plane.x_range[1], limit["cost_usd"])[1]
+    return word_box(at, Place(align="left", dx_px=5, dy_px=-7), limit["text"])
 
 
 def _tips(alt: Any) -> list[Any]:

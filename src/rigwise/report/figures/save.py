@@ -7,6 +7,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from rigwise.edge import check_writable
 from rigwise.errors import InvalidInputError, MissingExtraError
 from rigwise.report.figures.theme import (
     DARK,
@@ -14,7 +15,8 @@ from rigwise.report.figures.theme import (
     NARROW_BELOW_PX,
     NARROW_PX,
     PALETTE,
-    PANEL_LABELS_PX,
+    PAPER,
+    STRONG,
     Figure,
     bare,
     in_theme,
@@ -37,7 +39,7 @@ def check_place(path: str) -> str:
     """The kind of file that a name asks for, before anything is computed.
 
     Raises:
-        InvalidInputError: The name ends in something else, or its folder is not there.
+        InvalidInputError: The name ends in something else, or nothing can be written there.
         MissingExtraError: What draws is not installed.
     """
     kind = Path(path).suffix.lower()
@@ -45,10 +47,7 @@ def check_place(path: str) -> str:
         raise InvalidInputError(
             f"--plot {path} does not end in .png, .svg or .html", hint="the ending says what to draw"
         )
-    if not Path(path).absolute().parent.is_dir():
-        raise InvalidInputError(f"--plot {path}: there is no folder {Path(path).parent}")
-    if Path(path).is_dir():
-        raise InvalidInputError(f"--plot {path} is a folder", hint="name a file in it")
+    check_writable(path, "--plot")
     vl_convert()
     return kind
 
@@ -72,7 +71,7 @@ def content_of(figure: Figure, kind: str, theme: str = "light") -> bytes | str:
 def page(figure: Figure) -> str:
     """The figure as a page: light or dark and wide or narrow as the reader's screen is, with the values at a point."""
     specs = {name: bare(figure, width_px) for name, width_px in (("wide", 720), ("narrow", NARROW_PX))}
-    data = {**specs, "below_px": NARROW_BELOW_PX, "panel_labels_px": PANEL_LABELS_PX, "dark": DARK}
+    data = {**specs, "below_px": NARROW_BELOW_PX, "dark": DARK}
     head = tag(
         "head",
         tag("meta", charset="utf-8"),
@@ -97,16 +96,17 @@ def page(figure: Figure) -> str:
 def svg(chart: Any) -> str:
     """The chart as one SVG element that follows the colours of the page around it.
 
-    Text and axes take the page's text colour; a page may set ``--blue``, ``--vermillion`` and so on.
+    Text and axes take the page's text colour; a page may set ``--blue``, ``--vermillion`` and so on, and ``--paper``
+    for words on a colour.
 
     Raises:
         MissingExtraError: vl-convert is not installed.
     """
     spec = chart if isinstance(chart, dict) else chart.to_dict(validate=False)
     drawn: str = vl_convert().vegalite_to_svg(spec)
-    for name, colour in PALETTE.items():
-        drawn = drawn.replace(colour, f"var(--{name},{colour})")
-    return drawn.replace(INK, "currentColor")
+    for name, colour in (*PALETTE.items(), ("paper", PAPER)):
+        drawn = drawn.replace(f'"{colour}"', f'"var(--{name},{colour})"')
+    return drawn.replace(INK, "currentColor").replace(STRONG, "currentColor")
 
 
 def vl_convert() -> Any:

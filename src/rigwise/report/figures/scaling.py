@@ -12,6 +12,7 @@ from rigwise.report.figures.theme import (
     INK,
     NARROW_BELOW_PX,
     ORANGE,
+    PAPER,
     PURPLE,
     SKY,
     VERMILLION,
@@ -111,7 +112,7 @@ def _reasons(alt: Any, parts: list[dict[str, Any]], counts: list[int], width_px:
     tips = {"devices": "devices", "part": "part of the step", "text": "share"}
     return (
         chart(parts)
-        .mark_bar()
+        .mark_bar(stroke=PAPER, strokeWidth=0.5)
         .encode(
             x=alt.X("devices:O", title="devices", sort=counts, axis=alt.Axis(labelAngle=0)),
             y=alt.Y("share:Q", title="of a step", axis=percent_axis(), stack="zero"),

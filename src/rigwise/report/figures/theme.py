@@ -28,7 +28,7 @@ PALETTE = {
     "vermillion": "#d55e00",
     "green": "#009e73",
     "purple": "#cc79a7",
-    "grey": "#999999",
+    "grey": "#4d4d4d",
     "orange": "#e69f00",
     "sky": "#56b4e9",
     "yellow": "#f0e442",
@@ -43,13 +43,13 @@ THEMES = ("light", "dark")
 
 #: What a dark page shows in place of each light colour; the others read on both.
 DARK = {INK: "#a9b1ba", BLUE: "#4aa3df", VERMILLION: "#f0803c", GREEN: "#2dbd92", SKY: "#a5d8f7"}
-DARK |= {STRONG: "#e6edf3", PAPER: "#0d1117"}
+DARK |= {STRONG: "#e6edf3", PAPER: "#0d1117", GREY: "#d0d7de"}
 
 #: Width of a picture, and of a page below which a figure takes its narrow form.
 WIDE_PX, NARROW_PX, NARROW_BELOW_PX = 760, 340, 560
 
-#: Room beside the panels of a chart for the labels of their axes.
-PANEL_LABELS_PX = 100
+#: Room beside the panels of a chart for the labels of their axes, and where words stand over the bars instead.
+PANEL_LABELS_PX, NO_LABELS_PX = 100, 24
 
 _TITLE_PX, _NOTE_PX = 16, 12
 
@@ -88,20 +88,27 @@ def chart(rows: Sequence[Document]) -> Any:
     return alt.Chart(alt.InlineData(values=list(rows)))
 
 
+def words(rows: Sequence[Document], encoding: Mapping[str, Any], **mark: Any) -> list[Any]:
+    """The field ``text`` of rows as words that lines may run behind: the layer of their halo and their own."""
+    look = {"align": "left", "color": INK, "fontSize": 12} | mark
+    halo = look | {"stroke": PAPER, "strokeWidth": 4, "strokeJoin": "round"}
+    return [chart(rows).mark_text(**one).encode(text="text:N", **encoding) for one in (halo, look)]
+
+
 def dress(drawn: Any, width_px: int, height_px: int) -> Any:
     """Size and the look that all charts share."""
     sized = drawn.properties(width=width_px, height=height_px, autosize={"type": "fit-x", "contains": "padding"})
     return _looks(sized, width_px)
 
 
-def dress_panels(drawn: Any, width_px: int) -> Any:
+def dress_panels(drawn: Any, width_px: int, labels_px: int = PANEL_LABELS_PX) -> Any:
     """The look of a chart of several panels, one over the other; each has its width already."""
-    return _looks(drawn, width_px)
+    return _looks(drawn.properties(usermeta={"labels_px": labels_px}), width_px)
 
 
-def panel_px(width_px: int) -> int:
+def panel_px(width_px: int, labels_px: int = PANEL_LABELS_PX) -> int:
     """Width of a panel that leaves room for the labels of its axis."""
-    return width_px - PANEL_LABELS_PX
+    return width_px - labels_px
 
 
 def _looks(drawn: Any, width_px: int) -> Any:

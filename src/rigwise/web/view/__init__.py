@@ -1,0 +1,1 @@
+"""What the pages show of each document: pure functions from what ``--json`` prints to words, rows and pictures."""
