@@ -11,7 +11,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from rigwise.launch.folder import FINISHED, find_folder, read_plain, read_state, started_file
+from rigwise.errors import InvalidInputError
+from rigwise.launch.asked import Asked
+from rigwise.launch.folder import FINISHED, LOST, find_folder, read_plain, read_state, started_file
+from rigwise.launch.launcher import Launcher
+from rigwise.launch.processes import Here
+from rigwise.launch.start import How, prepare
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 
@@ -98,3 +103,64 @@ def test_a_command_that_takes_all_room_cannot_take_that_of_the_state(tmp_path) -
     assert "code 0" in done.stdout, done.stdout + done.stderr
     assert json.loads(done.stdout.partition("code 0\n")[2])["phase"] == FINISHED
     assert "the log ends here" in done.stderr
+
+
+class _Deaf(Here):
+    """A place that hands no signal on and tells of an end only after a while."""
+
+    def __init__(self, late_s: float = 0.0) -> None:
+        self.late_s, self.gone_s = late_s, 0.0
+
+    def stop(self, handle, *, now: bool) -> None:
+        del handle, now
+
+    def is_alive(self, handle) -> bool:
+        if not super().is_alive(handle):
+            self.gone_s = self.gone_s or time.monotonic()
+        return not self.gone_s or time.monotonic() < self.gone_s + self.late_s
+
+
+def prepared() -> Launcher:
+    folder, state = prepare([sys.executable, "loop.py"], Asked(), How(grace_s=30.0, restarts=0), {})
+    return Launcher(folder, state, lambda text: None)
+
+
+def test_a_command_ends_in_order_where_its_place_hands_nothing_on(runs, monkeypatch) -> None:
+    """As with a scheduler that hangs: the keeper finds the wish in the folder."""
+    (runs.parent / "loop.py").write_text(LOOP.replace("201", "100000"))
+    one = prepared()
+    one.place = _Deaf()
+
+    def interrupt() -> None:
+        if not one.told and Path("saved.txt").exists():
+            one.told, one._signals = signal.SIGINT, 1
+
+    monkeypatch.setattr(one, "_show", interrupt)
+    state = one.run()
+    assert (state.phase, state.attempts[0].lost_s) == ("interrupted", 0.0)
+
+
+def test_time_until_a_place_tells_is_not_work_that_was_lost(runs, monkeypatch) -> None:
+    (runs.parent / "loop.py").write_text(LOOP.replace("201", "100000"))
+    one = prepared()
+    one.place = _Deaf(late_s=6.0)
+    killed = []
+
+    def kill() -> None:
+        command = read_plain(started_file(one.folder, 1))
+        if command and not killed and Path("saved.txt").exists():
+            killed.append(int(command["pid"]))
+            os.kill(one.state.attempts[0].handle["pid"], signal.SIGKILL)
+            os.kill(killed[0], signal.SIGKILL)
+
+    monkeypatch.setattr(one, "_show", kill)
+    state = one.run()
+    assert state.phase not in (FINISHED, LOST)
+    assert state.attempts[0].lost_s < 6.0
+
+
+@pytest.mark.parametrize(("ranks", "nodes"), [(0, 1), (1, 0), (3, 2), (1, 2)])
+def test_ranks_that_cannot_be_divided_start_nothing(runs, ranks, nodes) -> None:
+    with pytest.raises(InvalidInputError, match=f"--count {ranks} on --nodes {nodes}"):
+        prepare([sys.executable, "loop.py"], Asked(on="slurm", ranks=ranks, nodes=nodes), How(), {})
+    assert not runs.exists()

@@ -35,6 +35,7 @@ from rigwise.launch.folder import (
     with_attempt,
     write_state,
 )
+from rigwise.launch.keeper import BEAT_S
 from rigwise.launch.measured import lost_s
 from rigwise.launch.processes import Here, Place
 from rigwise.launch.slurm import Slurm
@@ -156,7 +157,15 @@ class Launcher:
                 return None
             time.sleep(_LOOK_S)
         self.place.clean_up(self.folder, attempt.number)
-        return Ending(is_interruption=True, reason=self.place.why(attempt.handle))
+        return Ending(is_interruption=True, reason=self.place.why(attempt.handle), at_s=self._last_seen_s(attempt))
+
+    def _last_seen_s(self, attempt: Attempt) -> float:
+        """Time of day at which an attempt cannot have been at work any more: a place may tell minutes later."""
+        with suppress(OSError):
+            beat_s = (self.folder / "alive").stat().st_mtime
+            if beat_s > attempt.started_s:
+                return min(time.time(), beat_s + 2 * BEAT_S)
+        return time.time()
 
     def _close(self, attempt: Attempt, how: Ending) -> Attempt:
         ended_s = how.at_s or time.time()
