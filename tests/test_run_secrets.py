@@ -110,6 +110,11 @@ def test_setup_writes_no_value(runs, capsys, name) -> None:
 
 
 def test_names_that_only_look_alike_are_no_secrets() -> None:
-    harmless = {"PWD": "/home/somebody", "OLDPWD": "/home/somebody", "KEYBOARD": "something", "SSH_AUTH_SOCK": "/tmp/x/y"}
+    harmless = {
+        "PWD": "/home/somebody",
+        "OLDPWD": "/home/somebody",
+        "KEYBOARD": "something",
+        "SSH_AUTH_SOCK": "/tmp/x/y",
+    }
     assert secrets_of(harmless) == {}
     assert json.dumps(secrets_of(dict(os.environ) | {"A_TOKEN": "short"})).find('"short"') == -1

@@ -177,6 +177,13 @@ def test_every_response_is_fenced(client, path: str) -> None:
     assert "unsafe" not in policy
     assert headers["x-content-type-options"] == "nosniff"
     assert headers["referrer-policy"] == "same-origin"
+    assert headers["cache-control"] == "no-store"
+
+
+def test_only_a_file_named_by_its_content_is_kept_by_browsers(client) -> None:
+    assert "immutable" in client.get("/static/style.css?0123456789").headers["cache-control"]
+    assert client.get("/static/style.css").headers["cache-control"] == "no-store"
+    assert client.get("/static/nothing.css?0123456789").headers["cache-control"] == "no-store"
 
 
 def test_a_bug_is_one_line_for_the_server_and_nothing_for_others(capsys) -> None:

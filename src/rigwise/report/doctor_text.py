@@ -61,11 +61,18 @@ def _labelled(label: str, text: str) -> list[str]:
     return _wrapped(text, first=" " * _INDENT + f"{label:<7}", rest=" " * (_INDENT + 7))
 
 
+def why_unknown(evidence: str) -> str:
+    """Why something could not be told, without the key of the fact that was looked for.
+
+    >>> why_unknown("seen.cuda_init is unknown: it did not answer in 5 s")
+    'it did not answer in 5 s'
+    """
+    return evidence.rpartition(" is unknown: ")[2] or evidence
+
+
 def _silent(findings: Sequence[Finding]) -> list[str]:
     """Rules without an answer, those with the same reason together."""
-    reasons = [
-        (finding.evidence.rpartition(" is unknown: ")[2] or finding.evidence, finding.rule) for finding in findings
-    ]
+    reasons = [(why_unknown(finding.evidence), finding.rule) for finding in findings]
     lines = []
     for reason, group in groupby(sorted(reasons), key=lambda entry: entry[0]):
         lines += _item(", ".join(rule for _, rule in group), reason)

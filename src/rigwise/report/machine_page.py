@@ -9,6 +9,7 @@ from typing import Any
 from rigwise.errors import UnsupportedError
 from rigwise.machine.match import number, value
 from rigwise.machine.snapshot import Snapshot
+from rigwise.report.doctor_text import why_unknown
 from rigwise.report.figures.bench import figures_of_limits
 from rigwise.report.figures.binding import time_by_device
 from rigwise.report.html import Markup, table, tag
@@ -149,7 +150,8 @@ def _wrong(checkup: Document) -> Iterator[Markup | None]:
         told = [part for name, words in rows if words for part in (tag("dt", name), tag("dd", kept_together(words)))]
         cells.append(tag("h3", f"{one['severity'].capitalize()}: {one['title']}"))
         cells.append(tag("dl", *told, class_="sources"))
-    silent = [f"{one['title']}: {one['evidence']}" for one in checkup["findings"] if one["status"] == "unknown"]
+    unknown = [one for one in checkup["findings"] if one["status"] == "unknown"]
+    silent = [f"{one['title']}: {why_unknown(one['evidence'])}" for one in unknown]
     if not cells:
         cells.append(soft("Nothing, as far as it was looked at."))
     yield section("What is wrong", *cells, folded(f"{len(silent)} checks that could not be made", silent))

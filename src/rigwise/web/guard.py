@@ -174,13 +174,15 @@ class _Reply:
     def __init__(self, scope: Scope, send: Send) -> None:
         self._send = send
         self._api = scope["path"].startswith(API)
+        self._named_by_content = scope["path"].startswith("/static/") and bool(scope.get("query_string"))
         self._begun = False
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self._begun = True
             own = {name.lower() for name, _ in message.get("headers", [])}
-            usual = {**HEADERS, "cache-control": "no-store"}
+            kept = self._named_by_content and message["status"] == 200
+            usual = {**HEADERS, "cache-control": "private, max-age=31536000, immutable" if kept else "no-store"}
             if message["status"] in (408, 413):
                 usual["connection"] = "close"  # the rest of the body is not waited for
             more = [(n.encode(), v.encode()) for n, v in usual.items() if n.encode() not in own]

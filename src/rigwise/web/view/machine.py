@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from rigwise.report.doctor_text import why_unknown
 from rigwise.units import format_bytes, format_count, format_fraction
 
 Document = Mapping[str, Any]
@@ -34,7 +35,7 @@ def machine_view(inspected: Document, doctor: Document) -> dict[str, Any]:
     problems = sorted(
         (one for one in findings if one["status"] == "problem"), key=lambda one: _ORDER.get(one["severity"], 3)
     )
-    unknown = [one for one in findings if one["status"] == "unknown"]
+    unknown = [{**one, "evidence": why_unknown(one["evidence"])} for one in findings if one["status"] == "unknown"]
     fine = [one for one in findings if one["status"] == "ok" and one["applies"]]
     says = (
         "Nothing wrong was found."
@@ -93,7 +94,7 @@ def _shown(key: str, value: Any) -> str:
         for unit, show in _SHOW.items():
             if key.endswith(unit):
                 return show(float(value))
-        return f"{value:,.6g}"
+        return str(value) if isinstance(value, int) else f"{value:,.6g}"
     return str(value)
 
 
