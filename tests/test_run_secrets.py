@@ -85,7 +85,7 @@ def test_text_without_a_value_is_left_as_it_is() -> None:
 def test_words_for_sbatch_are_kept_by_name(runs, monkeypatch) -> None:
     monkeypatch.setattr("rigwise.launch.slurm.available", lambda: None)
     how = How(words=(f"--comment={SECRETS['HF_TOKEN']}",), address="")
-    folder, state = prepare([sys.executable, "-c", "1"], Asked(on="slurm"), how, {})
+    folder, _ = prepare([sys.executable, "-c", "1"], Asked(on="slurm"), how, {})
     assert SECRETS["HF_TOKEN"] not in (folder / "state.json").read_text()
     submitted = []
 

@@ -14,7 +14,8 @@ def explain_answer(what: str, job: Any, world: Any, *, output: str | None, as_js
     import json
 
     from rigwise.report import explain_text as words
-    from rigwise.search.sensitivity import Again, what_would_change
+    from rigwise.search.changes import what_would_change
+    from rigwise.search.sensitivity import Again
     from rigwise.workload.job import StagedJob
 
     without_plot(f"what --explain {what} tells")

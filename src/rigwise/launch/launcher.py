@@ -143,10 +143,16 @@ class Launcher:
             time.sleep(_LOOK_S)
 
     def _stop(self, attempt: Attempt, *, now: bool) -> None:
-        """Tell the place, and the keeper through the folder: a scheduler that is lost hands nothing on."""
-        with suppress(OSError):
-            stop_file(self.folder, attempt.number).touch()
+        """Tell both the keeper and the place."""
+        self._leave_word()
         self.place.stop(attempt.handle, now=now)
+
+    def _leave_word(self) -> None:
+        """Tell the keeper through the folder: a scheduler that is lost hands nothing on, and is waited for."""
+        current = self.state.attempts[-1] if self.state.attempts else None
+        if current is not None and current.ended_s is None:
+            with suppress(OSError):
+                stop_file(self.folder, current.number).touch()
 
     def _gone(self, attempt: Attempt) -> Ending | None:
         """It is not there any more: how it ended, once its keeper's last word had time to arrive."""
@@ -258,6 +264,7 @@ class Launcher:
         def told(number: int, frame: FrameType | None) -> None:
             self.told = self.told or number
             self._signals += 1
+            self._leave_word()
 
         before: dict[int, Any] = {}
         try:

@@ -25,7 +25,7 @@ def secrets_of(environment: Mapping[str, str]) -> dict[str, str]:
 
     >>> secrets_of({"WANDB_API_KEY": "abcdef123", "KEYBOARD": "something", "HF_TOKEN": "hf_12345"})
     {'WANDB_API_KEY': 'abcdef123', 'HF_TOKEN': 'hf_12345'}
-    >>> list(secrets_of({"https_proxy": "http://me:hidden@proxy", "http_proxy": "http://proxy:3128", "PWD": "/home/me"}))
+    >>> list(secrets_of({"https_proxy": "http://me:hidden@proxy", "http_proxy": "http://proxy:1", "PWD": "/home/me"}))
     ['https_proxy']
     """
     named = [(n, v) for n, v in environment.items() if _SECRET.search(n) or _LOGIN.search(v)]
@@ -68,7 +68,7 @@ class Mask:
     """Takes the values of secrets out of text that comes in pieces, wherever it is cut."""
 
     def __init__(self, secrets: Mapping[str, str]) -> None:
-        """Look for each value whole, line by line, as Python prints its line breaks, and for the password of an address."""
+        """Look for each value whole, by its lines, as Python prints line breaks, and for the password of an address."""
         found: dict[bytes, bytes] = {}
         for name, value in secrets.items():
             forms = [value, value.replace("\n", "\\n"), *value.splitlines(), *_LOGIN.findall(value)]

@@ -51,10 +51,7 @@ def prepare(command: Sequence[str], asked: Asked, how: How, predicted: dict[str,
         RunError: The place cannot be reached.
         MissingExtraError: What the place needs is not installed.
     """
-    _check(how)
-    if asked.ranks < 1 or asked.nodes < 1 or asked.ranks % asked.nodes:
-        words = f"--count {asked.ranks} on --nodes {asked.nodes}"
-        raise InvalidInputError(words, hint="give 1 or more; the count is of all nodes together, a multiple of theirs")
+    _check(how, asked)
     if not command:
         raise InvalidInputError("there is no command to run", hint="rigwise run PLAN.json -- python train.py")
     if asked.on not in CLOUDS:
@@ -67,7 +64,7 @@ def prepare(command: Sequence[str], asked: Asked, how: How, predicted: dict[str,
         slurm.available()
     own = secrets_of(os.environ)
     (shown, used), (started_shown, more) = hidden(command, own), hidden(started, own)
-    (address, *words), others = hidden((how.address, *how.words), own)
+    place_words, others = hidden((how.address, *how.words), own)
     every_s = how.checkpoint_s or asked.checkpoint_s
     environment = {CHECKPOINT: f"{every_s:.6g}"} if every_s else {}
     if how.trace_steps:
@@ -85,7 +82,7 @@ def prepare(command: Sequence[str], asked: Asked, how: How, predicted: dict[str,
         on=on,
         ranks=asked.ranks,
         nodes=asked.nodes,
-        options={"gpus": asked.gpus if on == "slurm" else 0, "words": words, "address": address},
+        options={"gpus": asked.gpus if on == "slurm" else 0, "words": place_words[1:], "address": place_words[0]},
         restarts=how.restarts,
         grace_s=how.grace_s,
         back_off_s=how.back_off_s,
@@ -129,7 +126,10 @@ def _of_ranks(asked: Asked) -> dict[str, str]:
     return found
 
 
-def _check(how: How) -> None:
+def _check(how: How, asked: Asked) -> None:
+    if asked.ranks < 1 or asked.nodes < 1 or asked.ranks % asked.nodes:
+        words = f"--count {asked.ranks} on --nodes {asked.nodes}"
+        raise InvalidInputError(words, hint="give 1 or more; the count is of all nodes together, a multiple of theirs")
     if not 0 <= how.restarts <= _RESTARTS_LIMIT:
         raise InvalidInputError(f"--restarts {how.restarts}", hint=f"0 to {_RESTARTS_LIMIT}")
     if not 0 <= how.trace_steps <= MOST_STEPS:

@@ -203,16 +203,6 @@ def _machines(space: Space) -> list[tuple[Any, ...]]:
     return [(site.device_class, site.name, site.machine.count, site.machine.nodes) for site in space.sites]
 
 
-def what_would_change(again: Again, most: int = 3) -> tuple[Change, ...]:
-    """Everything that would change the answer to a job.
-
-    Args:
-        again: The job.
-        most: Other plans of which to tell the price at which they would be the best.
-    """
-    return (*price_changes(again, most), *limit_changes(again), *time_worth(again))
-
-
 # Prices
 
 
@@ -315,66 +305,3 @@ def _halved(holds: Callable[[float], bool], inside: float, outside: float) -> fl
         middle = (inside + outside) / 2
         inside, outside = (middle, outside) if holds(middle) else (inside, middle)
     return inside
-
-
-# Limits
-
-
-def limit_changes(again: Again) -> Iterator[Change]:
-    """The deadlines and budgets at which another plan becomes the best."""
-    for what, kept, limit in ((DEADLINE, "late_s", "deadline_s"), (BUDGET, "late_usd", "budget_usd")):
-        now = getattr(again.goal, limit)
-        given = None if now == np.inf else now
-        at = getattr(again.first, kept)
-        inside: Answer | None = again.first
-        while inside is not None and inside.is_same(again.first) and at > 0:
-            at = getattr(inside, kept)
-            inside = again.solve(_with(again.goal, limit, at * _LESS))
-        if at > 0:
-            yield Change(what=what, side="below", now=given, at=at, plan=None if inside is None else again.plan(inside))
-        if given is not None:
-            yield from _looser(again, what, kept, limit)
-
-
-def _with(goal: Goal, limit: str, value: float) -> Goal:
-    changed: dict[str, Any] = {limit: value}
-    return replace(goal, **changed)
-
-
-def _looser(again: Again, what: str, kept: str, limit: str) -> Iterator[Change]:
-    """The limit above which the answer changes: the next step of the staircase of ever looser limits."""
-    above, wider = None, np.inf
-    while True:
-        found = again.solve(_with(again.goal, limit, wider))
-        if found is None or found.is_same(again.first):
-            break
-        above, wider = found, getattr(found, kept) * _LESS
-    if above is not None:
-        now, at = getattr(again.goal, limit), getattr(above, kept)
-        yield Change(what=what, side="above", now=now, at=at, plan=again.plan(above))
-
-
-def time_worth(again: Again) -> Iterator[Change]:
-    """What an hour of waiting must be worth for a quicker plan to be the best."""
-    goal, first = again.goal, again.first
-    if goal.objective != "cost":
-        return
-    now = goal.weights.time_usd_per_h
-    found = again.solve(replace(goal, objective="time"))
-    at, better = np.inf, None
-    while found is not None and found.leaf.time_s < first.leaf.time_s * _LESS:
-        dearer = _worth(again, found.leaf) - first.value
-        level = now + dearer * HOUR_S / (first.leaf.time_s - found.leaf.time_s)
-        if level >= at:
-            break
-        at, better = level, found
-        found = again.solve(replace(goal, weights=replace(goal.weights, time_usd_per_h=at * _LESS)))
-    if better is not None:
-        yield Change(what=TIME_WORTH, side="above", now=now, at=float(at), plan=again.plan(better))
-
-
-def _worth(again: Again, leaf: Leaf) -> float:
-    """The objective of a leaf for the job as it is."""
-    price = int((again.space.sites[leaf.site].quote == leaf.quote).argmax())
-    grams = again.space.grams_of(leaf.site)[price]
-    return float(again.goal.value(leaf.cost_usd, leaf.time_s, leaf.energy_j, grams))
