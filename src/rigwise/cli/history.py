@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from rigwise.cli.actions import Actions
 from rigwise.cli.output import answer_options, print_json, print_table, write_output
 from rigwise.cli.plot_option import draw, plot_option
-from rigwise.errors import InvalidInputError, near_matches
+from rigwise.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from rigwise.measurement.records import Record, Selection
@@ -29,19 +30,6 @@ Examples:
 """
 #: Series that are still told apart in one picture.
 _MOST_SERIES = 8
-
-
-class Actions(click.Group):
-    """The actions; a word that is none of them gets near matches, as everywhere."""
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """As click does, with a hint for a typo."""
-        if args and args[0] not in self.commands and not args[0].startswith("-"):
-            close = near_matches(args[0], self.commands) or f"it has {', '.join(self.commands)}"
-            raise click.UsageError(f"history has no action {args[0]!r}; {close}", ctx)
-        return super().resolve_command(ctx, args)
 
 
 def selecting(function: F) -> F:

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from rigwise.cli.actions import Actions
 from rigwise.cli.inspect import Seconds
 from rigwise.cli.output import answer_options, console, print_json, write_output
-from rigwise.errors import InvalidInputError, MissingExtraError, RunError, near_matches
+from rigwise.errors import InvalidInputError, MissingExtraError, RunError
 
 if TYPE_CHECKING:
     from rigwise.labs.notebook import Lab
@@ -29,19 +30,6 @@ Examples:
 """
 #: The extra that brings a module which labs need.
 _EXTRAS = {"PIL": "bench", "altair": "plot", "torch": "torch"}
-
-
-class Actions(click.Group):
-    """The actions; a word that is none of them gets near matches, as everywhere."""
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """As click does, with a hint for a typo."""
-        if args and args[0] not in self.commands and not args[0].startswith("-"):
-            close = near_matches(args[0], self.commands) or f"it has {', '.join(self.commands)}"
-            raise click.UsageError(f"lab has no action {args[0]!r}; {close}", ctx)
-        return super().resolve_command(ctx, args)
 
 
 def _folder_option(function: F) -> F:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rigwise.cli import catalogue_table as columns
+from rigwise.cli.actions import Actions
 from rigwise.cli.offers_import import forget_command, import_command, imports_command, refresh_command
 from rigwise.cli.output import answer_options, print_json
-from rigwise.errors import near_matches
 
 if TYPE_CHECKING:
     from rigwise.facts.lint import Fault
@@ -62,20 +62,7 @@ Examples:
 SEVERITIES = ("error", "warning", "note")
 
 
-class Actions(click.Group):
-    """The actions; a word that is none of them gets near matches, as everywhere."""
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """As click does, with a hint for a typo and for a filter without its flag."""
-        if args and args[0] not in self.commands and not args[0].startswith("-"):
-            close = near_matches(args[0], self.commands) or "filters are flags, as in --device h100"
-            raise click.UsageError(f"offers has no action {args[0]!r}; {close}", ctx)
-        return super().resolve_command(ctx, args)
-
-
-@click.group(cls=Actions, invoke_without_command=True, epilog=EXAMPLES, subcommand_metavar="[ACTION]")
+@click.group("offers", cls=Actions, invoke_without_command=True, epilog=EXAMPLES, subcommand_metavar="[ACTION]")
 @columns.catalogue_options(TABLE)
 @answer_options
 @click.pass_context
