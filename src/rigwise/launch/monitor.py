@@ -210,6 +210,7 @@ class Monitor:
             signal.signal(signal.SIGTERM, self._told_to_end)
         self._cpu_before_s = _cpu_s()
         self._began_s = self._last_s = self._saved_s = self._flushed_s = time.perf_counter()
+        self._paused_s = 0.0  # a trainer validates once before its first step
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
