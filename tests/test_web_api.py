@@ -288,3 +288,19 @@ def test_questions_are_frozen() -> None:
     assert replace(asked, kind="cpus").kind == "cpus"
     with pytest.raises(AttributeError):
         asked.kind = "cpus"  # type: ignore[misc]
+
+
+def test_a_second_plan_of_a_model_finds_the_estimates_of_the_first() -> None:
+    from rigwise.estimate import fleet
+    from rigwise.web import worker
+
+    def plan(samples: str) -> dict[str, Any]:
+        asked = {"model": "resnet18", "samples": samples, "device": "t4", "deadline": "30d"}
+        return worker._answered(questions.question(questions.PLAN, list(asked.items())), {})
+
+    first = plan("1e6")
+    known = fleet._kept_figures.cache_info()
+    second = plan("2e6")
+    found = fleet._kept_figures.cache_info()
+    assert (found.misses, second["plans"][0]["device"]) == (known.misses, first["plans"][0]["device"])
+    assert found.hits > known.hits

@@ -137,7 +137,7 @@ def _answered(asked: Question, uploads: Mapping[str, Model]) -> Any:
         from rigwise.execute.plans import plan_document
         from rigwise.search.plan import catalogue_world
 
-        return plan_document(job(asked), lambda name: catalogue_world(model or name, date.today()))
+        return plan_document(job(asked), lambda name: catalogue_world(model or _zoo(name), date.today()))
     if asked.kind == COMPARE:
         from rigwise.estimate.compare import compare, compare_document
 
@@ -250,7 +250,7 @@ def _warm_up() -> None:
     with contextlib.suppress(RigwiseError):
         for name in _WARM:
             _answered(question(PREDICT, [("model", name), ("device", "t4")]), {})
-        _answered(question(PLAN, [("model", "resnet50"), ("samples", "1e6"), ("device", "t4")]), {})
+        _answered(question(PLAN, [("model", "resnet50"), ("samples", "1e6")]), {})
         _rows("offers")
 
 
