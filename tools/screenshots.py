@@ -52,6 +52,12 @@ PLOTS = {
     "buying": "plan resnet50 --samples 1e9 --explain buying --max-price-age 500d",
     "spot": "plan resnet50 --samples 128e6 --spot --explain spot",
     "graph": "show resnet50 --device rtx-4090 --batch 64",
+    "staged": "plan examples/prototype-then-scale.toml",
+    "fleet": "plan examples/serve-llama.toml",
+    "application": "plan examples/camera-detectors/app.toml",
+    "machine": "inspect",
+    "bench": "bench --quick --no-store",
+    "judged": "judge tests/data/measured",
 }
 TIMES = """() => {
   const page = performance.getEntriesByType("navigation")[0];
@@ -136,7 +142,7 @@ def plotted(command: str) -> bytes:
     path = FOLDER / "drawing.png"
     try:
         words = [sys.executable, "-m", "rigwise", *command.split(), "--quiet", "--plot", str(path)]
-        subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(words, check=True, stdout=subprocess.DEVNULL, cwd=ROOT)
         return path.read_bytes()
     finally:
         path.unlink(missing_ok=True)
