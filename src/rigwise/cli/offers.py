@@ -62,7 +62,11 @@ Examples:
 SEVERITIES = ("error", "warning", "note")
 
 
-@click.group("offers", cls=Actions, invoke_without_command=True, epilog=EXAMPLES, subcommand_metavar="[ACTION]")
+class _Offers(Actions):
+    otherwise = "filters are flags, as in --device h100"
+
+
+@click.group("offers", cls=_Offers, invoke_without_command=True, epilog=EXAMPLES, subcommand_metavar="[ACTION]")
 @columns.catalogue_options(TABLE)
 @answer_options
 @click.pass_context
