@@ -123,9 +123,12 @@ def test_forces_are_the_slope_of_the_energy(monkeypatch) -> None:
 def test_a_sweep_tries_three_rates(tmp_path, place) -> None:
     if place == "ray":
         pytest.importorskip("ray")
-    document, printed = run("ray-sweep", tmp_path, "--steps", "5", SWEEP_ON=place)
-    if place == "ray" and "Ray does not start" in printed:
-        pytest.skip("Ray did not start within its half minute")
+    for attempt in range(3):  # Ray gives itself half a minute to start, which a busy machine may exceed
+        folder = tmp_path / str(attempt)
+        folder.mkdir()
+        document, printed = run("ray-sweep", folder, "--steps", "5", SWEEP_ON=place)
+        if "Ray does not start" not in printed:
+            break
     checked(document, 15)
     assert len(re.findall(r"^learning rate [\d.]+: loss", printed, re.MULTILINE)) == 3
     assert ("one after the other" in printed) == (place == "loop")

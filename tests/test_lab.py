@@ -346,7 +346,8 @@ def test_ctrl_c_ends_the_kernel_too(tmp_path) -> None:
     words = ["lab", "check", "4", "--folder", str(tmp_path)]
     with subprocess.Popen([sys.executable, "-m", "rigwise", *words], stderr=subprocess.PIPE, text=True) as started:
         pid = tmp_path / "pid"
-        while started.poll() is None and not (pid.is_file() and pid.read_text()):
+        ends_s = time.monotonic() + 120
+        while started.poll() is None and not (pid.is_file() and pid.read_text()) and time.monotonic() < ends_s:
             time.sleep(0.1)
         kernel = psutil.Process(int(pid.read_text()))
         started.send_signal(signal.SIGINT)
@@ -436,7 +437,8 @@ def answer(started: subprocess.Popen, port: int, path: str) -> int:
     """Status over TLS, as soon as the server answers."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    while started.poll() is None:
+    ends_s = time.monotonic() + 120
+    while started.poll() is None and time.monotonic() < ends_s:
         try:
             connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=30, context=context)
             connection.request("GET", path)

@@ -18,6 +18,8 @@ from rigwise.labs.mistakes import values
 from rigwise.labs.notebook import Cell, notebook
 from rigwise.labs.progress import VARIABLE
 from rigwise.labs.shelf import exercise, exercises, lab, prediction
+from rigwise.machine.inspect import inspect
+from rigwise.machine.match import catalogue_cpu
 
 NUMBERS = range(5, 11)
 WEIGHTS = {"weights": 3.2e9, "bandwidth": 1.0e12, "peak": 1.6e14}
@@ -267,7 +269,7 @@ def test_the_lab_runs_and_right_answers_are_right(number: int, tmp_path: Path, m
         guess for cell in answered.cells for guess in re.findall(r'predict\("[\d.]+", (\w+)', cell.source)
     ]
     ran = execute(notebook(answered), tmp_path)
-    if "does not tell enough of" in ran.fault:
+    if "does not tell enough of" in ran.fault and catalogue_cpu(inspect())[0] is None:
         pytest.skip("a CPU that the catalogue does not know")
     assert ran.fault == ""
     assert ran.states == {name: RIGHT for name in exercises(number)}

@@ -99,7 +99,8 @@ def test_a_whole_training_is_measured_and_saved(name: str, tmp_path: Path) -> No
 @pytest.mark.parametrize("name", TRAINERS)
 def test_a_whole_training_saves_and_ends_when_the_machine_is_taken_away(name: str, tmp_path: Path) -> None:
     process = start(name, 50_000, tmp_path)
-    while process.poll() is None and not any(one.steps for one in sessions(tmp_path)):
+    ends_s = time.monotonic() + 120
+    while process.poll() is None and not any(one.steps for one in sessions(tmp_path)) and time.monotonic() < ends_s:
         time.sleep(0.2)
     process.send_signal(signal.SIGTERM)
     found = ended(process, tmp_path)
