@@ -84,7 +84,8 @@ def expected(columns: Columns, operation: str) -> float:
     import numpy as np
 
     if operation == "group":
-        return float(np.bincount(columns.key, weights=columns.value).max())
+        sums = np.bincount(columns.key, weights=columns.value)
+        return float(sums[np.unique(columns.key)].max())  # a key that no row has is in no group
     by_key = np.zeros(len(columns.short_key))
     by_key[columns.short_key] = columns.short_value
     return float((columns.value * by_key[columns.key]).sum())
