@@ -84,6 +84,38 @@ def test_winograd_came_in_2016_for_small_dense_kernels_of_stride_one(gradient):
         assert gain(**other) == 1.0
 
 
+def test_transforms_of_5x5_came_later():
+    op = conv((256, 256), kernel=5)
+    of_2017, of_2018 = (seconds(op, "v100-sxm2-16gb", year=year) for year in (2017, 2018))
+    assert of_2018 < 0.8 * of_2017
+
+
+def test_a_transform_needs_less_energy_than_the_products_in_its_place():
+    """Of a card that its power limit holds back, what counts is the work that is done."""
+    limited, free = device("t4"), replace(device("t4"), tdp_w=None)
+    slowed = [
+        seconds(conv((256, 256)), limited, year=y) / seconds(conv((256, 256)), free, year=y) for y in (2015, 2020)
+    ]
+    assert 1.0 < slowed[1] < slowed[0]
+
+
+def test_the_fused_transform_pays_for_whole_patches():
+    """An image of 17 pixels along a side costs far more than one of 16, which costs what one of 15 does."""
+    of_15, of_16, of_17 = (
+        seconds(conv((64, 64), side=side, batch=512), "titan-x-pascal", year=2016) for side in (15, 16, 17)
+    )
+    assert of_16 == pytest.approx(of_15, rel=0.02)
+    assert of_17 > 1.5 * of_16
+
+
+@pytest.mark.parametrize(("kernel", "least"), [(1, 1.5), (2, 0.9), (3, 1.2)])
+def test_the_gradient_of_a_strided_input_wastes_taps(kernel, least):
+    """Beside the forward pass, which multiplies as often: every class of pixels waits for the one with most taps."""
+    shape = {"kernel": kernel, "stride": 2, "batch": 64}
+    back, forth = (seconds(conv((256, 256), gradient=g, **shape), "p100-pcie-16gb") for g in ("dgrad", ""))
+    assert back > least * forth
+
+
 def test_matrix_units_do_not_transform():
     op = conv((256, 256), width="float16")
     older, newer = (seconds(op, "rtx-3090", year=year) for year in (2015, 2016))
@@ -133,7 +165,7 @@ def test_no_convolution_beats_its_roofs(shape, where, layout, year):
     """The compute roof only by what Winograd's transform saves."""
     op, where = conv(**shape), device(where)
     table, time_s = tabulate([op], {"b": 1}), seconds(op, where, layout, year)
-    saved = winograd_gain(3) if shape["kernel"] == 3 and shape["stride"] == 1 else 1.0
+    saved = winograd_gain(shape["kernel"]) if shape["kernel"] in (3, 5) and shape["stride"] == 1 else 1.0
     assert time_s >= table.flops[0, 0] / where.peak(op.attrs["format"]) / saved
     assert time_s >= (table.read_bytes + table.write_bytes)[0, 0] / where.memory_bytes_per_s
 

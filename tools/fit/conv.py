@@ -1,11 +1,12 @@
-"""Fit the constants of convolutions on step times of networks.
+"""Fit the constants of convolutions on step times of networks and on single convolutions.
 
-    python tools/fit/conv.py --graphs DIR [--every 3] [--left-out] [--write]
+    python tools/fit/conv.py [--graphs DIR] [--every 3] [--left-out] [--write]
 
 DIR holds captured timm networks, ``NAME.rwg``. Matrix-unit, grouped and depthwise constants are fitted on timm rows of
-RTX 3090 and 4090 (``timm.csv``), those of vector units on networks of both Titan X (``cnn-benchmarks.csv``); both stand
-in ``RIGWISE_MEASURED`` (default ``../shared/data/measured``). What is not a convolution is taken as it is predicted, so
-run this after the other fits. Printed: each constant, and geometric error, 90th percentile and bias by group, in sample
+RTX 3090 and 4090 (``timm.csv``), those of vector units on networks of both Titan X (``cnn-benchmarks.csv``) and on
+single convolutions of ``neusight_ops.csv`` and ``deepbench.csv``, those of its GTX 1080 Ti left out to judge by. All
+stand in ``RIGWISE_MEASURED`` (default ``../shared/data/measured``). What is not a convolution is taken as it is
+predicted, so run this after the other fits. Printed: each constant, and geometric error, 90th percentile and bias by group, in sample
 and, with ``--left-out``, with each device and with families left out. ``--write`` puts the constants into their section.
 """
 
@@ -26,6 +27,7 @@ from typing import Any
 import numpy as np
 from scipy.optimize import least_squares
 
+from rigwise.calibrate.question import Question, measured_s, question
 from rigwise.errors import RigwiseError
 from rigwise.estimate.calibration import Calibration, Constants, load_calibration
 from rigwise.estimate.columns import DeviceColumns, columns
@@ -38,9 +40,11 @@ from rigwise.facts.catalogue import resolve_device
 from rigwise.graph.graph import Model
 from rigwise.graph.load import load_model
 from rigwise.graph.op import Kind, Phase
+from rigwise.measurement.measurement import Measurement
+from rigwise.measurement.tables import read_tables
 from rigwise.workload.case import Case, Software
 from rigwise.workload.resolve import resolve
-from rigwise.workload.table import OpTable
+from rigwise.workload.table import OpTable, tabulate
 
 HERE = Path(__file__).parent
 MEASURED = Path(os.environ.get("RIGWISE_MEASURED", HERE.parent.parent.parent / "shared/data/measured"))
@@ -79,12 +83,27 @@ MATRIX: list[tuple[Path_, float, float]] = [
 MATRIX += [(("nchw", "transform_passes"), 0.0, 2.0), *_each("nchw", "group_frac", 0.05, 1.0, (1, 2))]
 MATRIX += [(("nhwc", "before", "group_frac", i), 0.02, 1.0) for i in range(3)]
 VECTOR: list[tuple[Path_, float, float]] = [
-    *((("early", "direct_frac", i), 0.2, 1.0) for i in range(3)),
-    *((("fused_frac", i), 0.1, 1.0) for i in range(3)),
-    *((("staged_frac", i), 0.1, 1.0) for i in range(3)),
-    (("staged_passes",), 0.5, 6.0),
-    (("early", "wave_frac"), 0.05, 1.0),
+    *((("vector", "direct_frac", i), 0.2, 1.0) for i in range(3)),
+    (("vector", "early_frac"), 0.5, 1.0),
+    (("vector", "wave_frac"), 0.05, 1.0),
+    (("vector", "tile_edge"), 0.5, 60.0),
+    (("vector", "ramp_steps"), 0.1, 60.0),
+    (("vector", "taps_exponent"), 0.0, 2.0),
+    (("vector", "wgrad_wave_frac"), 0.05, 1.0),
+    (("vector", "wgrad_ramp_steps"), 0.5, 300.0),
+    (("vector", "fused_frac"), 0.1, 1.0),
+    (("vector", "fused_ramp_steps"), 0.1, 80.0),
+    (("vector", "staged_frac"), 0.1, 1.0),
+    (("vector", "staged_passes"), 0.5, 6.0),
 ]
+#: Tables of single convolutions, and the shortest time that is used: short ones tell of the harness.
+OPERATORS = {"neusight_ops": 8e-4, "deepbench": 1e-4}
+#: What the host takes for a call, inside NeuSight's times: the same at every size, 170 to 350 us by machine.
+CALL_S = {"neusight_ops": 2.7e-4}
+#: Seen by no fit, to judge by.
+JUDGED_DEVICE = "gtx-1080-ti"
+#: Whole networks count this many times: single convolutions are many, of odd shapes.
+NETWORKS_COUNT = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +117,7 @@ class Bundle:
         table: Convolutions of all rows, one after the other; ``row``: which row each belongs to.
         offset_s: Predicted step without its convolutions ``[rows]``.
         measured_s, names: Of each row.
+        count: Times that each row counts in a fit.
     """
 
     label: str
@@ -109,12 +129,13 @@ class Bundle:
     offset_s: np.ndarray[Any, Any]
     measured_s: np.ndarray[Any, Any]
     names: np.ndarray[Any, Any]
+    count: int = 1
 
     def predict_s(self, calibration: Calibration) -> np.ndarray[Any, Any]:
         """Step time of every row."""
         if not self.staged:
-            constants = {**calibration.conv.values, "staged_passes": 1e9}
-            calibration = replace(calibration, conv=Constants("trial", constants))
+            vector = {**calibration.conv.vector, "staged_passes": 1e9}
+            calibration = replace(calibration, conv=Constants("trial", {**calibration.conv.values, "vector": vector}))
         times = op_times(self.table, self.device, calibration, self.setting).total_s[0, :, 0] * self.table.repeat
         return np.asarray(self.offset_s + np.bincount(self.row, times, minlength=len(self.offset_s)))
 
@@ -228,7 +249,10 @@ def titan_bundles() -> list[Bundle]:
         parts = phase_without_convolutions(name, TITANS[row["device"]], phase)
         found[TITANS[row["device"]], row["task"], version[1]].append((*parts, float(row["value"]) / 1e3, name))
     return [
-        bundle(" ".join(key), key[0], Setting(year=YEARS[key[2]]), rows, staged=key[2] == "5.1")
+        replace(
+            bundle(" ".join(key), key[0], Setting(year=YEARS[key[2]]), rows, staged=key[2] == "5.1"),
+            count=NETWORKS_COUNT,
+        )
         for key, rows in sorted(found.items())
     ]
 
@@ -246,6 +270,43 @@ def phase_without_convolutions(name: str, device_id: str, phase: Phase) -> tuple
     here, is_conv = table.of_phase(phase), table.of_kind(Kind.CONV)
     rest_s = times.total_s[0, :, 0] * table.repeat
     return table.take(here & is_conv), float(rest_s[here & ~is_conv].sum())
+
+
+# --- single convolutions -----------------------------------------------------------------
+
+
+def operator_bundles() -> list[Bundle]:
+    """Single convolutions on vector units, one bundle for each table, device and direction."""
+    tables, _ = read_tables([MEASURED / f"{source}.csv" for source in OPERATORS])
+    found: dict[tuple[str, str, str], list[Question]] = defaultdict(list)
+    for m in tables:
+        if m.model.startswith("op:conv") and m.precision.startswith("fp32") and "storage" not in m.precision:
+            asked = question(m)
+            if measured_s(m) >= OPERATORS[m.source] and not is_gradient_of_images(m):
+                found[asked.device.id, m.source, m.model.removeprefix("op:")].append(asked)
+    return [operator_bundle(" ".join(key), group) for key, group in sorted(found.items())]
+
+
+def is_gradient_of_images(m: Measurement) -> bool:
+    """Whether a row is the gradient of what a network is given, which no training needs."""
+    return m.model == "op:conv_dgrad" and re.search(r"\bc[1-4]\b", m.shape) is not None
+
+
+def operator_bundle(label: str, group: Sequence[Question]) -> Bundle:
+    """Convolutions that were timed alone, again and again on the same operands."""
+    table = tabulate([one.op for one in group if one.op], {"b": 1})
+    rows = np.arange(len(group))
+    return Bundle(
+        label=label,
+        device=columns([group[0].device], load_calibration()),
+        setting=replace(setting_of(group[0].case), operand_sets=1),
+        staged=True,
+        table=table,
+        row=rows,
+        offset_s=np.array([CALL_S.get(one.measurement.source, 0.0) for one in group]),
+        measured_s=np.array([measured_s(one.measurement) for one in group]),
+        names=np.array([one.measurement.shape for one in group]),
+    )
 
 
 # --- fit ---------------------------------------------------------------------------------
@@ -288,13 +349,14 @@ def fit(
 
     start = np.array([inverse(*p) for p in parameters])
 
-    def residuals(x: Any) -> Any:
-        calibration = trial(with_values(section, parameters, x))
-        errors = [b.log_error(calibration)[m] for b, m in zip(bundles, masks, strict=True) if m.any()]
-        return np.concatenate([*errors, 0.03 * (x - start)])
+    def residuals(moved: Any) -> Any:
+        calibration = trial(with_values(section, parameters, start + moved - 1.0))
+        errors = [np.tile(b.log_error(calibration)[m], b.count) for b, m in zip(bundles, masks, strict=True) if m.any()]
+        return np.concatenate([*errors, 0.03 * (moved - 1.0)])
 
-    found = least_squares(residuals, start, loss="soft_l1", f_scale=0.08, diff_step=1e-3, max_nfev=12)
-    return with_values(section, parameters, found.x)
+    begin = np.ones(len(start))  # steps of the derivative are relative, so no parameter may begin at zero
+    found = least_squares(residuals, begin, loss="soft_l1", f_scale=0.08, diff_step=3e-3, max_nfev=25)
+    return with_values(section, parameters, start + found.x - 1.0)
 
 
 def summary(errors: Any) -> str:
@@ -311,12 +373,14 @@ def report(title: str, bundles: Sequence[Bundle], masks: Sequence[Any], section:
 
 
 def left_out(bundles: Sequence[Bundle], section: dict[str, Any], parameters: Any) -> None:
-    """Errors with each device left out, and with each fifth of the families."""
-    devices = sorted({b.label.split()[0] for b in bundles})
+    """Errors with each device left out, and with each third of the families; every fit starts in the middle."""
+    section = with_values(section, parameters, np.zeros(len(parameters)))
+    devices = sorted({b.label.split()[0] for b in bundles} - {JUDGED_DEVICE})
     for device in devices:
-        rest = [np.full(len(b.names), device not in b.label) for b in bundles]
+        rest = [np.full(len(b.names), device not in b.label and JUDGED_DEVICE not in b.label) for b in bundles]
         fitted = fit(bundles, rest, section, parameters)
-        report(f"{device} left out", bundles, [~m for m in rest], fitted)
+        out = [np.full(len(b.names), device in b.label) for b in bundles]
+        report(f"{device} left out", bundles, out, fitted)
     errors: dict[str, list[Any]] = defaultdict(list)
     families = sorted({family(n) for b in bundles for n in b.names})
     for part in range(3):
@@ -330,7 +394,8 @@ def left_out(bundles: Sequence[Bundle], section: dict[str, Any], parameters: Any
 
 
 def family(name: str) -> str:
-    return re.split(r"[_\d]", name)[0]
+    """Of a network the start of its name; a single convolution is one of its own."""
+    return name if " " in name else re.split(r"[_\d]", name)[0]
 
 
 def written(text: str, section: dict[str, Any], parameters: Sequence[tuple[Path_, float, float]]) -> str:
@@ -354,17 +419,21 @@ def written(text: str, section: dict[str, Any], parameters: Sequence[tuple[Path_
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--graphs", type=Path, required=True)
+    parser.add_argument("--graphs", type=Path, help="without it the constants of matrix units stay")
     parser.add_argument("--every", type=int, default=3, help="use every n-th network of timm")
     parser.add_argument("--left-out", action="store_true")
     parser.add_argument("--write", action="store_true")
     options = parser.parse_args()
     section = tomllib.loads(SECTION.read_text(encoding="utf-8"))["conv"]
-    sets = ((titan_bundles(), VECTOR), (timm_bundles(options.graphs, options.every), MATRIX))
+    vector = [*titan_bundles(), *operator_bundles()]
+    sets = ((vector, VECTOR), (timm_bundles(options.graphs, options.every) if options.graphs else [], MATRIX))
     for bundles, parameters in sets:
         everything = [np.ones(len(b.names), dtype=bool) for b in bundles]
+        fitted = [m & (JUDGED_DEVICE not in b.label) for b, m in zip(bundles, everything, strict=True)]
         report("before", bundles, everything, section)
-        section = fit(bundles, everything, section, parameters)
+        if not any(m.any() for m in fitted):
+            continue
+        section = fit(bundles, fitted, section, parameters)
         report("fitted", bundles, everything, section)
         print({".".join(map(str, path)): round(at(section, path), 3) for path, _, _ in parameters})
         if options.left_out:

@@ -41,7 +41,7 @@ _MODELS = {
 _DTYPE_OF_WORD = {"fp32 (tf32 off)": "fp32", "half": "fp16", "bfloat16": "bf16", "float32": "fp32", "float16": "fp16"}
 
 #: Year in which each major version of cuDNN was current. Source: NVIDIA cuDNN release notes.
-_YEAR_OF_CUDNN = {1: 2014, 2: 2015, 3: 2015, 4: 2016, 5: 2016, 6: 2017, 7: 2018, 8: 2020, 9: 2024}
+_YEAR_OF_CUDNN = {1: 2014, 2: 2015, 3: 2015, 4: 2015, 5: 2016, 6: 2017, 7: 2018, 8: 2020, 9: 2024}
 
 
 @lru_cache(maxsize=4096)

@@ -9,6 +9,7 @@ said where its law stands.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
@@ -29,6 +30,9 @@ from rigwise.estimate.streaming import streaming
 from rigwise.estimate.unfold import unfolded
 from rigwise.graph.op import Kind
 from rigwise.workload.table import Array, OpTable
+
+#: Compute and memory time of a table's operators, and operations done where they are not those of the table.
+Law = Callable[[OpTable, DeviceColumns, Calibration, Setting], tuple[Array, ...]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,13 +60,17 @@ class OpTimes:
 def op_times(table: OpTable, device: DeviceColumns, calibration: Calibration, setting: Setting) -> OpTimes:
     """Time every operator of ``table`` on every device, nan where a device lacks the format."""
     compute, memory = streaming(table, device, calibration, setting)
+    done_flops = table.flops[None]
     for kinds, law in _LAWS:
         rows = table.of_kind(*kinds)
         if rows.any():
-            compute[:, rows], memory[:, rows] = law(table.take(rows), device, calibration, setting)
+            compute[:, rows], memory[:, rows], *done = law(table.take(rows), device, calibration, setting)
+            if done:  # a device may need fewer than the table counts
+                done_flops = np.broadcast_to(done_flops, compute.shape).copy()
+                done_flops[:, rows] = done[0]
     compute = np.fmax(compute, dequantise_s(table, device))
     memory *= memory_share(table, device, calibration.memory)
-    times = _finish(table, device, calibration, setting, (compute, memory))
+    times = _finish(table, device, calibration, setting, (compute, memory, done_flops))
     cpus = device.is_cpu[:, 0, 0]
     if cpus.any():
         on_cpus = cpu_times(table, device.take(cpus), calibration, setting)
@@ -73,8 +81,8 @@ def op_times(table: OpTable, device: DeviceColumns, calibration: Calibration, se
 
 def _convolutions(
     table: OpTable, device: DeviceColumns, calibration: Calibration, setting: Setting
-) -> tuple[Array, Array]:
-    law = unfolded if setting.plain_convolution else convolutions
+) -> tuple[Array, ...]:
+    law: Law = unfolded if setting.plain_convolution else convolutions
     return law(table, device, calibration, setting)
 
 
@@ -86,7 +94,7 @@ def _pairwise(table: OpTable, device: DeviceColumns, calibration: Calibration, s
 
 
 #: Law of every kind that does more than stream.
-_LAWS = (
+_LAWS: tuple[tuple[tuple[Kind, ...], Law], ...] = (
     ((Kind.GEMM, Kind.RNN), products),
     ((Kind.CONV,), _convolutions),
     ((Kind.ATTENTION,), attention),
@@ -95,13 +103,13 @@ _LAWS = (
 
 
 def _finish(
-    table: OpTable, device: DeviceColumns, calibration: Calibration, setting: Setting, laws: tuple[Array, Array]
+    table: OpTable, device: DeviceColumns, calibration: Calibration, setting: Setting, laws: tuple[Array, Array, Array]
 ) -> OpTimes:
     """Blend the two times, hold the power limit, add the launch gap.
 
     Operators without arithmetic take their memory time; only the others need the rest.
     """
-    compute, memory = laws
+    compute, memory, done_flops = laws
     launch, exponent = calibration.launch, calibration.gemm.norm_exponent
     moved = (table.read_bytes + table.write_bytes)[None]
     energy = device.memory_j_per_byte * moved
@@ -109,9 +117,7 @@ def _finish(
     heavy = np.flatnonzero(table.flops.any(axis=1))
     if heavy.size:
         unthrottled = blend(compute[:, heavy], memory[:, heavy], exponent)
-        peak = device.peak_flops_per_s[:, table.number_format[heavy], None]
-        done_flops = np.fmin(table.flops[None, heavy], compute[:, heavy] * peak)  # a transform multiplies less
-        energy[:, heavy] += energy_per_flop_j(table, heavy, device, calibration) * done_flops
+        energy[:, heavy] += energy_per_flop_j(table, heavy, device, calibration) * done_flops[:, heavy]
         total[:, heavy] = limited_s(unthrottled, energy[:, heavy], device.tdp_w, calibration.power)
         if setting.operand_sets:
             total[:, heavy] = settled_s(unthrottled, total[:, heavy], calibration.power)
