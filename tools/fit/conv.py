@@ -76,11 +76,15 @@ MATRIX: list[tuple[Path_, float, float]] = [
         *_each(layout, "matrix_frac", 0.2, 1.0),
         *_each(layout, "depthwise_frac", 0.03, 1.0),
         ((layout, "depthwise_vector_frac", 0), 0.02, 0.9),
-        *_each(layout, "large_vector_frac", 0.003, 0.9),
         ((layout, "group_width"), 0.1, 150.0),
+        *_each(layout, "wide_vector_frac", 0.003, 0.9),
+        *_each(layout, "large_vector_frac", 0.001, 0.9),
+        ((layout, "oblong_vector_frac"), 0.001, 0.9),
+        ((layout, "oblong_frac"), 0.2, 1.0),
     )
 ]
-MATRIX += [(("nchw", "transform_passes"), 0.0, 2.0), *_each("nchw", "group_frac", 0.05, 1.0, (1, 2))]
+MATRIX += [(("nchw", "transform_passes"), 0.0, 2.0), *_each("nchw", "group_frac", 0.05, 1.0)]
+MATRIX += [(("nhwc", "group_frac", 0), 0.05, 1.0)]
 MATRIX += [(("nhwc", "before", "group_frac", i), 0.02, 1.0) for i in range(3)]
 VECTOR: list[tuple[Path_, float, float]] = [
     *((("vector", "direct_frac", i), 0.2, 1.0) for i in range(3)),

@@ -31,6 +31,8 @@ from rigwise.workload.table import FORMATS, GRADIENTS, Array, OpTable
 _DGRAD, _WGRAD = GRADIENTS.index("dgrad"), GRADIENTS.index("wgrad")
 #: Elements of a kernel up to which libraries have a depthwise kernel of its own.
 _LARGEST_OWN_WINDOW = 25
+#: Elements of a kernel up to which the general one does well.
+_LARGEST_WIDE_WINDOW = 49
 
 
 def convolutions(table: OpTable, device: DeviceColumns, calibration: Calibration, setting: Setting) -> Kernel:
@@ -85,14 +87,15 @@ def _narrower_side(table: OpTable) -> Array:
 def _on_matrix_units(
     table: OpTable, rates: Rates, traits: tuple[Mapping[str, Any], Array], calibration: Calibration
 ) -> Kernel:
-    """Implicit products, each group one of them; in NCHW input and output are rewritten around them."""
+    """Implicit products, each group one of them, in NCHW input and output are rewritten around them."""
     layout, narrow = traits
     is_packed = (narrow <= layout["packed_most"]) & (np.exp2(np.rint(np.log2(narrow))) == narrow)
     of_group = _by_gradient(table, layout["group_frac"]) / (1.0 + layout["group_width"] / narrow)
     grouped = np.where(np.isfinite(narrow) & ~is_packed, of_group, 1.0)
     moved = (table.read_bytes + table.write_bytes)[None]
     rewritten = layout["transform_passes"] * (moved - table.weight_bytes[None])
-    frac = _by_gradient(table, layout["matrix_frac"]) * grouped
+    oblong = np.where(_is_oblong(table), layout["oblong_frac"], 1.0)
+    frac = _by_gradient(table, layout["matrix_frac"]) * grouped * oblong
     shape = (table.batch[None], table.m[None], table.n[None], table.k[None])
     rates = replace(rates, flops_per_s=rates.flops_per_s * frac)
     compute, memory = product_s(shape, moved + rewritten, rates, calibration.gemm)
@@ -115,6 +118,12 @@ def _on_vectors(table: OpTable, rates: Rates, narrow: Array, calibration: Calibr
     return best
 
 
+def _is_oblong(table: OpTable) -> NDArray[np.bool_]:
+    """Windows such as 1x3 and 7x1, as far as the count of their elements tells ``[1, operators, 1]``."""
+    side = np.sqrt(table.window)
+    return np.asarray(side != np.rint(side))[None, :, None]
+
+
 def _of_rows(rate: Any, rows: NDArray[np.bool_]) -> Any:
     """The part of a rate that belongs to some operators; a rate of devices alone is kept."""
     return rate[:, rows] if np.ndim(rate) == 3 and np.shape(rate)[1] == len(rows) else rate
@@ -123,15 +132,23 @@ def _of_rows(rate: Any, rows: NDArray[np.bool_]) -> Any:
 def _depthwise(
     table: OpTable, device: DeviceColumns, layout: Mapping[str, Any], narrow: Array, found: Kernel
 ) -> Kernel:
-    """One channel in a group: every element is loaded once and multiplied on vector units."""
+    """One channel in a group: every element is loaded once and multiplied on vector units.
+
+    Kernels for windows beyond 5x5 do not skip what a stride leaves out; those beyond 7x7, and for windows that are no
+    squares, are slower by far.
+    """
     rows = narrow <= 1.0
     if not rows.any():
         return found
     vector = device.peak_flops_per_s[:, FORMATS.index("fp32"), None, None]
     vector = np.where(np.isnan(vector), device.peak_flops_per_s[:, table.number_format, None], vector)
-    small, large = (_by_gradient(table, layout[name]) for name in ("depthwise_vector_frac", "large_vector_frac"))
-    frac = np.where((table.window > _LARGEST_OWN_WINDOW)[None, :, None], large, small)
+    names = ("depthwise_vector_frac", "wide_vector_frac", "large_vector_frac")
+    small, wide, large = (_by_gradient(table, layout[name]) for name in names)
+    window = table.window[None, :, None]
+    cases = (_is_oblong(table), window <= _LARGEST_OWN_WINDOW, window <= _LARGEST_WIDE_WINDOW)
+    frac = np.select(cases, [np.full_like(small, layout["oblong_vector_frac"]), small, wide], large)
+    skipped = np.where(window > _LARGEST_OWN_WINDOW, table.stride[None, :, None], 1.0)
     bytes_per_s = device.bytes_per_s * device.memory_frac * _by_gradient(table, layout["depthwise_frac"])
     memory = (table.read_bytes + table.write_bytes)[None] / bytes_per_s
-    compute = table.flops[None] / (vector * frac)
+    compute = table.flops[None] * skipped / (vector * frac)
     return _where(rows, (compute, memory, table.flops[None]), found)
