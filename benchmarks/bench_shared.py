@@ -1,12 +1,13 @@
 """How planning jobs that share machines grows: A* beside every choice, and beside the CP-SAT solver.
 
-    python benchmarks/bench_shared.py [--most 20] [--repeats 5] [--limit 60] [--peers PYTHON]
+    python benchmarks/bench_shared.py [--most 20] [--machines 3] [--repeats 10] [--limit 10] [--peers PYTHON]
 
-Random jobs on 2 and 4 machines, of two recipes each: cost with deadlines, where waiting costs nothing, and cost with
-deadlines and waiting. Every choice is looked at while there are few; the solver is asked where --peers (or the variable
-RIGWISE_PEERS) names a Python that has ``ortools``. The values must agree. CPU seconds: median and most of the repeats,
-which are different markets; * counts those that were ended at the limit (ours of CPU time, the solver's of wall time)
-before the gap was closed.
+Random jobs of up to two recipes on each machine, at a cost with deadlines: where waiting costs nothing, where it costs
+the same for all, where it costs twenty times as much for some as for others, and where no job has a deadline. Every
+choice is looked at while there are few; the solver is asked where --peers (or the variable RIGWISE_PEERS) names a
+Python that has ``ortools``. The values must agree. CPU seconds: median and most of the repeats, which are different
+markets; * counts those that were ended at the limit (ours of CPU time, the solver's of wall time) before the gap was
+closed, and the gap is the median of what was left.
 """
 
 from __future__ import annotations
@@ -29,38 +30,53 @@ from rigwise.search.shared_types import RENT, Option, Work
 from rigwise.search.sharing import Sharing
 
 JOBS = (2, 4, 6, 8, 10, 12, 14, 16, 18, 20)
-MACHINES = (2, 4)
+#: What an hour of waiting costs by job, in turn, and whether there are deadlines.
+KINDS = {
+    "cost and deadlines": ((0.0,), True),
+    "cost, deadlines and $0.50 for an hour": ((0.5,), True),
+    "cost, deadlines and $0.10, $0.50 or $2 for an hour": ((0.1, 0.5, 2.0), True),
+    "cost and $0.50 for an hour": ((0.5,), False),
+}
 MOST_CHOICES = 1e5
 HERE = Path(__file__).parent
 
 
-def market(seed: str, jobs: int, machines: int, wait_per_s: float) -> list[Work]:
+def market(seed: str, jobs: int, machines: int, kind: str) -> list[Work]:
     """Hours of work; machines of different speed, which each job uses more or less well; deadlines that bind."""
-    dice = random.Random(seed)
+    dice, (waits, ends) = random.Random(seed), KINDS[kind]
     speeds = [dice.uniform(0.5, 2.0) for _ in range(machines)]
     sizes = [dice.uniform(3600, 36000) for _ in range(jobs)]
     works = []
-    for size in sizes:
-        deadline_s = max(1.5 * size, dice.uniform(0.2, 0.8) * sum(sizes) / machines)
+    for i, size in enumerate(sizes):
+        wait_per_s = waits[i % len(waits)] / 3600
+        deadline_s = max(1.5 * size, dice.uniform(0.2, 0.8) * sum(sizes) / machines) if ends else None
         options = [Option(machine=RENT, number=size / 3600 * dice.uniform(1.0, 5.0) + wait_per_s * size)]
         for machine, speed in enumerate(speeds):
+            here = []
             for slower in (1.0, 1.3):
                 run_s = size / speed * dice.uniform(0.8, 1.3) * slower
-                late_s = run_s * dice.uniform(1.1, 1.3)
+                late_s = run_s * dice.uniform(1.1, 1.3) if ends else run_s
                 number = run_s / 3600 * 0.3 / slower**2 + wait_per_s * run_s
-                if late_s <= deadline_s:
-                    options.append(Option(machine=machine, number=number, run_s=run_s, late_s=late_s))
+                if deadline_s is None or late_s <= deadline_s:
+                    here.append(Option(machine=machine, number=number, run_s=run_s, late_s=late_s))
+            options += [one for one in here if not any(other is not one and matches(other, one) for other in here)]
         works.append(Work(deadline_s=deadline_s, wait_per_s=wait_per_s, options=tuple(options)))
     return works
 
 
-def searched(works: list[Work], limit_s: float) -> tuple[float, int, float, bool]:
-    """Value, states expanded, CPU seconds, and whether the gap was closed."""
+def matches(one: Option, other: Option) -> bool:
+    """Whether an option is nowhere worse than another; the planner keeps none of those."""
+    return one.number <= other.number and one.run_s <= other.run_s and one.late_s <= other.late_s
+
+
+def searched(works: list[Work], limit_s: float) -> tuple[float, int, float, bool, float]:
+    """Value, states expanded, CPU seconds, whether the gap was closed, and what was left of it."""
     started_s = time.process_time()
     sharing = Sharing(works, stop=lambda best, bound: time.process_time() - started_s > limit_s)
     found = sharing.best()
     value = found.number if found else math.inf
-    return value, sharing.search.expanded, time.process_time() - started_s, not sharing.search.stopped
+    spent_s, gap = time.process_time() - started_s, value / found.lower_bound - 1 if found else math.inf
+    return value, sharing.search.expanded, spent_s, not sharing.stopped, gap
 
 
 def every(works: list[Work]) -> tuple[float, float] | None:
@@ -108,15 +124,16 @@ def solved(python: str, markets: list[list[Work]], limit_s: float) -> list[dict[
     return answers
 
 
-def line(jobs: int, machines: int, wait_per_s: float, options: argparse.Namespace) -> str:
+def line(jobs: int, kind: str, options: argparse.Namespace) -> str:
     """One size."""
-    markets = [market(f"{jobs} {machines} {i}", jobs, machines, wait_per_s) for i in range(options.repeats)]
+    machines = options.machines
+    markets = [market(f"{i} {jobs} {machines}", jobs, machines, kind) for i in range(options.repeats)]
     ours = [searched(works, options.limit) for works in markets]
     all_of = [every(works) for works in markets]
     other = solved(options.peers, markets, options.limit)
     choices = statistics.median(math.prod(len(work.options) for work in works) for works in markets)
-    text = f"{jobs:>4} {machines:>4} {choices:>9.1e} {statistics.median(o[1] for o in ours):>9,.0f}"
-    text += f" {_times([(o[2], o[3]) for o in ours])}"
+    text = f"{jobs:>4} {choices:>9.1e} {statistics.median(o[1] for o in ours):>9,.0f}"
+    text += f" {_times([(o[2], o[3]) for o in ours])} {statistics.median(o[4] for o in ours):>6.2%}"
     text += f" {statistics.median(e[1] for e in all_of if e):>9.3f}" if all(all_of) else f" {'-':>9}"
     text += f" {_times([(o['cpu_s'], o['proven']) for o in other])}" if other else f" {'-':>18}"
     pairs = [(mine[0], e[0]) for mine, e in zip(ours, all_of, strict=True) if e and mine[3]]
@@ -135,16 +152,16 @@ def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--most", type=int, default=20, help="Most jobs")
-    parser.add_argument("--repeats", type=int, default=5, help="Markets of each size")
-    parser.add_argument("--limit", type=float, default=60.0, help="CPU seconds for one market")
+    parser.add_argument("--machines", type=int, default=3, help="Owned machines")
+    parser.add_argument("--repeats", type=int, default=10, help="Markets of each size")
+    parser.add_argument("--limit", type=float, default=10.0, help="CPU seconds for one market")
     parser.add_argument("--peers", default=os.environ.get("RIGWISE_PEERS", ""), help="Python that has ortools")
     options = parser.parse_args()
-    for name, wait_per_s in (("cost and deadlines", 0.0), ("cost, deadlines and $0.50 for an hour", 0.5 / 3600)):
-        print(f"\n{name}\njobs mach.   choices  expanded  A* s: med     most    every s   CP-SAT s: med   most")
+    for kind in KINDS:
+        print(f"\n{kind}\njobs   choices  expanded  A* s: med     most       gap   every s   CP-SAT s: med   most")
         for jobs in JOBS:
-            for machines in MACHINES:
-                if jobs <= options.most:
-                    print(line(jobs, machines, wait_per_s, options), flush=True)
+            if jobs <= options.most:
+                print(line(jobs, kind, options), flush=True)
 
 
 if __name__ == "__main__":

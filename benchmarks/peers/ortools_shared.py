@@ -5,7 +5,7 @@
 Each job has options (machine or -1 for rented, number, seconds at the median, seconds late), a deadline and what a
 second of waiting adds. Late times of the jobs on a machine must not overlap and keep the deadlines; where waiting
 counts, an order of each two jobs on a machine gives what one waits for the other. Numbers are scaled to whole ones, so
-a value can differ from the exact one by about the millionth part. The limit is one of wall time. Printed: value,
+a value can differ from the exact one by about the millionth part. The limit is one of wall time. Printed: value, bound,
 whether it is proven, CPU seconds, with one worker.
 """
 
@@ -27,7 +27,9 @@ def shared(problem: dict[str, Any]) -> tuple[cp_model.CpModel, float]:
     """The model, and what a unit of its objective is worth."""
     jobs = problem["jobs"]
     unit = max(number for job in jobs for _, number, _, _ in job["options"]) / UNITS
-    late_unit = max(job["deadline_s"] for job in jobs) / UNITS
+    last_s = sum(max(late_s for _, _, _, late_s in job["options"]) for job in jobs)  # without a deadline
+    ends_s = [last_s if job["deadline_s"] is None else job["deadline_s"] for job in jobs]
+    late_unit = max(ends_s) / UNITS
     model, parts = cp_model.CpModel(), []
     on: dict[int, list[tuple[int, Any, float, Any]]] = {}
     for j, job in enumerate(jobs):
@@ -37,7 +39,7 @@ def shared(problem: dict[str, Any]) -> tuple[cp_model.CpModel, float]:
             parts.append(round(number / unit) * x)
             if machine < 0:
                 continue
-            size, end = round(late_s / late_unit), int(job["deadline_s"] / late_unit)
+            size, end = round(late_s / late_unit), int(ends_s[j] / late_unit)
             if size > end:
                 model.add(x == 0)
                 continue
@@ -77,7 +79,8 @@ def main() -> None:
         status = solver.solve(model)
         proven = status == cp_model.OPTIMAL
         found = solver.objective_value * unit if status in (cp_model.OPTIMAL, cp_model.FEASIBLE) else None
-        answers.append({"value": found, "proven": proven, "cpu_s": time.process_time() - started})
+        bound = solver.best_objective_bound * unit
+        answers.append({"value": found, "bound": bound, "proven": proven, "cpu_s": time.process_time() - started})
     print(json.dumps(answers))
 
 

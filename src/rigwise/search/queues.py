@@ -21,8 +21,9 @@ from math import floor, inf
 
 import numpy as np
 
+from rigwise.search.astar import Child
 from rigwise.search.shared_types import RENT, ROUNDING
-from rigwise.search.shares import Shares
+from rigwise.search.shares import Choice, Shares
 from rigwise.search.types import Array
 
 #: Steps of the grid of times, and of the subgradient method.
@@ -56,6 +57,14 @@ class Queues:
             *accumulate((w + r for w, r in zip(self.worth[::-1], self._rented[::-1], strict=True)), initial=0.0)
         ]
         self._rest.reverse()
+
+    def children(self, state: Choice) -> list[Child[Choice]]:
+        """The next job with each of its options that may be in time, and their bounds."""
+        found, shares = list[Child[Choice]](), self._shares
+        for i in shares.choices(state):
+            chosen = shares.chosen(child := (*state, i))
+            found.append(Child(child, shares.placed(chosen) + self.rest(len(child), shares.load_s(chosen))))
+        return found
 
     def rest(self, depth: int, held_s: Array) -> float:
         """What the jobs from a place of the order on add at least, if the machines are held so long."""

@@ -5,10 +5,10 @@ What is minimised is the sum over the jobs of what each counts alone; where time
 waits for a machine counts like the time that it runs. A deadline is kept with the confidence of the jobs if
 the times of all that run before, each kept with it, add up to no more: as if they were late together.
 
-Of the ways to do a job on a machine those are kept that no other one matches in the objective, in time and, where there
-is a deadline, in the time kept with confidence; of what can be rented the best. Neither machines that would be bought
-for all of the jobs nor sessions of an account that they would have to share are looked at. Quotas and caps are kept
-by each job alone.
+Of the ways to do a job on a machine those are kept that no other one matches in the objective, in time where waiting
+costs something, and in the time kept with confidence where any job has a deadline; of what can be rented the best.
+Neither machines that would be bought for all of the jobs nor sessions of an account that they would have to share are
+looked at. Quotas and caps are kept by each job alone.
 
 Source: the module itself; ``sharing`` for the search.
 """
@@ -62,6 +62,13 @@ from rigwise.workload.untrusted import refuse_code
 MAX_JOBS = 64
 
 
+class _Counts(NamedTuple):
+    """What counts of an option beside its number: how long it takes, and how long if it is late."""
+
+    run: bool
+    late: bool
+
+
 class _Way(NamedTuple):
     """An option with what makes a plan of it."""
 
@@ -87,10 +94,11 @@ def plan_shared(question: SharedJobs, world_of: Callable[[str], World], stop: St
     first = worlds[question.jobs[0].job.model]
     started_s, machines = first.clock_s(), machines_of(question)
     jobs = [job_within(question, one.job) for one in question.jobs]
-    waits, known = any(map(wait_per_s, jobs)), dict[Job, list[_Way]]()
+    counts = _Counts(run=any(map(wait_per_s, jobs)), late=any(job.deadline_s is not None for job in jobs))
+    known = dict[Job, list[_Way]]()
     for one, job in zip(question.jobs, jobs, strict=True):
         if job not in known:
-            known[job] = _ways(one.name, job, worlds[job.model], machines, waits=waits)
+            known[job] = _ways(one.name, job, worlds[job.model], machines, counts)
     works = [
         Work(deadline_s=job.deadline_s, wait_per_s=wait_per_s(job), options=tuple(way.option for way in known[job]))
         for job in jobs
@@ -98,7 +106,7 @@ def plan_shared(question: SharedJobs, world_of: Callable[[str], World], stop: St
     sharing = Sharing(works, gap_frac=question.gap_frac, stop=stop)
     found = sharing.best()
     if found is None:
-        if sharing.search.stopped:
+        if sharing.stopped:
             raise KeyboardInterrupt
         raise _nothing(question, works, machines)
     certificate = _certificate(jobs[0].minimize, works, sharing, found, first.clock_s() - started_s)
@@ -170,10 +178,10 @@ def wait_per_s(job: Job) -> float:
 # The options of one job
 
 
-def _ways(name: str, job: Job, world: World, machines: Sequence[str], *, waits: bool) -> list[_Way]:
+def _ways(name: str, job: Job, world: World, machines: Sequence[str], counts: _Counts) -> list[_Way]:
     """What can be rented, the best of it, and the owned machines."""
     rented = [quote for quote in usable_offers(job, world).quotes if several_can_have(quote)]
-    ways = [*_rented(job, world, rented), *_owned(job, world, machines, waits=waits)]
+    ways = [*_rented(job, world, rented), *_owned(job, world, machines, counts)]
     if ways:
         return ways
     try:
@@ -195,7 +203,7 @@ def _rented(job: Job, world: World, quotes: Sequence[Quote]) -> list[_Way]:
     return [_Way(Option(machine=RENT, number=value), partial(plan_of, space, estimates, leaf))]
 
 
-def _owned(job: Job, world: World, machines: Sequence[str], *, waits: bool) -> list[_Way]:
+def _owned(job: Job, world: World, machines: Sequence[str], counts: _Counts) -> list[_Way]:
     quotes = owned_machines(job, world)
     if not quotes:
         return []
@@ -208,7 +216,7 @@ def _owned(job: Job, world: World, machines: Sequence[str], *, waits: bool) -> l
             estimates.fill(family)
             rows = np.concatenate(estimates.rows(family, site))
             there += _on_site(job, (space, estimates), (family, site, rows), machine)
-        found += _unmatched(there, waits=waits)
+        found += _unmatched(there, counts)
     return sorted(found, key=lambda way: way.option.machine)
 
 
@@ -235,11 +243,12 @@ def _on_site(job: Job, known: tuple[Space, Estimates], where: tuple[Family, int,
     ]
 
 
-def _unmatched(ways: Sequence[_Way], *, waits: bool) -> list[_Way]:
-    """The ways that no other one matches in all that counts; the median time does where waiting costs something."""
+def _unmatched(ways: Sequence[_Way], counts: _Counts) -> list[_Way]:
+    """The ways that no other one matches in all that counts."""
 
     def matches(one: Option, other: Option) -> bool:
-        return one.number <= other.number and one.late_s <= other.late_s and (not waits or one.run_s <= other.run_s)
+        longer = (counts.run and one.run_s > other.run_s) or (counts.late and one.late_s > other.late_s)
+        return one.number <= other.number and not longer
 
     kept: list[_Way] = []
     for way in sorted(ways, key=lambda way: (way.option.number, way.option.late_s, way.option.run_s)):
@@ -269,12 +278,12 @@ def _certificate(
         gap_frac=gap,
         works=tuple(works),
         order=sharing.shares.order,
-        worth=sharing.queues.worth if sharing.queues else (),
+        worth=sharing.worth,
         grid=GRID,
         multipliers=sharing.multipliers,
         expanded=search.expanded,
         wall_s=wall_s,
-        stopped=search.stopped,
+        stopped=sharing.stopped,
         cover=tuple(parts),
     )
 

@@ -67,11 +67,14 @@ def _wrong_options(claim: SharedClaim, parts: Sequence[Part], machines: Sequence
         if any(not RENT <= option.machine < len(machines) for option in work.options):
             yield f"{name}: an option is on no machine"
             return
-    waits = any(work.wait_per_s for work in claim.certificate.works)
+    counts = (
+        any(work.wait_per_s for work in claim.certificate.works),
+        any(work.deadline_s is not None for work in claim.certificate.works),
+    )
     for one, work, part in zip(claim.plans, claim.certificate.works, parts, strict=True):
         key = hash((work, id(part)))
         if key not in known:
-            known[key] = list(_left_out(work, part, machines, waits=waits))
+            known[key] = list(_left_out(work, part, machines, counts))
         yield from (f"{one.name}: {fault}" for fault in known[key])
 
 
@@ -88,8 +91,8 @@ class _Ways(NamedTuple):
     late_s: Array
 
 
-def _left_out(work: Work, part: Part, machines: Sequence[str], *, waits: bool) -> Iterator[str]:
-    """Where a candidate is better than every option that is told."""
+def _left_out(work: Work, part: Part, machines: Sequence[str], counts: tuple[bool, bool]) -> Iterator[str]:
+    """Where a candidate is better than every option that is told, if the median and the late time count or do not."""
     rented, owned = list[Block](), list[Block]()
     for block in part.blocks.values():
         if not block.verdict:
@@ -105,15 +108,18 @@ def _left_out(work: Work, part: Part, machines: Sequence[str], *, waits: bool) -
     for block in owned:
         for (quote, _), ways in zip(block.place.prices, _ways(part.question, block), strict=True):
             here = [o for o in work.options if o.machine >= 0 and machines[o.machine] == quote.offer.instance]
-            if not _all_matched(ways, here, waits=waits):
+            if not _all_matched(ways, here, counts):
                 yield f"a way to do it on {quote.offer.instance} is left out"
                 return
 
 
-def _all_matched(ways: _Ways, options: Sequence[Option], *, waits: bool) -> bool:
+def _all_matched(ways: _Ways, options: Sequence[Option], counts: tuple[bool, bool]) -> bool:
+    waits, ends = counts
     missed = np.ones(len(ways.number), dtype=np.bool_)
     for option in options:
-        worse = (ways.number * (1 + _SLACK) + _SLACK >= option.number) & (ways.late_s * (1 + _SLACK) >= option.late_s)
+        worse = ways.number * (1 + _SLACK) + _SLACK >= option.number
+        if ends:
+            worse &= ways.late_s * (1 + _SLACK) >= option.late_s
         if waits:
             worse &= ways.run_s * (1 + _SLACK) >= option.run_s
         missed &= ~worse

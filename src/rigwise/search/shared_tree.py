@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from math import floor, inf, isclose, isfinite
 from typing import NamedTuple
 
+from rigwise.search.shared_tables import Gains, TooManySetsError
 from rigwise.search.shared_types import RENT, Multipliers, Option, SharedCertificate, SharedCover, Work
 
 _SLACK = 1e-9
@@ -23,7 +24,11 @@ def check_tree(certificate: SharedCertificate) -> Iterator[str]:
     if sorted(certificate.order) != list(range(len(certificate.works))) or not _are_prices(certificate):
         yield "the order or the multipliers mean nothing"
         return
-    tree = _Tree(certificate)
+    try:
+        tree = _Tree(certificate)
+    except TooManySetsError:
+        yield "a machine can do more sets of jobs than can be checked"
+        return
     leaves = {part.state: part for part in certificate.cover}
     inner = {state[:depth] for state in leaves for depth in range(len(state))}
     if len(leaves) < len(certificate.cover) or inner & leaves.keys():
@@ -44,7 +49,7 @@ def check_tree(certificate: SharedCertificate) -> Iterator[str]:
 
 def _are_prices(certificate: SharedCertificate) -> bool:
     jobs, machines, deadlines = len(certificate.works), _machines(certificate), len(_deadlines(certificate))
-    if not any(work.wait_per_s for work in certificate.works):
+    if certificate.worth or not any(work.wait_per_s for work in certificate.works):
         known = len(certificate.worth) == jobs and all(map(isfinite, certificate.worth))
         return known and 1 <= certificate.grid <= _FINEST
     if len(certificate.multipliers) != jobs:
@@ -86,7 +91,9 @@ class _Tree:
         self.machines = _machines(certificate)
         self.waits = any(work.wait_per_s for work in self.works)
         self._bounds: dict[State, float] = {}
-        self._beside = [self._prices(depth) for depth in range(len(self.works))] if self.waits else []
+        self._sets = Gains(self.works, certificate.worth, self.machines) if self.waits and certificate.worth else None
+        prices = self.waits and self._sets is None
+        self._beside = [self._prices(depth) for depth in range(len(self.works))] if prices else []
         self._gains = None if self.waits else _Gains(self.works, self.ends_s, certificate)
 
     def placed(self, state: State) -> list[_Placed]:
@@ -119,6 +126,8 @@ class _Tree:
         return held
 
     def _bound(self, state: State) -> float:
+        if self._sets is not None:
+            return self._sets.bound(state)
         placed = self.placed(state)
         held = self.held_s(placed)
         free = [[e - h for e, h in zip(self.ends_s, row, strict=True)] for row in held]

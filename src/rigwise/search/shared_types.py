@@ -88,9 +88,9 @@ class SharedCertificate:
         best, lower_bound, gap_frac: As in ``Certificate``.
         works: The jobs with their options.
         order: The order in which their options are chosen, as indices of jobs.
-        worth, grid: Where waiting costs nothing, for the bounds: what each job of the order is taken to be worth, and
-            into how many steps the time until the last deadline is divided.
-        multipliers: Elsewhere, for the bounds after so many choices.
+        worth: For the bounds, what each job of the order is taken to be worth; any worths will do.
+        grid: Where waiting costs nothing, into how many steps the bounds divide the time until the last deadline.
+        multipliers: Where machines can do too many sets of jobs in place of worths, after so many choices.
         expanded: States that were expanded.
         wall_s: Time of the search.
         stopped: Whether it was ended before it had closed the gap that was asked for.

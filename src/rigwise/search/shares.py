@@ -70,18 +70,19 @@ class Shares:
 
     def choices(self, state: Choice) -> list[int]:
         """Options of the next job that keep all deadlines; of what is equal only the first."""
-        depth, chosen = len(state), self.chosen(state)
-        start, end = self.first[depth], self.first[depth + 1]
-        may = self.allowed(chosen)[: end - start]
+        may = self.allowed(self.chosen(state))
+        return [i for i in self.different(state) if may[i]]
+
+    def different(self, state: Choice) -> Sequence[int]:
+        """Options of the next job; of what is equal only the first, where waiting costs something."""
+        depth, start = len(state), int(self.first[len(state)])
+        options = range(len(self.works[depth].options))
         if not self.waits:
-            return np.flatnonzero(may).tolist()
-        used = {int(m) for m in self.machine[chosen]}
+            return options
+        used = set(self.machine[self.chosen(state)].tolist())
         least = state[-1] if depth and self.works[depth] == self.works[depth - 1] else 0
-        return [
-            i
-            for i in range(least, int(end - start))
-            if may[i] and all(m in used for m in self._equal_machine[int(self.machine[start + i])])
-        ]
+        equal = [self._equal_machine[m] for m in self.machine[start : start + len(options)].tolist()]
+        return [i for i in options[least:] if all(m in used for m in equal[i])]
 
     def load_s(self, chosen: NDArray[np.int64]) -> Array:
         """How long the chosen options hold each machine."""

@@ -7,18 +7,15 @@ Where waiting costs nothing, that is all that deadlines ask (earliest deadline f
 for first and ``queues`` bounds the rest. Of two states that hold the machines for the same jobs only the time held and
 the number count: one that is nowhere better is dropped.
 
-Where waiting costs something, jobs on one machine make each other wait, each two at least for the smaller of two
-products. The longest job is chosen for first. A job that is still open costs at least what its cheapest option does,
-with what it and each placed job make each other wait, if the machine has time for it; plus a price for the time of the
-machine that it takes, and for its place in the queue. What these prices are charged for is there once, so its whole
-worth is taken off again: for any prices that are not negative that is a lower bound (Lagrangian relaxation). Good
-prices are found beforehand, for each number of choices, by subgradient steps around a guess of the answer. Equal
-machines are taken in their order, and equal jobs, which follow each other, take options in theirs: of choices that
-differ only in which of them is which, the smallest remains. The order of a complete choice is worked out by
-``sequence``.
+Where waiting costs something, the longest job is chosen for first. ``shared_sets`` looks at all sets of jobs that a
+machine can do, and ``shared_worths`` bounds the rest by them; where there are too many, ``shared_prices`` bounds it
+less well. Equal machines are taken in their order, and equal jobs, which follow each other, take options in theirs: of
+choices that differ only in which of them is which, the smallest remains. The order of a complete choice is worked out
+by ``sequence``.
 
-Source: Fisher, "The Lagrangian relaxation method for solving integer programming problems", Management
-Science 27(1), 1981; Flener et al., "Breaking row and column symmetries in matrix models", CP 2002.
+A guess is made first, by the same bounds: the search ends as soon as nothing can be better than it.
+
+Source: Flener et al., "Breaking row and column symmetries in matrix models", CP 2002.
 """
 
 from __future__ import annotations
@@ -27,36 +24,22 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from heapq import nsmallest
 from math import inf
+from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from rigwise.search.astar import AStar, Child, Stop, go_on
-from rigwise.search.queues import Queues, tuned
+from rigwise.search.queues import tuned
 from rigwise.search.sequence import Turn, best_order
-from rigwise.search.shared_types import RENT, ROUNDING, Multipliers, Work
+from rigwise.search.shared_prices import PricesBound, tuned_prices
+from rigwise.search.shared_sets import MOST_SETS, all_sets
+from rigwise.search.shared_types import ROUNDING, Multipliers, Work
+from rigwise.search.shared_worths import SetsBound, best_worths
 from rigwise.search.shares import Choice, Shares, order_of
 from rigwise.search.types import Array
 
-#: Subgradient steps for each number of choices.
-_STEPS = 120
 #: States of each number of choices that a guess goes on from.
 _FEW = 32
-
-
-class _Prices:
-    """Multipliers of one number of choices, as they count for every option."""
-
-    def __init__(self, shares: Shares, depth: int, prices: Multipliers) -> None:
-        time = np.array(prices.time).reshape(shares.machines, len(shares.deadlines_s))
-        self.worth = float((time * shares.deadlines_s).sum())
-        behind = np.searchsorted(shares.deadlines_s, shares.deadline_s)
-        after = np.concatenate([np.cumsum(time[:, ::-1], axis=1)[:, ::-1], np.zeros((shares.machines, 1))], axis=1)
-        self.time = np.where(shares.machine == RENT, 0.0, after[shares.machine, behind]) * shares.late_s
-        place, weights = np.array(prices.place), shares.least_places(depth)
-        self.worth += float(place.sum())
-        each = shares.run_s[:, None] * weights + place[shares.machine]
-        self.place = np.where(shares.machine == RENT, 0.0, each.min(axis=1, initial=inf))
 
 
 class _Seen:
@@ -78,12 +61,18 @@ class _Seen:
         return None
 
 
-class SharingProblem:
-    """Jobs that share machines, with prices for each number of choices."""
+class Bound(Protocol):
+    """What nothing below a choice undercuts."""
 
-    def __init__(self, shares: Shares, multipliers: Sequence[Multipliers], queues: Queues | None = None) -> None:
-        self.shares, self._queues = shares, queues
-        self._prices = [_Prices(shares, depth, each) for depth, each in enumerate(multipliers)]
+    def children(self, state: Choice) -> Sequence[Child[Choice]]:
+        """The next job with each of its options that may be in time, and their bounds."""
+
+
+class SharingProblem:
+    """Jobs that share machines, with a bound of what is still open."""
+
+    def __init__(self, shares: Shares, bound: Bound, number: Callable[[Choice], float] | None = None) -> None:
+        self.shares, self._bound, self._number = shares, bound, number
         self._orders: dict[tuple[Turn, ...], tuple[float, tuple[int, ...]] | None] = {}
         self._seen = [_Seen(shares.machines) for _ in shares.works]
         self.dominated: list[tuple[Choice, Choice]] = []
@@ -92,8 +81,7 @@ class SharingProblem:
         """The next job with each of its options."""
         if len(state) == len(self.shares.works):
             return None
-        children = ((*state, i) for i in self.shares.choices(state))
-        return [Child(child, self.bound(child)) for child in children if not self._is_dominated(child)]
+        return [child for child in self._bound.children(state) if not self._is_dominated(child.state)]
 
     def _is_dominated(self, state: Choice) -> bool:
         if self.shares.waits:
@@ -104,26 +92,15 @@ class SharingProblem:
             self.dominated.append((state, by))
         return by is not None
 
-    def bound(self, state: Choice) -> float:
-        """No complete choice below has a smaller number."""
-        shares, chosen, depth = self.shares, self.shares.chosen(state), len(state)
-        if depth == len(shares.works):
-            return shares.placed(chosen)
-        if self._queues is not None:
-            return shares.placed(chosen) + self._queues.rest(depth, shares.load_s(chosen))
-        prices, later = self._prices[depth], slice(shares.first[depth], None)
-        each = shares.number[later] + prices.time[later] + prices.place[later] + shares.pair[chosen, later].sum(axis=0)
-        each = np.where(shares.allowed(chosen), each, inf)
-        least = np.minimum.reduceat(each, shares.first[depth:-1] - shares.first[depth])
-        return float(shares.placed(chosen) + prices.time[chosen].sum() - prices.worth + least.sum())
-
     def estimate(self, block: Choice) -> Sequence[tuple[float, Choice]]:
         """A complete choice, each machine in its best order."""
         number = self.number(block)
         return [] if number == inf else [(number, block)]
 
     def number(self, state: Choice) -> float:
-        """The number of a choice, complete or not; infinite if no order keeps all deadlines."""
+        """The number of a choice; infinite if no order keeps all deadlines."""
+        if self._number is not None:
+            return self._number(state)
         total = float(self.shares.number[self.shares.chosen(state)].sum())
         for places in self.shares.turns(state).values():
             found = self.order(state, places)
@@ -158,26 +135,24 @@ class Sharing:
     """The search for one set of jobs, each of which has an option. After ``best`` its parts tell how it went.
 
     Attributes:
-        shares, multipliers, queues, search: What it worked with; one of the two bounds.
+        shares, search: What it worked with.
+        worth, multipliers: Those of the bound that was used.
     """
 
-    def __init__(self, works: Sequence[Work], *, gap_frac: float = 0.0, stop: Stop = go_on) -> None:
-        self.shares = Shares(works, order_of(works))
-        self.multipliers: tuple[Multipliers, ...] = ()
-        self.queues: Queues | None = None
-        if self.shares.waits:
-            self._guess = guessed(self.shares, None)
-            self.multipliers = tuple(_tuned(self.shares, depth, self._guess) for depth in range(len(works)))
-        else:
-            self._guess = guessed(self.shares, tuned(self.shares, None))
-            self.queues = tuned(self.shares, self._guess[0] if self._guess else None)
-        self.problem = SharingProblem(self.shares, self.multipliers, self.queues)
-        self.search: AStar[Choice, Choice] = AStar(self.problem, (), gap_frac=gap_frac, stop=stop)
+    def __init__(
+        self, works: Sequence[Work], *, gap_frac: float = 0.0, stop: Stop = go_on, most_sets: int = MOST_SETS
+    ) -> None:
+        self.shares, self._stop, self._ease, self.stopped = Shares(works, order_of(works)), stop, 1 + gap_frac, False
+        self.multipliers, self.worth = tuple[Multipliers, ...](), tuple[float, ...]()
+        self._guess: tuple[float, Choice] | None = None
+        self.problem = self._problem(most_sets)
+        self.search: AStar[Choice, Choice] = AStar(self.problem, (), gap_frac=gap_frac, stop=self._ends)
 
     def best(self) -> Found | None:
         """The best choice, or the best so far if the search is stopped; None if none keeps all deadlines."""
         number, state = next(self.search, (inf, ()))
-        if self.search.stopped and self._guess is not None and self._guess[0] < number:
+        lower_bound = min(number, self.search.lower_bound)
+        if self._guess is not None and self._guess[0] < number:
             number, state = self._guess
         if number == inf:
             return None
@@ -187,21 +162,47 @@ class Sharing:
         for machine, places in self.shares.turns(state).items():
             found = self.problem.order(state, places)
             queues[machine] = tuple(asked[places[i]] for i in (found[1] if found else ()))
-        lower_bound = min(number, self.search.lower_bound)
-        return Found(choice=tuple(choice), queues=queues, number=number, lower_bound=lower_bound)
+        if number * (1 - ROUNDING / 2) <= lower_bound:
+            lower_bound = number
+        return Found(choice=tuple(choice), queues=queues, number=number, lower_bound=min(number, lower_bound))
 
+    def _ends(self, best: float, bound: float) -> bool:
+        """Whether nothing open can be better than what is known, or the search is to be stopped."""
+        best = min(best, self._guess[0] if self._guess else inf)
+        if best * (1 - ROUNDING / 2) <= bound * self._ease:
+            return True
+        self.stopped = self._stop(best, bound)
+        return self.stopped
 
-def guessed(shares: Shares, queues: Queues | None) -> tuple[float, Choice] | None:
-    """A good choice, or none: of each number of choices the few with the lowest bounds; then single jobs are moved."""
-    size, each = len(shares.works), list[Multipliers]()
-    if queues is None:
-        root = _tuned(shares, 0, None)
+    def _problem(self, most_sets: int) -> SharingProblem:
+        """With a bound, and a guess by it."""
+        shares = self.shares
+        if not shares.waits:
+            self._guess = guessed(SharingProblem(shares, tuned(shares, None)))
+            queues = tuned(shares, self._guess[0] if self._guess else None)
+            self.worth = queues.worth
+            return SharingProblem(shares, queues)
+        sets = all_sets(shares, self._stop, most_sets)
+        if sets is not None:
+            self.worth = best_worths(shares, sets)
+            bound = SetsBound(shares, sets, self.worth)
+            problem = SharingProblem(shares, bound, bound.number)
+            self._guess = guessed(problem)
+            return problem
+        root, size = tuned_prices(shares, 0, None), len(shares.works)
         each = [replace(root, place=tuple(row[: size - depth] for row in root.place)) for depth in range(size)]
-    problem = SharingProblem(shares, each, queues)
+        self._guess = guessed(SharingProblem(shares, PricesBound(shares, each)))
+        self.multipliers = tuple(tuned_prices(shares, depth, self._guess) for depth in range(size))
+        return SharingProblem(shares, PricesBound(shares, self.multipliers))
+
+
+def guessed(problem: SharingProblem) -> tuple[float, Choice] | None:
+    """A good choice, or none: of each number of choices the few with the lowest bounds; then single jobs are moved."""
+    shares = problem.shares
     few: list[Choice] = [()]
-    for _ in range(size):
+    for _ in shares.works:
         children = [child for state in few for child in problem.expand(state) or ()]
-        few = [child.state for child in nsmallest(_FEW, children, key=lambda child: child.bound)]
+        few = [child.state for child in nsmallest(_FEW, children, key=lambda child: child.bound) if child.bound < inf]
     number, state = min(((problem.number(state), state) for state in few), default=(inf, ()))
     if number == inf:
         return None
@@ -243,48 +244,3 @@ def _first_better(shares: Shares, number: Callable[[Choice], float], state: Choi
 
 def _on(shares: Shares, place: int, machine: int) -> list[int]:
     return [i for i, option in enumerate(shares.works[place].options) if option.machine == machine]
-
-
-def _tuned(shares: Shares, depth: int, guess: tuple[float, Choice] | None) -> Multipliers:
-    """Prices that make the bound high after so many choices of the guess, by subgradient steps."""
-    chosen = shares.chosen(guess[1][:depth] if guess else ())
-    start = len(chosen)  # without a guess those of no choice at all have to do
-    ends, later, weights = shares.deadlines_s, slice(shares.first[start], None), shares.least_places(depth)
-    time, place = np.zeros((shares.machines, len(ends))), np.zeros((shares.machines, len(weights)))
-    best, found, kept = -inf, (time, place), shares.allowed(chosen)
-    machine, late_s, run_s = (x[later] for x in (shares.machine, shares.late_s, shares.run_s))
-    here = machine != RENT
-    counts = (shares.deadline_s[:, None] <= ends) & (shares.machine != RENT)[:, None]  # option against deadline
-    base = np.where(kept, shares.number[later] + shares.pair[chosen, later].sum(axis=0), inf)
-    first = shares.first[start:-1] - shares.first[start]
-    taken_s = _per_machine(shares, chosen, shares.late_s[chosen, None] * counts[chosen])
-    for step in range(_STEPS):
-        each = base + np.where(here, ((time / ends)[machine] * counts[later]).sum(axis=1) * late_s, 0.0)
-        queued = run_s[:, None] * weights + place[machine]
-        each = each + np.where(here, queued.min(axis=1), 0.0)
-        picked = np.array([a + int(np.argmin(each[a:b])) for a, b in zip(first, [*first[1:], len(each)], strict=True)])
-        bound = float(each[picked].sum() + shares.placed(chosen) + (time * (taken_s / ends - 1)).sum() - place.sum())
-        if bound > best:
-            best, found = bound, (time / ends, place)
-        if not np.isfinite(bound):
-            break
-        used_s = taken_s + _per_machine(
-            shares, picked + shares.first[start], late_s[picked, None] * counts[later][picked]
-        )
-        over = used_s / ends - 1
-        stood = np.zeros_like(place) - 1.0
-        on = picked[here[picked]]
-        np.add.at(stood, (machine[on], queued[on].argmin(axis=1)), 1.0)
-        size = float((over**2).sum() + (stood**2).sum())
-        aim = (guess[0] if guess else best + 0.05 * abs(best)) - bound
-        pace = max(aim, 1e-6 * abs(best)) * (1.0 if step < _STEPS // 2 else 0.3) / max(size, 1e-12)
-        time, place = np.maximum(time + pace * over, 0.0), np.maximum(place + pace * stood, 0.0)
-    return Multipliers(time=tuple(map(tuple, found[0].tolist())), place=tuple(map(tuple, found[1].tolist())))
-
-
-def _per_machine(shares: Shares, options: NDArray[np.int64], amounts: Array) -> Array:
-    """Rows of amounts added up by the machine of an option; rented ones left out."""
-    total = np.zeros((shares.machines, len(shares.deadlines_s)))
-    here = shares.machine[options] != RENT
-    np.add.at(total, shares.machine[options[here]], amounts[here])
-    return total
