@@ -4,16 +4,19 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from rigwise.errors import InvalidInputError
 from rigwise.launch import launcher, slurm
 from rigwise.launch.asked import Asked
 from rigwise.launch.commands import by_torchrun
 from rigwise.launch.folder import find_folder, read_state
 from rigwise.launch.launcher import Launcher
+from rigwise.launch.ray_cluster import Runner
 from rigwise.launch.start import How, prepare
 
 LOOP = """
@@ -182,3 +185,26 @@ def test_ray_at_an_address_where_nobody_is_fails(work) -> None:
     assert code == 1
     assert "cannot be reached" in output
     assert "cannot be reached" in errors
+
+
+def test_nothing_is_left_of_a_command_that_ray_ran(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    runner = Runner([sys.executable, "-c", "print('done')"], str(tmp_path), {})
+    assert len(list(tmp_path.iterdir())) == 1
+    told, code, until = b"", None, time.monotonic() + 60
+    while code is None and time.monotonic() < until:
+        text, _, code = runner.poll(0.2)
+        told += text
+    assert (told, code) == (b"done\n", 0)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_deleted_folder_is_named(tmp_path, monkeypatch) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.setenv("RIGWISE_RUNS", str(tmp_path / "runs"))
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    asked = Asked(on="local", ranks=1, nodes=1)
+    with pytest.raises(InvalidInputError, match="current folder has been deleted"):
+        prepare(["true"], asked, How(), None)

@@ -195,6 +195,13 @@ def test_experts_are_kept_in_part_and_their_tokens_travel():
     assert sent == pytest.approx(32 * 4 * 3 / 4 * tokens * 4096 * 2, rel=1e-4)
 
 
+@pytest.mark.parametrize("groups", [{"expert": 4}, {"tensor": 2, "expert": 8}, {"tensor": 4}, {"context": 2}])
+def test_no_operator_finds_more_in_a_cache_than_it_reads(groups):
+    ops = lowered("mixtral-8x7b", "amp-bf16").step_ops  # each expert reads the copy that was just cast of its weights
+    part = shard(tabulate(ops, {"b": 2, "s": 512}), Parallel(**groups))
+    assert (part.near_bytes <= part.read_bytes).all()
+
+
 def test_experts_of_other_ranks_take_no_memory():
     work = lowered("mixtral-8x7b")
     whole, part = (ask("mixtral-8x7b", 8, 128, 8, expert=n).memory_terms for n in (1, 4))

@@ -5,8 +5,8 @@
     python tools/run_examples.py --keep FOLDER   runs stay there, and are not repeated
 
 Each example runs at the batch of its README and at twice that. The first runs of all examples are learned from; the
-second ones are not, so that they say what calibration is worth. Two ranks on one CPU are predicted as one process, so
-nothing is learned from them. A figure of the processor is the mean over all steps, the
+second ones are not, so that they say what calibration is worth. Of two ranks on one CPU nothing is learned: a step of
+one process is what calibrate fits. A figure of the processor is the mean over all steps, the
 first ones included, summed over ranks; one of the wall clock is the median over the later steps.
 """
 
@@ -189,7 +189,7 @@ def main() -> None:
         for name in NAMES:
             for factor in (1, 2):
                 document = run(name, batch_of(name) * factor, options.steps, keep)
-                learned = factor == 1 and document["measured"]["ranks"] == document["predicted"]["case"]["count"]
+                learned = factor == 1 and document["measured"]["ranks"] == 1
                 one = {"batch": batch_of(name) * factor, "document": document, "learned": learned}
                 found.setdefault(name, []).append({**one, "s": step_s(document, busy=options.busy)})
         rows = [row(name, runs[0]["document"], busy=options.busy) for name, runs in found.items() if runs[0]["learned"]]

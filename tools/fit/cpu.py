@@ -70,7 +70,7 @@ CONSTANTS = {
 }
 #: Set by hand, by single operators on one core of an EPYC 9005: products of 1 to 16 rows, 3.5 to 5.9; AdamW and SGD with
 #: momentum, 4.9 to 20; fp16, linear layers 6.2 to 6.9, other products 0.7, convolutions 1.0 to 1.1. For old software, see
-#: docs/founding_notes.md.
+#: docs/founding_notes.md. All-reduces of 26 MB between two ranks took 10 to 15 ms of the processor in each, of 4 kB 0.12 to 0.21.
 PRIORS = {
     "core_fetched_bytes_per_cycle": (4.5, "the same of weights of products, and of keys and values"),
     "emulated_row_flop_per_cycle": (6.2, "of a core without fp16, products with rows of a weight and attention"),
@@ -78,6 +78,8 @@ PRIORS = {
     "core_updated_bytes_per_cycle": (9.0, "the same of optimizer steps, all lines of the rule counted"),
     "unfolded_frac": (0.18, "before oneDNN: each image unfolded, then a product"),
     "plain_passes_factor": (20.0, "further passes of its other operators, which one core ran"),
+    "rank_bytes_per_cycle": (0.72, "of a message to another rank of the same CPU, by one core of each"),
+    "rank_hop_cycles": (2e5, "of one such message beside its bytes"),
 }
 
 
@@ -247,7 +249,7 @@ def text(calibration: Calibration) -> str:
     lines = [
         "[cpu]                           # written by tools/fit/cpu.py",
         'source = "least squares on timm step times of a Core i9-10940X, torch 2.4, compiled, batch 1 (Apache-2.0), and on our '
-        'own of one core of an EPYC 9005, torch 2.13, batch 1 and 8; core_fetched_bytes_per_cycle, core_updated_bytes_per_cycle, emulated_row_flop_per_cycle, emulated_flop_per_cycle: set by hand, by single operators on that core; unfolded_frac, plain_passes_factor: set by hand, so that networks of 2016 take 49 to 74 times what they take on a Titan X (Pascal)"',
+        'own of one core of an EPYC 9005, torch 2.13, batch 1 and 8; core_fetched_bytes_per_cycle, core_updated_bytes_per_cycle, emulated_row_flop_per_cycle, emulated_flop_per_cycle: set by hand, by single operators on that core; rank_bytes_per_cycle, rank_hop_cycles: set by hand, by processor seconds of all-reduces of gloo between two ranks on two such cores; unfolded_frac, plain_passes_factor: set by hand, so that networks of 2016 take 49 to 74 times what they take on a Titan X (Pascal)"',
     ]
     for name, (_, note) in {**CONSTANTS, **PRIORS}.items():
         value = PRIORS[name][0] if name in PRIORS else float(calibration.cpu.values[name])

@@ -102,6 +102,7 @@ _OPTIONS: tuple[tuple[str, Any, Any, str], ...] = (
     ("--link", str, None, "Between devices of a node: nvlink, pcie4x16 ..."),
     ("--inter-node-gbps", float, None, "Network of one node, Gbit/s."),
     ("--host", str, None, "CPU that starts the work: an id of rigwise cpus; else the usual one of such devices."),
+    ("--threads", Count(), None, "Of each rank on a CPU; otherwise its part of the cores."),
     ("--power-limit", Watts(), None, "Board power cap."),
     ("--runtime", _choice(RUNTIMES), "torch", "What runs the model."),
     ("--torch", str, None, "Version of PyTorch."),
@@ -152,7 +153,7 @@ def case_from(model: str, device: str, flags: dict[str, Any]) -> Case:
         "mode",
         "method",
     )
-    plain += ("lora_rank", "optimizer", "recompute", "link", "inter_node_gbps", "host", "runtime")
+    plain += ("lora_rank", "optimizer", "recompute", "link", "inter_node_gbps", "host", "threads", "runtime")
     return Case(
         model=model,
         device=device,

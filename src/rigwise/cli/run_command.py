@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from rigwise.launch.result import Result
 
 #: Parameters that go with a plan; all others say what a plan says already.
-_BESIDE_A_PLAN = COMMAND_ONLY - {"model"} | {"target", "rest", "grace", "as_json", "quiet"}
+_BESIDE_A_PLAN = COMMAND_ONLY - {"model"} | {"threads", "target", "rest", "grace", "as_json", "quiet"}
 
 
 def run_command(
@@ -67,7 +67,7 @@ def run_command(
 
 def _asked(target: str | None, rest: list[str], flags: dict[str, Any], given: set[str]) -> tuple[Asked, list[str]]:
     """What to run, and its command."""
-    from rigwise.launch.asked import Asked, from_plan, here_together, is_plan
+    from rigwise.launch.asked import Asked, from_plan, is_plan
 
     if target and is_plan(target):
         beside = sorted(given - _BESIDE_A_PLAN)
@@ -77,7 +77,8 @@ def _asked(target: str | None, rest: list[str], flags: dict[str, Any], given: se
             )
         if not rest:
             raise InvalidInputError("there is no command", hint=f"rigwise run {target} -- python train.py")
-        return from_plan(target, flags["rank"], flags["on"], flags["device"]), rest
+        asked = from_plan(target, flags["rank"], flags["on"], flags["device"])
+        return _with_threads(asked, rest, flags), rest
     if target is None:
         raise InvalidInputError("there is nothing to run", hint="rigwise run PLAN.json -- python train.py")
     if "rank" in given:
@@ -94,7 +95,13 @@ def _asked(target: str | None, rest: list[str], flags: dict[str, Any], given: se
     case = case_from(flags["model"] or "", flags["device"] or "this", of_the_case)
     on = flags["on"] or "local"
     asked = Asked(case=case if flags["model"] else None, on=on, ranks=case.count, nodes=case.nodes)
-    return here_together(asked), [target, *rest]
+    return _with_threads(asked, [target, *rest], flags), [target, *rest]
+
+
+def _with_threads(asked: Asked, command: list[str], flags: dict[str, Any]) -> Asked:
+    from rigwise.launch.asked import here_together
+
+    return here_together(asked, command, os.environ, threads=flags["threads"], words=flags["words"])
 
 
 def _prepared(asked: Asked, command: Sequence[str], flags: dict[str, Any]) -> tuple[Path, State]:

@@ -28,6 +28,8 @@ from rigwise.machine.machine import Machine
 
 #: One direction of a PCIe link of 16 lanes, after line coding.
 PCIE_X16_BYTES_PER_S = {"pcie2": 8e9, "pcie3": 15.75e9, "pcie4": 31.5e9, "pcie5": 63e9, "pcie6": 121e9}
+#: Links whose rate is the device's own.
+_LINKS_OF_DEVICES = ("", "pcie", "nvlink")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +46,8 @@ class Network:
         ramp_frac: Share of ``sqrt(L T)`` that is paid on top of latency and transfer.
         in_switch_bytes_per_s: Of an all-reduce added up in the switch; 0 where none can.
         spread: Standard deviation of ln(time of a collective) on such links.
+        on_cores: Whether the cores that compute also carry the messages, so that nothing hides them.
+        staging_s_per_byte: What filling and emptying a bucket of gradients takes of them.
     """
 
     per_node: Any
@@ -57,6 +61,8 @@ class Network:
     ramp_frac: float = 0.0
     in_switch_bytes_per_s: Any = 0.0
     spread: Any = 0.0
+    on_cores: Any = False
+    staging_s_per_byte: Any = 0.0
 
 
 def pipelined_s(latency_s: Any, transfer_s: Any, ramp: Any = 0.0) -> Any:
@@ -236,7 +242,8 @@ def alone(constants: Constants) -> Network:
 
 def as_columns(networks: Sequence[Network]) -> Network:
     """Several machines' networks as one with columns; latencies are the same for all."""
-    names = ("per_node", "nodes", "intra_bytes_per_s", "inter_bytes_per_s", "in_switch_bytes_per_s", "spread")
+    names = ["per_node", "nodes", "intra_bytes_per_s", "inter_bytes_per_s", "in_switch_bytes_per_s", "spread"]
+    names += ["on_cores", "staging_s_per_byte"]
     columns: dict[str, Any] = {name: np.array([getattr(n, name) for n in networks], dtype=float) for name in names}
     return replace(networks[0], **columns)
 
@@ -289,7 +296,24 @@ def shares_host_links(machine: Machine) -> bool:
 
     Source: spread of the boxes that the ``[collective]`` table was fitted on.
     """
-    return machine.devices_per_node > 2 and not _uses_peer_link(machine)
+    return machine.devices_per_node > 2 and not machine.shares_cores and not _uses_peer_link(machine)
+
+
+def check_link(link: str) -> None:
+    """Accept the name of a link between the devices of a node, whether or not a device has it.
+
+    Raises:
+        UnsupportedError: It is no link we know.
+    """
+    if link not in _LINKS_OF_DEVICES and not _pcie_bytes_per_s(link):
+        raise UnsupportedError(f"no link is called {link!r}", hint="for example nvlink, pcie4x16, pcie5x8")
+
+
+def _pcie_bytes_per_s(link: str) -> float:
+    generation, _, lanes = link.partition("x")
+    if lanes not in ("1", "2", "4", "8", "16"):
+        return 0.0
+    return PCIE_X16_BYTES_PER_S.get(generation, 0.0) * int(lanes) / 16
 
 
 def host_link_bytes_per_s(machine: Machine) -> float:
@@ -299,12 +323,9 @@ def host_link_bytes_per_s(machine: Machine) -> float:
         MissingFactError: Neither the case nor the catalogue names one.
         UnsupportedError: The name is no link we know.
     """
-    link = machine.link if machine.link not in ("", "pcie", "nvlink") else machine.device.host_link
-    generation, _, lanes = link.partition("x")
-    if generation in PCIE_X16_BYTES_PER_S and lanes in ("1", "2", "4", "8", "16"):
-        return PCIE_X16_BYTES_PER_S[generation] * int(lanes) / 16
-    if machine.device.host_bytes_per_s_each_way:
-        return machine.device.host_bytes_per_s_each_way
-    if machine.link:
-        raise UnsupportedError(f"no link is called {machine.link!r}", hint="for example nvlink, pcie4x16, pcie5x8")
+    check_link(machine.link)
+    named = machine.link if machine.link not in _LINKS_OF_DEVICES else machine.device.host_link
+    rate = _pcie_bytes_per_s(named) or machine.device.host_bytes_per_s_each_way
+    if rate:
+        return rate
     raise MissingFactError(f"no figure for the host link of {machine.device.id}", hint="name one: link pcie4x16")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,10 @@ from rigwise.estimate.overhead import host_frac
 from rigwise.facts.catalogue import cpu
 from rigwise.facts.device import RATES_OF_FORMAT, Device
 from rigwise.workload.table import FORMATS, KINDS, Array
+
+if TYPE_CHECKING:
+    from rigwise.estimate.learned import Knowledge
+    from rigwise.machine.machine import Machine
 
 #: Device memory by technology, for constants that depend on nothing finer.
 _KINDS_OF_MEMORY = ("HBM", "GDDR6X", "GDDR7", "GDDR", "LPDDR", "DDR", "SRAM")
@@ -78,6 +82,15 @@ class DeviceColumns:
         arrays: dict[str, Any] = {f.name: getattr(self, f.name)[rows] for f in fields(self) if f.name != "devices"}
         picked = np.arange(len(self.devices))[rows].tolist()
         return DeviceColumns(devices=tuple(map(self.devices.__getitem__, picked)), **arrays)
+
+
+def columns_of(machine: Machine, known: Knowledge | None, calibration: Calibration) -> DeviceColumns:
+    """The device of one machine as columns, with what was learned of it; threads that take turns dispatch in turns."""
+    plain = columns([machine.device], calibration, [machine.power_limit_w])
+    scaled = known.scaled(plain) if known else plain
+    if machine.core_frac == 1.0:
+        return scaled
+    return replace(scaled, host_scale=scaled.host_scale / machine.core_frac)
 
 
 def design_of(device: Device) -> str:

@@ -160,7 +160,7 @@ def _data_s(sent: Sent, groups: Groups, network: Network, passes: Passes, consta
         moved_s = exchange_s(part, network, constants)
     else:
         moved_s = _served_s(part, groups.network, groups.data)
-    waits_s = np.maximum(moved_s - compute_s, 0.0)
+    waits_s = np.where(network.on_cores, moved_s, np.maximum(moved_s - compute_s, 0.0))
     return np.asarray(waits_s + slowed_s(moved_s - waits_s, constants))
 
 
@@ -199,7 +199,7 @@ def taken_for_granted(case: Case, machine: Machine) -> list[str]:
     Source: Zhang et al., "Staleness-Aware Async-SGD", 2016, section 2.2.
     """
     parallel, data = case.parallel, case.parallel.data or 1
-    words = []
+    words = [_sharing(machine)] if machine.shares_cores else []
     if shares_host_links(machine):
         words.append("PCIe links shared as on the usual board: real ones differ by up to ten times, so bench yours")
     if parallel.update == "stale":
@@ -211,3 +211,12 @@ def taken_for_granted(case: Case, machine: Machine) -> list[str]:
             f"weights {data - 1} updates old on average: this is speed alone, more steps may be needed to converge"
         )
     return words
+
+
+def _sharing(machine: Machine) -> str:
+    """How ranks share a CPU, in words."""
+    ranks, threads = machine.devices_per_node, machine.device.units
+    words = f"{ranks} ranks share one CPU: {threads} thread{'' if threads == 1 else 's'} each"
+    if machine.core_frac < 1.0:
+        words += f", which take turns on its cores ({machine.core_frac:.2g} of one each)"
+    return f"{words}, messages through its memory"

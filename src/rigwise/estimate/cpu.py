@@ -6,6 +6,9 @@ hold; traffic at what the bus gives, or at what the cores can ask for, which is 
 the activations never leaves the caches. A convolution wider than 1x1 first lays its weights out anew, on one
 core, as oneDNN does when nobody packed them beforehand.
 
+Ranks that run on one CPU each have their part of its cores, its bus and its caches (``machine.part_of_cpu``), and
+send each other messages by the same cores.
+
 Left out: NUMA, huge pages, thread pinning, the order of hybrid cores.
 
 Source: constants fitted by ``tools/fit/cpu.py``; Georganas et al., "Anatomy of High-Performance Deep
@@ -15,13 +18,17 @@ Kernel Library Developer Guide", on the code paths of other makers' CPUs.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
 from rigwise.estimate.calibration import Calibration, Constants
-from rigwise.estimate.columns import DeviceColumns
+from rigwise.estimate.collective import Network, alone
+from rigwise.estimate.columns import DeviceColumns, columns, held_hz
 from rigwise.estimate.setting import Setting
 from rigwise.graph.op import Kind
+from rigwise.machine.machine import Machine
 from rigwise.workload.table import FORMATS, Array, OpTable
 
 #: PyTorch's CPU builds compute convolutions by oneDNN since version 1.0; before, each image was unfolded.
@@ -37,6 +44,8 @@ _BYTES = np.array(
 )
 #: Keys that fused attention takes at a time.
 _BLOCK_OF_KEYS = 512.0
+#: Bytes moved for each byte of gradients that goes into a bucket and comes back: read and written twice.
+_BUCKET_PASSES = 4.0
 
 
 def cpu_times(
@@ -142,6 +151,41 @@ def updated_bytes_per_s(device: DeviceColumns, constants: Constants) -> Array:
     Source: the ``[cpu]`` table.
     """
     return _bus_or_cores(device, constants, constants.core_updated_bytes_per_cycle)
+
+
+def network_on_cores(machine: Machine, calibration: Calibration) -> Network:
+    """Links between ranks that share a CPU: sockets of its own, at the pace of one core of a rank.
+
+    What is sent is copied into the kernel and out of it, and summed, by the cores that compute; a bucket of gradients
+    is filled and emptied by them too. Rings are the only algorithm of gloo.
+
+    Left out: MPI and other libraries, which pass messages through shared memory without a socket.
+
+    Args:
+        machine: Its device is the part of one rank.
+        calibration: The ``[cpu]`` and ``[collective]`` tables.
+
+    Source: the ``[cpu]`` table; PyTorch, "Distributed communication package", for gloo; Li et al., "PyTorch
+    Distributed", 2020, section 3.2, for buckets.
+    """
+    constants, hz = calibration.cpu, held_hz(machine.device)
+    device = columns([machine.device], calibration)
+    hop_s = constants.rank_hop_cycles / hz
+    usual = calibration.collective
+    inter = (machine.inter_node_bytes_per_s or usual.usual_inter_node_bytes_per_s) * usual.network_frac
+    return replace(
+        alone(usual),
+        per_node=machine.devices_per_node,
+        nodes=machine.nodes,
+        intra_bytes_per_s=min(constants.rank_bytes_per_cycle * hz, float(device.bytes_per_s[0, 0, 0])),
+        inter_bytes_per_s=inter,
+        intra_latency_s=hop_s,
+        tree_latency_s=hop_s * machine.count,
+        ramp_frac=0.0,
+        spread=usual.link_spread if machine.nodes == 1 or machine.inter_node_bytes_per_s else usual.assumed_link_spread,
+        on_cores=True,
+        staging_s_per_byte=_BUCKET_PASSES / float(updated_bytes_per_s(device, constants)[0, 0, 0]),
+    )
 
 
 def _bus_or_cores(device: DeviceColumns, constants: Constants, core_bytes_per_cycle: float) -> Array:

@@ -5,7 +5,9 @@ filled it and the bucket before is done; accumulated micro-batches only in the l
 2 scatter the sums in place of reducing them, 2 after every micro-batch, and gather the updated
 weights. ZeRO 3 gathers each unit's weights before the unit runs, one unit ahead, and scatters
 its gradients behind it, in every micro-batch. While a collective runs beside computation it
-slows it: both need memory bandwidth, and the collective some of the device's units.
+slows it: both need memory bandwidth, and the collective some of the device's units. Ranks that share
+a CPU have no other units: what they send each other is carried by the cores that compute, hides behind
+nothing, and so does copying gradients into a bucket and out of it.
 
 Source: Li et al., "PyTorch Distributed", 2020, section 3.2; Rajbhandari et al., "ZeRO", 2020,
 section 7; Zhao et al., "PyTorch FSDP", 2023, section 3.3; Miao et al., "Galvatron", 2022,
@@ -138,12 +140,12 @@ def _bucketed_s(
     The last one ends at the latest of ``ready + all that is left from there``.
     """
     buckets = np.maximum(1.0, np.ceil(np.atleast_1d(message_bytes) / constants.bucket_bytes))
-    bucket_s = collective(message_bytes / buckets, network)
+    bucket_s = collective(message_bytes / buckets, network) + network.staging_s_per_byte * message_bytes / buckets
     groups = min(int(buckets.max()), _MOST_GROUPS)
     first = np.linspace(np.zeros_like(buckets), buckets - 1, groups).round()
     ready_frac = line.ready_frac((first + 1) / buckets, passes.size)
     end_s = (ready_frac * passes.backward_s + (buckets - first) * bucket_s).max(axis=0)
-    exposed_s = np.maximum(end_s - passes.backward_s, 0.0)
+    exposed_s = np.where(network.on_cores, buckets * bucket_s, np.maximum(end_s - passes.backward_s, 0.0))
     hidden_s = buckets * bucket_s - exposed_s
     return np.asarray(exposed_s + slowed_s(hidden_s, constants))
 
@@ -168,7 +170,7 @@ def _gathered_s(sent: Messages, line: Timeline, network: Network, passes: Passes
     inner = np.flatnonzero(line.is_root == 0)
     # nothing runs yet when the first unit is gathered in each pass, nor any more when the last one is scattered
     edges_s = gather[inner[0]] + gather[inner[-1]] + scatter[inner[0]] if inner.size else 0.0
-    exposed_s = np.minimum(ends + waits_s + edges_s, moved_s)
+    exposed_s = np.where(network.on_cores, moved_s, np.minimum(ends + waits_s + edges_s, moved_s))
     return np.asarray(passes.micro_steps * (exposed_s + slowed_s(moved_s - exposed_s, constants)))
 
 

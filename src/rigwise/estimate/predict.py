@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from rigwise.errors import MissingFactError, UnsupportedError
+from rigwise.errors import InvalidInputError, MissingFactError, UnsupportedError
 from rigwise.estimate.bound import least_step_s, least_work
 from rigwise.estimate.calibration import Calibration, load_calibration
-from rigwise.estimate.collective import alone, as_columns, network_of
-from rigwise.estimate.columns import columns
+from rigwise.estimate.collective import alone, as_columns, check_link, network_of
+from rigwise.estimate.columns import columns_of
 from rigwise.estimate.communication import Groups, taken_for_granted
+from rigwise.estimate.cpu import network_on_cores
 from rigwise.estimate.device_memory import Question, device_memory
 from rigwise.estimate.interval import provenance_of, quantiles, step_spread, time_spread
 from rigwise.estimate.learned import Knowledge, basis, knowledge_of
@@ -31,7 +32,7 @@ from rigwise.facts.device import Device
 from rigwise.graph.graph import Model
 from rigwise.graph.load import load_model
 from rigwise.graph.op import Kind
-from rigwise.machine.machine import Machine
+from rigwise.machine.machine import Machine, on_shared_cores
 from rigwise.machine.this import is_local, resolve_device
 from rigwise.provenance import Provenance
 from rigwise.shown import Shown
@@ -106,14 +107,14 @@ def predict(case: Case, model: Model | None = None) -> Prediction:
         RigwiseError: Any branch of the tree: unknown names, missing facts, impossible formats.
     """
     model = model or load_model(case.model)
-    device = resolve_device(case.device)
+    whole = resolve_device(case.device)
     resolved = resolve(case, model)
     calibration = load_calibration()
-    machine = machine_of(resolved.case, device)
+    machine = machine_of(resolved.case, whole)
+    device = machine.device
     step = work_of(model, resolved, device)
-    on_device = columns([device], calibration, [machine.power_limit_w])
     known = knowledge_of(calibration, [device], resolved.case, step.table)
-    on_device = known.scaled(on_device) if known else on_device
+    on_device = columns_of(machine, known, calibration)
     micro, ops = micro_step(step.table, on_device, calibration, setting_of(resolved.case))
     times = step_times(step, micro.pick(), groups_of(resolved.case, machine), on_device, calibration)
     group_s, usual = micro.pick().group_s, np.array([time_spread(device, calibration)])
@@ -129,7 +130,10 @@ def machine_of(case: Case, device: Device) -> Machine:
 
     Raises:
         MissingFactError: The catalogue lacks bandwidth, memory or every peak of the device.
+        UnsupportedError: The case names a link that does not exist.
+        InvalidInputError: It names threads, and the device is no CPU.
     """
+    check_link(case.link or "")
     if device.missing():
         raise MissingFactError(
             f"{device.id} has no sourced {' and '.join(device.missing())}",
@@ -137,7 +141,7 @@ def machine_of(case: Case, device: Device) -> Machine:
         )
     inter = case.inter_node_gbps * GB / 8 if case.inter_node_gbps else None
     host = cpu(case.host).id if case.host else ""
-    return Machine(
+    machine = Machine(
         device=device,
         count=case.count,
         nodes=case.nodes,
@@ -146,14 +150,23 @@ def machine_of(case: Case, device: Device) -> Machine:
         host=host,
         power_limit_w=case.power_limit_w,
     )
+    if device.kind == "cpu":
+        return on_shared_cores(machine, case.threads)
+    if case.threads is not None:
+        raise InvalidInputError(f"threads {case.threads} on {device.id}", hint="threads are of ranks on a CPU")
+    return machine
 
 
 def groups_of(case: Case, machine: Machine) -> Groups:
     """How the devices of one machine share a step."""
     data = float(case.parallel.data or 1)
     micro_steps = case.batch / (data * (case.parallel.micro_batch or 1))
-    constants = load_calibration().collective
-    network = network_of(machine, constants) if machine.count > 1 else alone(constants)
+    calibration = load_calibration()
+    network = alone(calibration.collective)
+    if machine.shares_cores:
+        network = network_on_cores(machine, calibration)
+    elif machine.count > 1:
+        network = network_of(machine, calibration.collective)
     return Groups(
         count=np.array([float(machine.count)]),
         data=np.array([data]),
@@ -226,6 +239,7 @@ def _prediction(
     calibration: Calibration,
 ) -> Prediction:
     case, device, (times, ops, spread) = resolved.case, machine.device, timed
+    case = replace(case, threads=device.units) if machine.shares_cores else case
     bound_s = floor_s(step, machine)
     time_s = _floats(quantiles(float(times.total_s[0]), spread, bound_s))
     memory = device_memory(Question(work=step.work, sizes=step.sizes, case=case, device=device), calibration)
@@ -355,7 +369,7 @@ def _assumed(case: Case, machine: Machine, calibration: Calibration) -> list[str
         words.append(machine.device.note)
     elif machine.device.kind == "cpu":
         words.append(f"{(machine.device.memory_bytes or 0) / GB:.0f} GB of memory")
-    if case.count > 1 and not case.link:
+    if case.count > 1 and not case.link and not machine.shares_cores:
         words.append("the device's usual link inside a node")
     if case.nodes > 1 and not case.inter_node_gbps:
         words.append(f"{calibration.collective.usual_inter_node_bytes_per_s * 8 / GB:.0f} Gbit/s between nodes")

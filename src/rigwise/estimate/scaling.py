@@ -196,7 +196,7 @@ def _words(points: Sequence[ScalingPoint], grows: str) -> tuple[str, str, int]:
 def _crossover(p: Prediction) -> float:
     """Where ring and tree meet between the devices of one node."""
     machine = machine_of(p.case, p.device)
-    if machine.devices_per_node < 2:
+    if machine.devices_per_node < 2 or machine.shares_cores:
         return 0.0
     network = network_of(machine, load_calibration().collective)
     return crossover_bytes(

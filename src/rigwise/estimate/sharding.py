@@ -111,9 +111,11 @@ def _of_expert_rank(table: OpTable, expert: int) -> OpTable:
     """As many tokens as before, for fewer experts: each gets the tokens of all ranks of the group."""
     rows = _expert_rows(table)[:, None]
     kept_bytes = np.where(rows, table.weight_bytes / expert, table.weight_bytes)
+    read_bytes = table.read_bytes - (table.weight_bytes - kept_bytes)
     return replace(
         table,
-        read_bytes=table.read_bytes - (table.weight_bytes - kept_bytes),
+        read_bytes=read_bytes,
+        near_bytes=np.minimum(table.near_bytes, read_bytes),
         weight_bytes=kept_bytes,
         batch=np.where(rows & (table.batch >= expert), table.batch / expert, table.batch),
         m=np.where(rows & (table.batch >= expert), table.m * expert, table.m),

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from rigwise.edge import parse, parse_json, read_text
 from rigwise.errors import InvalidInputError, UnsupportedError
+from rigwise.launch.commands import is_torchrun, starts_ranks
+from rigwise.launch.hooks import usable_cores
 from rigwise.machine.this import resolve_device
 from rigwise.workload.case import Case, Parallel
 
 PLAN_SCHEMA = "rigwise.plan/1"
 ON = ("local", "torchrun", "slurm", "ray", "skypilot", "dstack")
 CLOUDS = ("skypilot", "dstack")
+#: How many threads a process of OpenMP has, and so PyTorch.
+THREADS = "OMP_NUM_THREADS"
+_MOST_THREADS = 10_000
 #: What of a plan's entry is kept with the run.
 _KEPT = ("rank", "kind", "provider", "instance", "region", "market", "device", "count", "nodes", "dtype", "mode")
 
@@ -30,6 +36,7 @@ class Asked:
         ranks, nodes: Processes, and computers they stand in.
         plan: The plan's entry, empty without one.
         checkpoint_s: Work between two checkpoints; None where nobody says.
+        threads: Of each rank on a CPU; None for as many as there are cores.
         notes: Sentences for the end.
     """
 
@@ -39,6 +46,7 @@ class Asked:
     nodes: int = 1
     plan: Mapping[str, Any] = field(default_factory=dict)
     checkpoint_s: float | None = None
+    threads: int | None = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -88,7 +96,7 @@ def from_plan(path: str, rank: int, on: str | None, device: str | None) -> Asked
         if here.id != planned.id:
             case = replace(case, device="this")
             notes = (f"The plan is for {entry['count']} x {planned.id}; what is predicted here is {here.id}.",)
-    asked = Asked(
+    return Asked(
         case=case,
         on=place,
         ranks=case.count,
@@ -97,7 +105,6 @@ def from_plan(path: str, rank: int, on: str | None, device: str | None) -> Asked
         checkpoint_s=_checkpoint_s(entry, job),
         notes=notes,
     )
-    return here_together(asked)
 
 
 def _entry(document: Any, path: str, rank: int) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
@@ -152,19 +159,71 @@ def _checkpoint_s(entry: Mapping[str, Any], job: Mapping[str, Any]) -> float | N
     return float(checkpoint_interval_s(overridden(known, own), entry["nodes"]))
 
 
-def here_together(asked: Asked) -> Asked:
-    """Ranks that share the cores of one CPU are predicted as one process with the whole batch."""
+def here_together(
+    asked: Asked,
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    *,
+    threads: int | None = None,
+    words: Sequence[str] = (),
+) -> Asked:
+    """With how many threads each rank on a CPU will run, which is what is predicted.
+
+    What is asked for goes first, then what the environment says. Ranks that are started here get their part of the
+    cores; torchrun gives one thread to each of several, Ray one to each, and Slurm what its job asks for.
+
+    Args:
+        asked: With or without a case.
+        command: What is run.
+        environment: It is started with.
+        threads: That the user asks for.
+        words: For ``sbatch``.
+
+    Raises:
+        InvalidInputError: So many cannot be, or they are for a place that only files are written for.
+    """
+    if threads is not None and asked.on in CLOUDS:
+        raise InvalidInputError(f"--threads is not for {asked.on}", hint="set OMP_NUM_THREADS in the command")
+    if threads is not None and not 1 <= threads <= _MOST_THREADS:
+        raise InvalidInputError(f"--threads {threads}", hint=f"1 to {_MOST_THREADS}")
+    found = threads or _threads_in(environment)
+    if found is None and not asked.gpus and asked.on not in CLOUDS:
+        found = _usual_threads(asked, command, words)
     case = asked.case
-    if (
-        case is None
-        or case.count == 1
-        or resolve_device(case.device).kind != "cpu"
-        or asked.on not in ("local", "torchrun")
-    ):
-        return asked
-    words = f"{case.count} ranks share this CPU: predicted as one process with the whole batch."
-    alone = replace(case, count=1, nodes=1, parallel=Parallel())
-    return replace(asked, case=alone, notes=(*asked.notes, words))
+    if case is not None and resolve_device(case.device).kind == "cpu":
+        case = replace(case, threads=found)
+    return replace(asked, case=case, threads=found)
+
+
+def _threads_in(environment: Mapping[str, str]) -> int | None:
+    """What the variable of OpenMP says, of the outermost of its levels."""
+    first = environment.get(THREADS, "").partition(",")[0].strip()
+    return (int(first) or None) if re.fullmatch(r"[0-9]{1,6}", first) else None
+
+
+def _usual_threads(asked: Asked, command: Sequence[str], words: Sequence[str]) -> int | None:
+    """Threads of each rank where nobody says; None where the whole of what is there is one rank's.
+
+    Source: PyTorch, ``torch/distributed/run.py``, OMP_NUM_THREADS; Ray, "Configuring Ray", OMP_NUM_THREADS.
+    """
+    several = asked.ranks > asked.nodes
+    if asked.on == "ray":
+        return 1
+    if asked.on == "slurm":
+        return 1 if several else _cpus_per_task(words)
+    if several and starts_ranks(command):
+        return 1 if is_torchrun(command) else None
+    return max(1, usable_cores() // asked.ranks) if several else None
+
+
+def _cpus_per_task(words: Sequence[str]) -> int | None:
+    """What a job of Slurm asks for: it has one task on each node.
+
+    >>> _cpus_per_task(["--partition=cpu", "--cpus-per-task=8"]), _cpus_per_task(["-c", "4"]), _cpus_per_task([])
+    (8, 4, None)
+    """
+    found = re.search(r"(?:^|\s)(?:--cpus-per-task[= ]|-c *)([0-9]{1,6})(?:\s|$)", " ".join(words))
+    return (int(found[1]) or None) if found else None
 
 
 def case_document(case: Case | None) -> dict[str, Any]:

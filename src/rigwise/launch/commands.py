@@ -65,8 +65,17 @@ def starts_ranks(command: Sequence[str]) -> bool:
     >>> starts_ranks(["accelerate", "launch", "train.py"]), starts_ranks(["python", "-m", "torch.distributed.run"])
     (True, True)
     """
+    return os.path.basename(command[0]) in STARTERS or is_torchrun(command)
+
+
+def is_torchrun(command: Sequence[str]) -> bool:
+    """Whether a command is torchrun's, by its name or as a module.
+
+    >>> is_torchrun(["torchrun", "train.py"]), is_torchrun(["mpirun", "-n", "2", "python", "train.py"])
+    (True, False)
+    """
     by_module = "-m" in command[1:] and any(word.startswith("torch.distributed.") for word in command)
-    return os.path.basename(command[0]) in STARTERS or (is_python(command[0]) and by_module)
+    return os.path.basename(command[0]) == "torchrun" or (is_python(command[0]) and by_module)
 
 
 def check_torch(command: Sequence[str]) -> str:

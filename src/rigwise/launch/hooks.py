@@ -45,6 +45,21 @@ def gpu_bytes() -> float:
     return float(cuda.max_memory_reserved()) if cuda is not None and cuda.is_initialized() else 0.0
 
 
+def usable_cores() -> int:
+    """Cores that this process may keep busy, by its affinity and its control groups.
+
+    Two threads of one core count once, as libraries of arithmetic count them.
+    """
+    import psutil
+
+    from rigwise.machine.probe.limits import limits
+    from rigwise.machine.probe.source import Root
+
+    allowed = limits(Root())["usable_cpus"].value
+    usable = max(1, int(allowed)) if isinstance(allowed, int | float) else os.cpu_count() or 1
+    return min(usable, psutil.cpu_count(logical=False) or usable)
+
+
 def facts() -> dict[str, Any]:
     """Versions of the frameworks in use, the device, threads, and whether a model was compiled."""
     found: dict[str, Any] = {"python": sys.version.split()[0]}
@@ -56,7 +71,7 @@ def facts() -> dict[str, Any]:
     torch = sys.modules.get("torch")
     if torch is not None and hasattr(torch, "get_num_threads"):
         found["threads"] = torch.get_num_threads()
-        found["cores"] = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        found["cores"] = usable_cores()
         found["compiled"] = _is_compiled()
         if torch.cuda.is_initialized():
             found["device"] = torch.cuda.get_device_name()

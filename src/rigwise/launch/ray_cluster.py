@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import queue
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from typing import Any
 
 from rigwise.errors import InvalidInputError, RigwiseError
 from rigwise.execute.spread import connected_ray, first_line
-from rigwise.launch.asked import Asked
+from rigwise.launch.asked import THREADS, Asked
 from rigwise.launch.commands import by_torchrun, starts_ranks
 from rigwise.launch.ending import PLACE_LOST
 from rigwise.launch.secrets import Mask, secrets_of
@@ -74,10 +75,11 @@ class Runner:
         threading.Thread(target=self._read, daemon=True).start()
 
     def _read(self) -> None:
-        stream = self._process.stdout
-        while stream is not None and (text := os.read(stream.fileno(), _READ_BYTES)):
-            if shown := self._mask.feed(text):
-                self._output.put(shown)
+        assert self._process.stdout is not None  # it is a pipe
+        with self._process.stdout as stream:
+            while text := os.read(stream.fileno(), _READ_BYTES):
+                if shown := self._mask.feed(text):
+                    self._output.put(shown)
         if shown := self._mask.rest():
             self._output.put(shown)
         self._output.put(b"")
@@ -92,7 +94,10 @@ class Runner:
                 more = self._output.get_nowait()
                 is_last, text = not more, text + more
         code = self._process.wait() if is_last else None
-        return text, self._gained(), code
+        gained = self._gained()
+        if code is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+        return text, gained, code
 
     def _gained(self) -> dict[str, bytes]:
         found = {}
@@ -120,7 +125,8 @@ class Driver:
         self._told = 0
         signal.signal(signal.SIGTERM, self._tell)
         self._ray = connected_ray(str(options["address"]), int(options["cpus"]))
-        kept = {name: value for name, value in os.environ.items() if name.startswith("RIGWISE_") and name != FOLDER}
+        kept = {name: value for name, value in os.environ.items() if name.startswith("RIGWISE_") or name == THREADS}
+        kept.pop(FOLDER, None)
         actor = self._ray.remote(Runner).options(
             num_cpus=options["cpus"], num_gpus=options["gpus"], max_restarts=0, max_concurrency=2
         )

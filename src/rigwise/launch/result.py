@@ -148,9 +148,13 @@ def _of_software(result: Result) -> Iterator[str]:
         yield "Compiled: the prediction is for the eager mode (--mode compiled)."
     if result.crowded:
         yield (
-            f"Of {found.facts['threads']} threads, {found.cores or 0.0:.1f} cores' worth was used: others had the CPU,"
+            f"Of {found.facts['threads']} thread{'' if found.facts['threads'] == 1 else 's'},"
+            f" {found.cores or 0.0:.1f} cores' worth was used: others had the CPU,"
             " the step waited, or parts of it have one thread."
         )
+    predicted, threads = result.predicted.get("case", {}).get("threads"), found.facts.get("threads")
+    if predicted and threads and threads != predicted:
+        yield f"Threads of each rank: {threads}, {predicted} predicted."
     if result.idle_cores:
         yield f"{result.idle_cores} of {found.facts['cores']} cores had no thread of it (OMP_NUM_THREADS)."
     predicted_bytes = result.predicted.get("peak_memory_bytes", {}).get("p50")
@@ -164,7 +168,9 @@ def _of_ranks(result: Result) -> Iterator[str]:
     if exposed_s and result.ratio and result.ratio > 1:
         share = exposed_s / result.predicted["step_time_s"]["p50"]
         if share > _WAIT_FRAC:
-            yield f"Communication: {format_fraction(share)} of the predicted step; a slower link shows there first."
+            on_cores = result.predicted.get("case", {}).get("threads")
+            words = "the cores that compute carry it" if on_cores else "a slower link shows there first"
+            yield f"Communication: {format_fraction(share)} of the predicted step; {words}."
     if found.spread_frac > _SPREAD_FRAC:
         yield f"The slowest rank takes {format_fraction(found.spread_frac)} longer than the quickest."
 

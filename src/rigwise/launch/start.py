@@ -10,7 +10,7 @@ from typing import Any
 
 from rigwise.errors import InvalidInputError
 from rigwise.launch import slurm
-from rigwise.launch.asked import CLOUDS, Asked, case_document
+from rigwise.launch.asked import CLOUDS, THREADS, Asked, case_document
 from rigwise.launch.commands import by_torchrun, check_command, check_port, check_torch, starts_ranks
 from rigwise.launch.folder import State, new_folder, write_state
 from rigwise.launch.secrets import hidden, secrets_of
@@ -69,8 +69,10 @@ def prepare(command: Sequence[str], asked: Asked, how: How, predicted: dict[str,
     environment = {CHECKPOINT: f"{every_s:.6g}"} if every_s else {}
     if how.trace_steps:
         environment[TRACE] = str(how.trace_steps)
-    if on == "torchrun":
-        environment |= _of_ranks(asked)
+    if asked.threads and asked.on not in CLOUDS:
+        environment[THREADS] = str(asked.threads)
+    if on == "torchrun" and "GLOO_SOCKET_IFNAME" not in os.environ:  # gloo takes that of the host's name otherwise
+        environment["GLOO_SOCKET_IFNAME"] = "lo"
     folder = new_folder()
     state = State(
         id=folder.name,
@@ -78,7 +80,7 @@ def prepare(command: Sequence[str], asked: Asked, how: How, predicted: dict[str,
         secrets=tuple(dict.fromkeys((*used, *more, *others))),
         started=started_shown,
         environment=environment,
-        cwd=str(Path.cwd()),
+        cwd=_here(),
         on=on,
         ranks=asked.ranks,
         nodes=asked.nodes,
@@ -117,13 +119,16 @@ def _started(command: list[str], asked: Asked, how: How) -> tuple[list[str], str
     raise InvalidInputError(f"--on {asked.on} renders files and starts nothing here")
 
 
-def _of_ranks(asked: Asked) -> dict[str, str]:
-    """Gloo takes the interface of the host's name unless told; a rank on a shared CPU has its part of the cores."""
-    found = {} if "GLOO_SOCKET_IFNAME" in os.environ else {"GLOO_SOCKET_IFNAME": "lo"}
-    if "OMP_NUM_THREADS" not in os.environ and not asked.gpus:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        found["OMP_NUM_THREADS"] = str(max(1, cores // asked.ranks))
-    return found
+def _here() -> str:
+    """The current folder.
+
+    Raises:
+        InvalidInputError: It has been deleted.
+    """
+    try:
+        return str(Path.cwd())
+    except FileNotFoundError:
+        raise InvalidInputError("the current folder has been deleted", hint="cd to one that exists") from None
 
 
 def _check(how: How, asked: Asked) -> None:

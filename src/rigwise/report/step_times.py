@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from rigwise.estimate.calibration import load_calibration
-from rigwise.estimate.columns import columns
+from rigwise.estimate.columns import columns_of
 from rigwise.estimate.learned import knowledge_of
 from rigwise.estimate.micro_step import micro_step
 from rigwise.estimate.op_time import OpTimes
@@ -35,13 +35,12 @@ def timed_step(case: Case, model: Model) -> Step:
     Raises:
         RigwiseError: As ``predict``.
     """
-    device, resolved, calibration = resolve_device(case.device), resolve(case, model), load_calibration()
-    machine = machine_of(resolved.case, device)
+    whole, resolved, calibration = resolve_device(case.device), resolve(case, model), load_calibration()
+    machine = machine_of(resolved.case, whole)
+    device = machine.device
     costs_of(model.graph(case.task).ops, resolved.sizes, model.name)
     step = work_of(model, resolved, device)
-    on_device = columns([device], calibration, [machine.power_limit_w])
-    known = knowledge_of(calibration, [device], resolved.case, step.table)
-    on_device = known.scaled(on_device) if known else on_device
+    on_device = columns_of(machine, knowledge_of(calibration, [device], resolved.case, step.table), calibration)
     micro, ops = micro_step(step.table, on_device, calibration, setting_of(resolved.case))
     groups = groups_of(resolved.case, machine)
     times = step_times(step, micro.pick(), groups, on_device, calibration)

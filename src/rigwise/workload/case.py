@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from numbers import Real
 
 from rigwise.errors import InvalidInputError
 
@@ -68,7 +69,11 @@ class Software:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InputPipeline:
-    """How samples reach the device, when loading should count."""
+    """How samples reach the device, when loading should count.
+
+    Only reading is timed, and only at a given rate; ``decode`` and ``workers`` are kept, and the answer says that they
+    do not count.
+    """
 
     bytes_per_sample: float
     decode: str = "none"
@@ -80,7 +85,8 @@ class InputPipeline:
 class Case:
     """One case, as ``predict --cases`` reads it. Meaning and defaults: docs/reference/json.md.
 
-    None stands for the usual form, which ``resolve`` fills in and names.
+    None stands for the usual form, which ``resolve`` fills in and names. Several ranks of one computer that run on its
+    CPU share it; ``threads`` are those of each.
     """
 
     model: str
@@ -103,6 +109,7 @@ class Case:
     link: str | None = None
     inter_node_gbps: float | None = None
     host: str | None = None
+    threads: int | None = None
     power_limit_w: float | None = None
     runtime: str = "torch"
     software: Software = field(default_factory=Software)
@@ -111,7 +118,8 @@ class Case:
 
 _CHOICES = {"task": TASKS, "dtype": DTYPES, "layout": LAYOUTS, "mode": MODES, "method": METHODS}
 _CHOICES |= {"optimizer": OPTIMIZERS, "recompute": RECOMPUTE, "runtime": RUNTIMES}
-_LEAST_ONE = ("count", "nodes", "batch", "seq", "image_size", "context", "lora_rank")
+_MAY_BE_OPEN = ("seq", "image_size", "context", "threads")
+_LEAST_ONE = ("count", "nodes", "batch", "lora_rank", *_MAY_BE_OPEN)
 
 
 def check(case: Case) -> Case:
@@ -126,19 +134,28 @@ def check(case: Case) -> Case:
             raise InvalidInputError(f"{name} is {value!r}", hint=f"choose one of: {', '.join(choices)}")
     for name in _LEAST_ONE:
         value = getattr(case, name)
-        if value is not None and not 1 <= value <= 10**9:
-            raise InvalidInputError(f"{name} is {value}", hint=f"{name} must be a whole number from 1 to 1e9")
+        is_whole = isinstance(value, Real) and 1 <= float(value) <= 1e9 and float(value).is_integer()
+        if not (is_whole or (value is None and name in _MAY_BE_OPEN)):
+            raise InvalidInputError(f"{name} is {value!r}", hint=f"{name} must be a whole number from 1 to 1e9")
     if case.count % case.nodes:
         raise InvalidInputError(f"{case.count} devices do not divide over {case.nodes} nodes")
     for name in ("power_limit_w", "inter_node_gbps"):
         value = getattr(case, name)
         if value is not None and not 0 < value < 1e9:
-            raise InvalidInputError(f"{name} is {value}", hint="give a number above 0")
+            raise InvalidInputError(f"{name} is {value:g}", hint="give a number above 0 and below 1e9")
+    _check_input(case.input)
     if case.software.convolution not in (None, "plain"):
         hint = "leave it out, or give plain for kernels without cuDNN or oneDNN"
         raise InvalidInputError(f"software.convolution is {case.software.convolution!r}", hint=hint)
     _check_parallel(case)
     return case
+
+
+def _check_input(pipeline: InputPipeline | None) -> None:
+    for name in ("bytes_per_sample", "read_bytes_per_s", "workers") if pipeline else ():
+        value = getattr(pipeline, name)
+        if value is not None and not 0 < value < float("inf"):
+            raise InvalidInputError(f"input.{name} is {value:g}", hint="give a number above 0")
 
 
 def _check_parallel(case: Case) -> None:
