@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from rigwise.estimate.bound import ceiling_flops_per_s
 from rigwise.estimate.calibration import load_calibration
 from rigwise.estimate.columns import ENGINES, columns
-from rigwise.estimate.gemm import products, rates_of, tile_sizes, wave_cost
+from rigwise.estimate.gemm import blend, lengthened, products, rates_of, rounding_s, tile_sizes, walk_factor, wave_cost
 from rigwise.estimate.op_time import op_times
 from rigwise.estimate.setting import Setting
 from rigwise.facts.catalogue import device, devices
@@ -133,7 +133,7 @@ def test_engines_are_those_of_the_architectures():
 
 
 def test_a_board_limit_throttles_small_cards_and_not_geforce():
-    big = product(8192, 1024, 8192, "fp32")
+    big = product(8192, 8192, 1024, "fp32")
     for name, throttled in (("t4", True), ("p4", True), ("p100-pcie-16gb", False), ("v100-sxm2-16gb", False)):
         where = device(name)
         ratio = seconds([big], where)[0] / seconds([big], replace(where, tdp_w=None))[0]
@@ -150,11 +150,56 @@ def test_tiles_of_thin_products_are_narrow():
     assert cols.tolist() == [128.0] * 4
 
 
+@given(compute=st.floats(1e-7, 1.0), memory=st.floats(1e-7, 1.0), before=st.floats(1e-8, 1.0))
+def test_nothing_hides_a_kernel_that_runs_before(compute, memory, before):
+    longer = lengthened(compute, memory, before, 2.5)
+    assert blend(compute, longer, 2.5) == pytest.approx(blend(compute, memory, 2.5) + before, rel=1e-9)
+    assert lengthened(compute, memory, 0.0, 2.5) == memory
+
+
+def test_inputs_of_8_bit_products_are_rounded_first():
+    """Each element of the left operand is moved with five bytes, whatever the product does with it."""
+    h100 = columns([device("h100-sxm5-80gb")], CALIBRATION)
+    ops = [product(m, n, k, f) for f in ("fp8", "bf16") for m, n, k in ((4096, 1024, 4096), (4096, 16384, 4096))]
+    thin, wide, *of_bf16 = rounding_s(tabulate(ops, {"b": 1}), h100, CALIBRATION.gemm)[0, :, 0]
+    assert thin == wide > 5 * 4096 * 4096 / device("h100-sxm5-80gb").memory_bytes_per_s
+    assert of_bf16 == [0.0, 0.0]
+
+
+def test_long_rows_of_a_weight_are_walked_slowly_by_newer_libraries_on_pascal():
+    ops = [product(2048, 1024, k, "fp32") for k in (4096, 32768)]
+    for name, slow in (("p100-pcie-16gb", True), ("v100-pcie-32gb", False)):
+        new, old = (seconds(ops, device(name), Setting(year=year)) for year in (2023, 2016))
+        assert bool(new[0] > 1.1 * old[0]) is slow
+        assert bool(new[1] > 1.5 * new[0] / old[0] * old[1]) is slow
+    assert walk_factor(1e6, 0.0, CALIBRATION.gemm) == 1 / CALIBRATION.gemm.older_frac
+
+
+def test_batched_products_are_left_to_wide_tiles_on_vector_lanes():
+    """Half as wide, a product of a batch still loads three quarters of the operands; one alone gets another kernel."""
+    batch = [product(rows, 1024, 1024, "fp32", batch=256) for rows in (64, 128)]
+    alone = [product(rows, 256 * 1024, 1024, "fp32") for rows in (64, 128)]
+    (thin, wide), (narrow, whole) = (seconds(ops, device("a100-pcie-40gb")) for ops in (batch, alone))
+    assert thin / wide > 0.7 > narrow / whole
+
+
+def test_weights_of_4_bits_are_walked_from_end_to_end_by_kernels_that_do_not_cut():
+    """16,384 elements at 4 cycles each, on 8 of 108 multiprocessors."""
+    op = replace(product(1, 1024, 16384), outputs=(Tensor((1, 1024), "bfloat16"),))
+    narrow = replace(op, inputs=(op.inputs[0], Tensor((16384, 1024), "int4", Role.PARAMETER)))
+    a100 = device("a100-sxm4-80gb")
+    cut, uncut = (seconds([narrow], a100, Setting(runtime=name))[0] for name in ("vllm", "tensorrt-llm"))
+    assert uncut > 4 * 16384 / a100.boost_hz > cut
+    same = [seconds([op], a100, Setting(runtime=name))[0] for name in ("vllm", "tensorrt-llm")]
+    assert same[0] == same[1]
+
+
 #: Geometric error allowed on published rows, which the constants were fitted on: source, device, format, operand sets.
 PUBLISHED = {
     ("aiconfigurator_gemm", "A100", "bfloat16"): ("a100-sxm4-80gb", "bf16", 5, 0.10),
     ("aiconfigurator_gemm", "H100", "bfloat16"): ("h100-sxm5-80gb", "bf16", 5, 0.09),
     ("aiconfigurator_gemm", "L40S", "bfloat16"): ("l40s", "bf16", 5, 0.17),
+    ("aiconfigurator_gemm", "H100", "fp8"): ("h100-sxm5-80gb", "fp8", 5, 0.17),
     ("vidur", "A100", "fp16"): ("a100-sxm4-80gb", "fp16", 1, 0.08),
     ("vidur", "A40", "fp16"): ("a40", "fp16", 1, 0.08),
 }

@@ -15,7 +15,7 @@ from rigwise.calibrate.metrics import coverage_at, errors_of, intervals_of
 from rigwise.calibrate.question import question
 from rigwise.calibrate.regret import choices, read_prices, regret_of
 from rigwise.calibrate.rows import folds, rows_of
-from rigwise.calibrate.score import score
+from rigwise.calibrate.score import CALL_S, call_s, score
 from rigwise.calibrate.shelf import Shelf
 from rigwise.cli.main import root as command_line
 from rigwise.errors import InvalidInputError
@@ -87,6 +87,27 @@ def test_flops_over_peak_is_arithmetic(few) -> None:
     rows = rows_of(score([question(gemm)], Shelf())[0])
     peak = resolve_device("v100-pcie-32gb").peak("fp32")
     assert flops_over_peak(rows) == pytest.approx([2 * 4096**3 / (PEAK_FRAC * peak)])
+
+
+def test_what_a_table_adds_to_every_call_is_told_to_all_that_are_not_fitted(few) -> None:
+    gemm = next(m for m in few if m.model == "op:linear")
+    around_s = CALL_S["neusight_ops"]["linear"]
+    plain, timed = (question(replace(gemm, source=source)) for source in ("made-up", "neusight_ops"))
+    found, _ = score([plain, timed], Shelf())
+    assert found[1].p50_s - found[0].p50_s == pytest.approx(around_s)
+    assert found[1].bound_s == found[0].bound_s
+    first, second = flops_over_peak(rows_of(found))
+    assert second - first == pytest.approx(around_s)
+    assert call_s(question(replace(gemm, source="neusight_ops", model="op:gelu", shape="B8 H64"))) == 12e-6
+
+
+def test_a_roofline_finds_its_efficiency_beside_what_a_table_adds(many) -> None:
+    roof = np.maximum(
+        many.flops / many.peak_flops_per_s,
+        (many.activation_bytes + many.parameter_bytes) / many.memory_bytes_per_s,
+    )
+    slower = replace(many, measured_s=roof / 0.4 + 1e-3, call_s=np.full(len(roof), 1e-3))
+    assert roofline(slower, "device") == pytest.approx(slower.measured_s)
 
 
 def test_baselines_recover_a_law_of_their_own_form(many) -> None:
@@ -201,6 +222,7 @@ def test_the_page_and_its_pictures_are_written(tmp_path) -> None:
     assert not any(line.startswith("| None") for line in text.splitlines())
     assert "| made-up | rtx-3090 |" in text
     assert "## How to read it" in text
+    assert "linear 49 us" in text
 
 
 @pytest.mark.parametrize(

@@ -119,6 +119,7 @@ def test_a_product_becomes_an_operator() -> None:
     assert [t.shape for t in (*op.inputs, *op.outputs)] == [(64, 16), (16, 32), (64, 32)]
     assert question(replace(GEMM, shape="B8 M64 N32 K16")).op.outputs[0].shape == (8, 64, 32)
     assert question(replace(GEMM, model="op:linear", shape="B8 M64 N32 K16")).op.outputs[0].shape == (8 * 64, 32)
+    assert question(replace(GEMM, source="neusight_ops")).op.outputs[0].shape == (64, 16)
 
 
 @pytest.mark.parametrize(
@@ -127,6 +128,7 @@ def test_a_product_becomes_an_operator() -> None:
         ("bfloat16", ["bfloat16", "bfloat16", "bfloat16"]),
         ("int4_wo", ["bfloat16", "int4", "bfloat16"]),
         ("fp8", ["float8", "float8", "bfloat16"]),
+        ("sq", ["int8", "int8", "bfloat16"]),
         ("int8", ["int8", "int8", "int8"]),
     ],
 )

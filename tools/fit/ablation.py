@@ -27,7 +27,7 @@ import numpy as np
 
 from rigwise.calibrate.question import Question, measured_s, question
 from rigwise.calibrate.rows import SHORT_S
-from rigwise.calibrate.score import OPERAND_SETS
+from rigwise.calibrate.score import OPERAND_SETS, call_s
 from rigwise.calibrate.shelf import Shelf, check_same_network
 from rigwise.errors import RigwiseError
 from rigwise.estimate.calibration import Calibration, packaged
@@ -173,7 +173,7 @@ def step_s(asked: Question, step: StepWork, calibration: Calibration) -> float:
 def operators(asked: Sequence[Question], errors: Errors) -> None:
     alike: dict[tuple[object, ...], list[Question]] = defaultdict(list)
     for one in asked:
-        alike[one.device.id, one.measurement.source, one.case.layout, one.case.software].append(one)
+        alike[one.device.id, one.measurement.source, one.case.layout, one.case.runtime, one.case.software].append(one)
     for members in alike.values():
         device = members[0].device
         table = tabulate([one.op for one in members if one.op], {"b": 1})
@@ -184,7 +184,8 @@ def operators(asked: Sequence[Question], errors: Errors) -> None:
                 times = op_times(table, columns([device], calibration, [None]), calibration, setting).total_s[0, :, 0]
             for one, predicted_s in zip(members, times, strict=True):
                 if np.isfinite(predicted_s):
-                    errors[group_of(one)][name].append(math.log(predicted_s / measured_s(one.measurement)))
+                    whole_s = predicted_s + call_s(one)
+                    errors[group_of(one)][name].append(math.log(whole_s / measured_s(one.measurement)))
 
 
 def main() -> None:

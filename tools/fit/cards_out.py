@@ -30,7 +30,6 @@ from gemm import (
     groups_of,
     medians,
     residuals,
-    section_values,
     serving_rows,
     start_values,
     with_constants,
@@ -108,12 +107,11 @@ def main() -> None:
     for source in ("neusight_ops", "vidur", "deepbench"):
         rows += medians(csv_rows(source))
     groups = [g for g in groups_of(rows) if g.number_format != "fp8"]
-    harness_s = fit([g for g in groups if g.source == "neusight_ops"], base, {"harness_s": 45e-6})
-    now = step_errors(base, CARDS) | product_errors(groups, base, harness_s)
+    now = step_errors(base, CARDS) | product_errors(groups, base, {})
     alone: Errors = {}
     for cards in FOLDS:
         values = without(groups, cards, base)
-        refitted = with_constants(base, section_values(values))
+        refitted = with_constants(base, values)
         found = step_errors(refitted, cards) | product_errors([g for g in groups if g.device.id in cards], base, values)
         print(f"without {' and '.join(cards)}: {values['power.vector_j_per_flop'] * 1e12:.2f} pJ/FLOP on vector lanes")
         if len(cards) > 1:

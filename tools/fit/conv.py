@@ -28,6 +28,7 @@ import numpy as np
 from scipy.optimize import least_squares
 
 from rigwise.calibrate.question import Question, measured_s, question
+from rigwise.calibrate.score import call_s
 from rigwise.errors import RigwiseError
 from rigwise.estimate.calibration import Calibration, Constants, load_calibration
 from rigwise.estimate.columns import DeviceColumns, columns
@@ -102,8 +103,6 @@ VECTOR: list[tuple[Path_, float, float]] = [
 ]
 #: Tables of single convolutions, and the shortest time that is used: short ones tell of the harness.
 OPERATORS = {"neusight_ops": 8e-4, "deepbench": 1e-4}
-#: What the host takes for a call, inside NeuSight's times: the same at every size, 170 to 350 us by machine.
-CALL_S = {"neusight_ops": 2.7e-4}
 #: Seen by no fit, to judge by.
 JUDGED_DEVICE = "gtx-1080-ti"
 #: Whole networks count this many times: single convolutions are many, of odd shapes.
@@ -307,7 +306,7 @@ def operator_bundle(label: str, group: Sequence[Question]) -> Bundle:
         staged=True,
         table=table,
         row=rows,
-        offset_s=np.array([CALL_S.get(one.measurement.source, 0.0) for one in group]),
+        offset_s=np.array([call_s(one) for one in group]),
         measured_s=np.array([measured_s(one.measurement) for one in group]),
         names=np.array([one.measurement.shape for one in group]),
     )

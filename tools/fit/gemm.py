@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.optimize import least_squares
 
+from rigwise.calibrate.score import CALL_S, OPERAND_SETS
 from rigwise.estimate.calibration import Calibration, Constants, load_calibration
 from rigwise.estimate.columns import columns
 from rigwise.estimate.op_time import op_times
@@ -52,10 +53,8 @@ FORMATS = {
     "fp16 in, fp32 acc": "fp16",
 }  # fmt: skip
 WIDTHS = {"fp32": "float32", "fp8": "float8"}
-#: Sets of operands that each benchmark rotates: the serving tables use five weights in turn.
-OPERAND_SETS = {"aiconfigurator_gemm": 5, "neusight_ops": 1, "vidur": 1, "deepbench": 1}
 #: Rows shorter than this tell more of the harness or of a clock's resolution than of the product.
-LEAST_S = {"aiconfigurator_gemm": 0.0, "neusight_ops": 150e-6, "vidur": 20e-6, "deepbench": 30e-6}
+LEAST_S = {"aiconfigurator_gemm": 0.0, "neusight_ops": 60e-6, "vidur": 20e-6, "deepbench": 30e-6}
 GRID = {
     "m": (1, 8, 32, 128, 512, 2048, 8192, 32768),
     "n": (1024, 2048, 4096, 6144, 8192, 12288, 16384),
@@ -88,6 +87,7 @@ class Group:
     number_format: str
     table: OpTable
     time_s: np.ndarray
+    call_s: np.ndarray
 
     @property
     def name(self) -> str:
@@ -106,11 +106,13 @@ def csv_rows(source: str) -> Iterator[Row]:
             if source == "neusight_ops" and "split=test" not in row["notes"]:
                 continue  # the training split has odd sizes that no model uses
             sizes = {key: int(n) for key, n in re.findall(r"\b([BMNK])(\d+)", row["input_shape_or_seq"])}
-            batch, m = sizes.get("B", 1), sizes["M"]
+            batch, m, n, k = sizes.get("B", 1), sizes["M"], sizes["N"], sizes["K"]
+            if source == "neusight_ops":
+                n, k = k, n  # its N is the inner dimension, see calibrate/operators.py
             if found[1] == "linear":
                 batch, m = 1, m * batch
             time_s = float(row["value"]) / 1e3
-            yield Row(source, device, number_format, batch, m, sizes["N"], sizes["K"], found[1] != "bmm", time_s)
+            yield Row(source, device, number_format, batch, m, n, k, found[1] != "bmm", time_s)
 
 
 def serving_rows() -> Iterator[Row]:
@@ -182,6 +184,7 @@ def groups_of(rows: Sequence[Row], only_grid: bool = False) -> list[Group]:
                 number_format=number_format,
                 table=tabulate([operator(r) for r in chosen], {"b": 1}),
                 time_s=np.array([r.time_s for r in chosen]),
+                call_s=np.array([CALL_S.get(source, {}).get("linear" if r.has_weight else "bmm", 0.0) for r in chosen]),
             )
         )
     return groups
@@ -213,26 +216,27 @@ def with_constants(base: Calibration, values: Mapping[str, float]) -> Calibratio
     return replace(base, **changed)
 
 
-def predicted_s(group: Group, calibration: Calibration, harness_s: float) -> np.ndarray:
-    """Times that the package would give."""
+def predicted_s(group: Group, calibration: Calibration) -> np.ndarray:
+    """Times that the package would give, with what the table's way of timing adds."""
     year = 2017 if group.source == "deepbench" else None
-    setting = Setting(operand_sets=OPERAND_SETS[group.source], year=year)
+    setting = Setting(operand_sets=OPERAND_SETS.get(group.source, 1), year=year)
     times = op_times(group.table, columns([group.device], calibration), calibration, setting)
-    return np.asarray(times.total_s[0, :, 0] + (harness_s if group.source == "neusight_ops" else 0.0))
+    return np.asarray(times.total_s[0, :, 0] + group.call_s)
 
 
 #: Constants that are fitted, with the value to start from.
 SHARED = {
     "gemm.ramp_steps": 60.0, "gemm.cache_bytes_per_cycle": 5.5,
-    "gemm.vector_frac": 0.93, "gemm.wide_columns": 1300.0, "gemm.wide_exponent": 0.24,
+    "gemm.lanes.frac": 0.95, "gemm.lanes.ramp_steps": 6.0, "gemm.lanes.tile_edge": 20.0, "gemm.lanes.batched_tile_edge": 1000.0,
+    "gemm.lanes.wave_frac": 0.35, "gemm.lanes.split_cycles": 8000.0,
+    "gemm.older_frac": 0.8, "gemm.walk_bytes": 512.0, "gemm.walk_most": 4.0, "gemm.walk_exponent": 0.7,
     "power.vector_j_per_flop": 8.9e-12, "power.settle_s": 3e-3,
     "power.matrix_j_per_flop_of_architecture.Ada Lovelace": 1.1e-12,
     "power.matrix_j_per_flop_of_architecture.Blackwell": 0.65e-12,
     "power.matrix_j_per_flop_of_architecture.Blackwell Ultra": 0.65e-12,
-    "harness_s": 45e-6,
 }  # fmt: skip
 OF_ENGINE = {
-    "vector": {"wave_frac": 0.4, "tile_edge": 4.0, "split_cycles": 9000.0, "memory_frac": 0.70},
+    "vector": {"memory_frac": 0.70},
     "synchronous": {
         "wave_frac": 0.4, "tile_edge": 15.0, "split_cycles": 2300.0, "memory_frac": 0.78,
         "first_cycles": 5500.0, "memory_cycles": 3200.0,
@@ -251,7 +255,10 @@ ARCHITECTURES = {
     "Blackwell Ultra": 0.8,
 }
 #: Fitted after the others, on 8-bit rows alone: frameworks scale and round the inputs, each in its own way.
-EIGHT_BIT = {"gemm.matrix_frac_of_format.fp8": 0.7, "gemm.scaling_cycles_of_format.fp8": 10000.0}
+EIGHT_BIT = {
+    "gemm.matrix_frac_of_format.fp8": 0.9, "gemm.rounding_cycles_of_format.fp8": 10000.0,
+    "gemm.rounding_element_cycles_of_format.fp8": 0.3, "power.matrix_energy_of_format.fp8": 0.5,
+}  # fmt: skip
 #: Its short rows run above the clock that it sustains in whole steps: scored, not fitted.
 NOT_FITTED = "p4"
 
@@ -263,16 +270,10 @@ def start_values() -> dict[str, float]:
     return SHARED | by_engine | by_architecture
 
 
-def section_values(values: Mapping[str, float]) -> dict[str, float]:
-    """Those of the calibration: the time the NeuSight harness adds to a row is none."""
-    return {k: v for k, v in values.items() if k != "harness_s"}
-
-
 def residuals(groups: Sequence[Group], values: Mapping[str, float], base: Calibration) -> list[np.ndarray]:
     """Logarithm of predicted over measured time, group by group."""
-    harness_s = values.get("harness_s", 0.0)
-    calibration = with_constants(base, section_values(values))
-    return [np.log(predicted_s(g, calibration, harness_s) / g.time_s) for g in groups]
+    calibration = with_constants(base, values)
+    return [np.log(predicted_s(g, calibration) / g.time_s) for g in groups]
 
 
 def fit(groups: Sequence[Group], base: Calibration, start: Mapping[str, float]) -> dict[str, float]:
@@ -328,6 +329,15 @@ def left_out(groups: Sequence[Group], base: Calibration) -> None:
         report(others, residuals(others, values, replace(base, power=power)))
 
 
+def eight_bit_left_out(groups: Sequence[Group], base: Calibration) -> None:
+    """Each architecture's 8-bit products, predicted with the constants that those of the others give."""
+    for fold in sorted({g.device.architecture.split()[0] for g in groups}):
+        others = [g for g in groups if g.device.architecture.split()[0] == fold]
+        values = fit([g for g in groups if g not in others], base, EIGHT_BIT)
+        print(f"8-bit products without {fold}:")
+        report(others, residuals(others, values, base))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--left-out", action="store_true", help="also with each architecture left out in turn")
@@ -339,7 +349,7 @@ def main() -> None:
     groups = groups_of(rows)
     wide = [g for g in groups if g.number_format != "fp8"]
     values = fit([g for g in wide if g.device.id != NOT_FITTED], base, start_values())
-    values |= fit([g for g in groups if g not in wide], with_constants(base, section_values(values)), EIGHT_BIT)
+    values |= fit([g for g in groups if g not in wide], with_constants(base, values), EIGHT_BIT)
     for key, value in values.items():
         print(f"{key} = {value:.4g}")
     for title, scored in (("whole tables", groups), ("grid of the extract", groups_of(rows, only_grid=True))):
@@ -347,6 +357,7 @@ def main() -> None:
         report(scored, residuals(scored, values, base))
     if options.left_out:
         left_out(wide, base)
+        eight_bit_left_out([g for g in groups if g not in wide], with_constants(base, values))
 
 
 if __name__ == "__main__":

@@ -4,10 +4,10 @@
 
 Reads timm.csv in the folder RIGWISE_MEASURED (default ../shared/data/measured) and captured graphs named like its
 models. For RTX 3090, RTX 4090 and a Core i9-10940X it calibrates on 3, 5 or 10 rows drawn at random, with and without
-the table of the sibling card, and prints the geometric error on all other rows: median and 10th to 90th percentile
-over the draws. Beside it stand no calibration at all, sqrt(peak x bandwidth) scaling of the sibling's time, and the
-floor: the error of the best multipliers fitted on all rows. Correlations of errors, by which the priors of
-tools/calibration/learning.toml were set, are printed first.
+the table of the sibling card, and prints the geometric error on all other rows, median and 10th to 90th percentile
+over the draws, and how many of them lie in the 80 % interval. Beside it stand no calibration at all, sqrt(peak x
+bandwidth) scaling of the sibling's time, and the floor: the error of the best multipliers fitted on all rows.
+Correlations of errors, by which the priors of tools/calibration/learning.toml were set, are printed first.
 """
 
 from __future__ import annotations
@@ -27,11 +27,12 @@ from rigwise.calibrate.fit import fit, gather
 from rigwise.calibrate.question import measured_s
 from rigwise.calibrate.shelf import Shelf
 from rigwise.calibrate.suggest import design
-from rigwise.estimate.calibration import packaged
+from rigwise.estimate.calibration import Calibration, packaged
 from rigwise.estimate.interval import Z90, time_spread
 from rigwise.estimate.learned import GROUPS, Evidence, workload_error
 from rigwise.facts.catalogue import resolve_device
 from rigwise.measurement.tables import read_tables
+from rigwise.workload.table import Array
 
 SIBLING = {"rtx-4090": "rtx-3090", "rtx-3090": "rtx-4090"}
 #: A sensible choice: one of each kind of network.
@@ -103,15 +104,24 @@ def answers_on(rows: Sequence[Evidence], training: Sequence[Evidence], device: s
     calibration = replace(packaged(), learned=learned)
     scales = {s.regime: np.array([s.log_scale[g] for g in GROUPS]) for s in learned.scales if s.device == device}
     covariance = {s.regime: np.array(s.covariance) for s in learned.scales if s.device == device}
-    usual = float(np.hypot(time_spread(resolve_device(device), calibration), calibration.learning.workload_spread))
+    of_device, widened = time_spread(resolve_device(device), calibration), learned.dispersion[device]
     found = []
     for row in rows:
         shares = np.array([row.shares.get(g, 0.0) for g in GROUPS])
         scaled = np.log(1.0 - shares.sum() + shares @ np.exp(scales[row.regime]))
         mean, variance = workload_error(calibration, row)
+        usual = widened * float(np.hypot(of_device, spread_of_step(row, shares, calibration)))
         spread = min(usual, float(np.sqrt(variance + shares @ covariance[row.regime] @ shares)))
         found.append((scaled + mean - row.log_ratio, spread))
     return found
+
+
+def spread_of_step(row: Evidence, shares: Array, calibration: Calibration) -> float:
+    """What the interval adds for what a step does, beside its device; what a power limit adds is left out."""
+    term = calibration.interval.of_term
+    constants = [term["gemm"], term[f"conv_{row.regime.layout}"], term["attention"], term["streaming"], term["host"]]
+    compiled = term["compiled"] if row.regime.mode == "compiled" else 0.0
+    return float(np.hypot(np.linalg.norm(shares * constants), compiled))
 
 
 def covered(answers: Sequence[tuple[float, float]]) -> str:
@@ -190,17 +200,17 @@ def probes(rows: Sequence[Evidence], sibling: Sequence[Evidence], draws: int) ->
         answers = answers_on(left, [*(rows[i] for i in picked), *others], device)
         say(f"5 probes by design{words}", [error for error, _ in answers], covered(answers))
         for count in (3, 5, 10):
-            found = []
+            found, all_answers = [], []
             for _ in range(max(4, draws // 10) if others else draws):
                 picked = set(random.choice(len(rows), count, replace=False).tolist())
                 left = [r for i, r in enumerate(rows) if i not in picked]
                 left = left[:: max(1, len(left) // 150)]
-                found.append(geo(errors_on(left, [*(rows[i] for i in picked), *others], device)))
+                answers = answers_on(left, [*(rows[i] for i in picked), *others], device)
+                found.append(geo([error for error, _ in answers]))
+                all_answers += answers
             low, middle, high = np.quantile(found, [0.1, 0.5, 0.9])
-            print(
-                f"  {f'{count} random probes{words}':<44} {middle:6.1%}  [{low:.1%} to {high:.1%}] of {len(found)} draws",
-                flush=True,
-            )
+            draw = f"[{low:.1%} to {high:.1%}] of {len(found)} draws  {covered(all_answers)}"
+            print(f"  {f'{count} random probes{words}':<44} {middle:6.1%}  {draw}", flush=True)
 
 
 def floor(rows: Sequence[Evidence]) -> list[float]:

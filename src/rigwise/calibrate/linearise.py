@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
 from rigwise.calibrate.question import Question
-from rigwise.calibrate.score import OPERAND_SETS, operator_floor_s
+from rigwise.calibrate.score import OPERAND_SETS, call_s, operator_floor_s
 from rigwise.errors import MissingFactError
 from rigwise.estimate.calibration import packaged
 from rigwise.estimate.columns import DeviceColumns, columns, stack
@@ -75,8 +76,8 @@ def linearise(question: Question, model: Model) -> Linear:
     )
 
 
-def linearise_operator(question: Question, op: Op) -> Linear:
-    """The same for one operator that is run again and again.
+def linearise_operators(question: Question, ops: Sequence[Op]) -> Linear:
+    """The same for one operator that is run again and again, or for several, one after the other.
 
     Raises:
         MissingFactError: The device lacks a figure that its law needs.
@@ -84,17 +85,17 @@ def linearise_operator(question: Question, op: Op) -> Linear:
     Source: finite differences of the estimate itself.
     """
     calibration, device = packaged(), question.device
-    table = tabulate([op], {"b": 1})
+    table = tabulate(ops, {"b": 1})
     sets = OPERAND_SETS.get(question.measurement.source, 1)
     setting = replace(setting_of(question.case), operand_sets=sets)
     moved = stack(_moved(columns([device], calibration)))
-    times_s = op_times(table, moved, calibration, setting).total_s[:, 0, 0]
+    times_s = op_times(table, moved, calibration, setting).total_s[:, :, 0].sum(axis=1) + call_s(question)
     if not times_s[0] > 0:
         raise MissingFactError(f"nothing is known of {question.case.model} on {device.id} in this number format")
     return Linear(
         case=question.case,
         predicted_s=float(times_s[0]),
-        bound_s=operator_floor_s(table, 0, question),
+        bound_s=sum(operator_floor_s(table, row, question) for row in range(len(ops))),
         shares=_shares(times_s),
         signature=signature(table),
     )

@@ -30,6 +30,7 @@ _FORMATS = {
     "fp8": ("fp8", "float8", "bfloat16"),
     "fp8_block": ("fp8", "float8", "bfloat16"),
     "int8": ("int8", "int8", "int8"),
+    "sq": ("int8", "int8", "bfloat16"),  # SmoothQuant: both operands are 8-bit integers
     "int8_wo": ("bf16", "int8", "bfloat16"),  # weights alone are narrow
     "int4_wo": ("bf16", "int4", "bfloat16"),
 }
@@ -40,7 +41,9 @@ _CONV_WORDS = (
     ("B", "Input_Channel", "Output_Channel", "Input_Size", "Input_Size", "Kernel_Szie", "Kernel_Szie"),
     ("B", "Input_Channel", "Output_Channel", "Input_Size", "Input_Size", "Kernel_Size", "Kernel_Size"),
 )
-
+#: Tables whose products are ``[M, N] x [N, K]``: their names of kernels show that N is the inner dimension. Only where
+#: it is long do they cut it ("sliced"), and tiles are filled up along K.
+_INNER_IS_N = frozenset({"neusight_ops"})
 
 #: No size of an operator has more.
 _MOST_DIGITS = 9
@@ -81,6 +84,8 @@ def operator_of(m: Measurement) -> Op | Message:
     sizes = {key: int(number) for key, number in found}
     if any(size < 1 for key, size in sizes.items() if not key.lower().startswith("pad")):
         raise InvalidInputError(f"shape {m.shape[:60]!r} has a size out of range")
+    if m.source in _INNER_IS_N:
+        sizes |= {mine: sizes[theirs] for mine, theirs in (("N", "K"), ("K", "N")) if theirs in sizes}
     attrs: dict[str, Attr] = {"format": number_format}
     if name in _PRODUCTS:
         return _product(name, m.shape, sizes, (read, written), attrs)

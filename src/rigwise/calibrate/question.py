@@ -137,6 +137,7 @@ def _operator_question(m: Measurement, device: Device) -> Question:
         batch=1,
         dtype=dtype if dtype in DTYPES else None,
         layout=_layout(m),
+        runtime="tensorrt-llm" if m.framework.startswith("trtllm") else "torch",
         software=software_of(m.framework),
     )
     if isinstance(found, Message):

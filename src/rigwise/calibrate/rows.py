@@ -36,6 +36,7 @@ class Rows:
         measured_s, predicted_s: Seconds.
         flops, activation_bytes, parameter_bytes: Of the work.
         peak_flops_per_s, memory_bytes_per_s: Of the devices, as their data sheets say.
+        call_s: Of the measured time, what the table's way of timing adds.
         device: Catalogue id.
         family_fold: Fold of the model's family; -1 for single operators, which have none.
         cell, wide_cell: What a baseline is fitted for: kind, task and mode, with and without the source.
@@ -51,6 +52,7 @@ class Rows:
     parameter_bytes: Array
     peak_flops_per_s: Array
     memory_bytes_per_s: Array
+    call_s: Array
     device: NDArray[np.str_]
     family_fold: NDArray[np.int64]
     cell: NDArray[np.str_]
@@ -80,6 +82,7 @@ def rows_of(scores: Sequence[Score]) -> Rows:
         parameter_bytes=column("parameter_bytes"),
         peak_flops_per_s=column("peak_flops_per_s"),
         memory_bytes_per_s=column("memory_bytes_per_s"),
+        call_s=column("call_s"),
         device=np.array([one.question.device.id for one in scores], dtype=np.str_),
         family_fold=np.array([_family_fold(one) for one in scores], dtype=np.int64),
         cell=np.array([f"{one.question.measurement.source} {w}" for one, w in zip(scores, wide, strict=True)], np.str_),

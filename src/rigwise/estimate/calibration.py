@@ -11,9 +11,9 @@ import hashlib
 import os
 import sys
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache, lru_cache
 from importlib.resources import files
 from pathlib import Path
@@ -30,20 +30,26 @@ NONE = "none"
 
 #: No multiplier of time is larger than this, or smaller than one over it.
 _LARGEST_LOG_SCALE = 5.0
+#: No rows stray so many times further than expected: they would be in another unit.
+_LARGEST_DISPERSION = 100.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Constants:
-    """One table of a calibration file; ``constants.wave_frac`` or an error naming the file."""
+    """One table of a calibration file; ``constants.wave_frac`` or an error naming the file.
+
+    Constants are read a hundred thousand times for one plan, so each is an attribute like any other: no slots.
+    """
 
     where: str
     values: Mapping[str, Any]
 
+    def __post_init__(self) -> None:
+        """Set each constant."""
+        self.__dict__.update({name: value for name, value in self.values.items() if name not in ("where", "values")})
+
     def __getattr__(self, name: str) -> Any:
-        try:
-            return self.values[name]
-        except KeyError:
-            raise AttributeError(f"{self.where} has no constant {name!r}") from None
+        raise AttributeError(f"{self.__dict__.get('where')} has no constant {name!r}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -199,7 +205,7 @@ class File:
         date: Of the fit.
         fitted_on: Tables, rows, left out.
         software: Versions of PyTorch that were measured.
-        scales, evidence: See ``learned.py``.
+        scales, evidence, dispersion: See ``learned.py``.
     """
 
     schema: str
@@ -211,6 +217,7 @@ class File:
     software: tuple[str, ...]
     scales: tuple[Scales, ...] = ()
     evidence: tuple[Evidence, ...] = ()
+    dispersion: dict[str, float] = field(default_factory=dict)
 
 
 def read_calibration(path: str | os.PathLike[str]) -> Learned:
@@ -227,7 +234,14 @@ def read_calibration(path: str | os.PathLike[str]) -> Learned:
         _check(file, str(path))
     except InvalidInputError as error:
         raise InvalidInputError(error.message, hint=again) from None
-    return Learned(where=str(path), date=file.date, software=file.software, scales=file.scales, evidence=file.evidence)
+    return Learned(
+        where=str(path),
+        date=file.date,
+        software=file.software,
+        scales=file.scales,
+        evidence=file.evidence,
+        dispersion=file.dispersion,
+    )
 
 
 def _check_schema(schema: str, where: str) -> None:
@@ -241,7 +255,19 @@ def _check(file: File, where: str) -> None:
     """Refuse numbers that no fit writes."""
     if file.base_digest != packaged().digest:
         raise InvalidInputError(f"{where} was fitted on other constants than this version's ({file.base})")
-    for scales in file.scales:
+    _check_scales(file.scales, where)
+    for device, times in file.dispersion.items():
+        if not 1.0 <= times <= _LARGEST_DISPERSION:
+            raise InvalidInputError(f"{where}: the dispersion of {device} is none")
+    for one in file.evidence:
+        if max(abs(one.residual), abs(one.log_ratio)) > _LARGEST_LOG_SCALE:
+            raise InvalidInputError(f"{where}: a row of {one.model} on {one.device} is beyond any time")
+        if not 0.0 <= one.spread_frac <= _LARGEST_LOG_SCALE:
+            raise InvalidInputError(f"{where}: the spread of a row of {one.model} on {one.device} is none")
+
+
+def _check_scales(found: Iterable[Scales], where: str) -> None:
+    for scales in found:
         if set(scales.log_scale) != set(GROUPS) or len(scales.covariance) != len(GROUPS):
             raise InvalidInputError(f"{where}: the scales of {scales.device} are not those of {', '.join(GROUPS)}")
         if any(abs(value) > _LARGEST_LOG_SCALE for value in scales.log_scale.values()):
@@ -249,8 +275,3 @@ def _check(file: File, where: str) -> None:
         for row, line in enumerate(scales.covariance):
             if len(line) != len(GROUPS) or line[row] < 0:
                 raise InvalidInputError(f"{where}: the covariance of {scales.device} is none")
-    for one in file.evidence:
-        if max(abs(one.residual), abs(one.log_ratio)) > _LARGEST_LOG_SCALE:
-            raise InvalidInputError(f"{where}: a row of {one.model} on {one.device} is beyond any time")
-        if not 0.0 <= one.spread_frac <= _LARGEST_LOG_SCALE:
-            raise InvalidInputError(f"{where}: the spread of a row of {one.model} on {one.device} is none")

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from rigwise.estimate.calibration import Calibration, Constants
 from rigwise.estimate.columns import DeviceColumns
-from rigwise.estimate.conv_vector import Kernel, direct, fused, has_transform, quicker, staged
+from rigwise.estimate.conv_vector import Kernel, direct, fused, fusible, quicker, staged, transformed
 from rigwise.estimate.gemm import Rates, product_s, rates_of
 from rigwise.estimate.setting import Setting
 from rigwise.workload.table import FORMATS, GRADIENTS, Array, OpTable
@@ -105,16 +105,12 @@ def _on_matrix_units(
 def _on_vectors(table: OpTable, rates: Rates, narrow: Array, calibration: Calibration, setting: Setting) -> Kernel:
     """The quickest of the kernels that a convolution has."""
     best = direct(table, rates, 1.0 / (1.0 + calibration.conv.vector["group_width"] / narrow), calibration)
-    rows = has_transform(table, calibration, setting.year)
-    if not rows.any():
-        return best
-    part = table.take(rows)
-    of_part = replace(rates, **{name: _of_rows(getattr(rates, name), rows) for name in Rates.__dataclass_fields__})
-    quickest: tuple[Array, ...] = tuple(one[:, rows] for one in best)
-    for kernel in (fused, staged):
-        quickest = quicker(kernel(part, of_part, calibration), quickest, calibration)
-    for one, found in zip(best, quickest, strict=True):
-        one[:, rows] = found
+    fits = transformed(table, calibration, setting.year)
+    for kernel, rows in ((fused, fits & fusible(table)), (staged, fits)):
+        if rows.any():
+            found = kernel(table.take(rows), _of_rows(rates, rows), calibration)
+            for one, quickest in zip(best, quicker(found, tuple(o[:, rows] for o in best), calibration), strict=True):
+                one[:, rows] = quickest
     return best
 
 
@@ -124,9 +120,13 @@ def _is_oblong(table: OpTable) -> NDArray[np.bool_]:
     return np.asarray(side != np.rint(side))[None, :, None]
 
 
-def _of_rows(rate: Any, rows: NDArray[np.bool_]) -> Any:
-    """The part of a rate that belongs to some operators; a rate of devices alone is kept."""
-    return rate[:, rows] if np.ndim(rate) == 3 and np.shape(rate)[1] == len(rows) else rate
+def _of_rows(rates: Rates, rows: NDArray[np.bool_]) -> Rates:
+    """The rates of some operators; one of devices alone is kept."""
+
+    def part(rate: Any) -> Any:
+        return rate[:, rows] if np.ndim(rate) == 3 and np.shape(rate)[1] == len(rows) else rate
+
+    return replace(rates, **{name: part(getattr(rates, name)) for name in Rates.__dataclass_fields__})
 
 
 def _depthwise(

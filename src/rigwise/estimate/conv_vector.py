@@ -90,7 +90,7 @@ def _cut_over_pixels(table: OpTable, rates: Rates, calibration: Calibration) -> 
 
 
 def fused(table: OpTable, rates: Rates, calibration: Calibration) -> Kernel:
-    """A small tile, transformed inside the kernel that multiplies; infinite where there is none.
+    """A small tile, transformed inside the kernel that multiplies.
 
     Source: see the module.
     """
@@ -103,9 +103,7 @@ def fused(table: OpTable, rates: Rates, calibration: Calibration) -> Kernel:
     step_s = flops_of_step * rates.units / (rates.flops_per_s * vector["fused_frac"])
     waves = wave_cost(blocks[None], rates.units, vector["wave_frac"])
     compute = waves * step_s * (channels + vector["fused_ramp_steps"])[None]
-    exists = ((table.window == 9) & (table.gradient != _WGRAD))[None, :, None]
-    done = np.broadcast_to(flops_of_step * blocks * channels, compute.shape)
-    return np.where(exists, compute, np.inf), _moved_s(table, rates), done
+    return compute, _moved_s(table, rates), np.broadcast_to(flops_of_step * blocks * channels, compute.shape)
 
 
 def staged(table: OpTable, rates: Rates, calibration: Calibration) -> Kernel:
@@ -140,12 +138,17 @@ def _transformed_products(table: OpTable, tile: float) -> tuple[Array, Array, Ar
     return (tile + np.sqrt(window) - 1.0) ** 2 * np.ones_like(m), m, n, k
 
 
-def has_transform(table: OpTable, calibration: Calibration, year: float | None) -> NDArray[np.bool_]:
+def transformed(table: OpTable, calibration: Calibration, year: float | None) -> NDArray[np.bool_]:
     """Which convolutions Winograd's transforms fit: dense, of stride 1, 3x3 and later 5x5 ``[operators]``."""
     begins = (calibration.conv.winograd_year, calibration.conv.wide_winograd_year)
     windows = [window for window, begin in zip((9.0, 25.0), begins, strict=True) if year is None or year >= begin]
     simple = (table.stride == 1) & (table.dilation == 1) & (table.batch == 1).all(axis=1)
     return np.asarray(simple & np.isin(table.window, windows))
+
+
+def fusible(table: OpTable) -> NDArray[np.bool_]:
+    """Of those that transforms fit, which have a kernel that transforms and multiplies at once ``[operators]``."""
+    return np.asarray((table.window == 9) & (table.gradient != _WGRAD))
 
 
 def quicker(kernel: tuple[Array, ...], best: tuple[Array, ...], calibration: Calibration) -> tuple[Array, ...]:

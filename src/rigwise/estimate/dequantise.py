@@ -47,6 +47,17 @@ def is_narrow(table: OpTable) -> NDArray[np.bool_]:
     return np.asarray(stored & widened[:, None])
 
 
+def walk_s(table: OpTable, device: DeviceColumns, element_cycles: float) -> Array:
+    """How long one block walks along the inner dimension of a narrow weight ``[devices, operators, sizes]``.
+
+    Kernels that do not cut that dimension are no quicker with more multiprocessors. 0 where nothing is narrow.
+
+    Source: fitted form, on products with 8- and 4-bit weights of TensorRT-LLM in the tables of aiconfigurator-core.
+    """
+    cycles = np.where(is_narrow(table), table.k, 0.0)[None] * element_cycles
+    return np.asarray(np.where(device.is_cpu, 0.0, cycles / device.hz))
+
+
 def dequantise_s(table: OpTable, device: DeviceColumns) -> Array | float:
     """How long the vector units widen weights, for every operator ``[devices, operators, sizes]``.
 

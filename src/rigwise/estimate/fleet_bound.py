@@ -77,7 +77,9 @@ def least_divided_s(
 def _of_places(kept: Kept, passes: Mapping[int, _Passes], places: Sequence[tuple[int, Known]]) -> list[float]:
     """Least time of the operators of a step at each pair of a shape and a device, nan where none can be divided."""
     asked: dict[int, tuple[Indices, Array]] = {}
-    for shape in dict.fromkeys(shape for shape, _ in places):
+    shapes = dict.fromkeys(shape for shape, _ in places)
+    kept.places(list(dict.fromkeys(division for shape in shapes for division in passes[shape][0])))
+    for shape in shapes:
         divisions, often = passes[shape]
         place = kept.places(divisions)
         division, size = np.nonzero((often < np.inf) & (place >= 0)[:, None])

@@ -31,6 +31,7 @@ from rigwise.estimate.setting import setting_of
 from rigwise.estimate.sharding import check_supported, layers_of, shard
 from rigwise.estimate.step import StepWork, line_of, update_work
 from rigwise.estimate.timeline import Timeline
+from rigwise.graph.dim import Sizes
 from rigwise.graph.liveness import Held
 from rigwise.workload.case import Case, check
 from rigwise.workload.lower import Recipe, lower_model
@@ -72,7 +73,8 @@ class Kept:
         """
         whole = _undivided(asked)
         self.job, self.model, self.step = asked.case, asked.model, whole.step
-        self.batches, self.formats, self._sizes = whole.batches, whole.formats, whole.sizes
+        self.batches, self.formats = whole.batches, whole.formats
+        self._sizes = Sizes({name: np.asarray(size, dtype=np.float64) for name, size in whole.sizes.items()})
         self.layers, self.calibration = layers_of(whole.step.table), calibration
         self._place: dict[Division, int] = {}
         self._cases: list[Case] = []
@@ -113,6 +115,7 @@ class Kept:
             covariance=known.covariance[device],
             variance=known.variance[device, where.ravel()][:, None],
             measured=known.measured[device],
+            dispersion=known.dispersion[device],
         )
 
     def held(self, in_flight: Array, column: Indices) -> WorkingSet:
@@ -167,7 +170,8 @@ class Kept:
         self._alike = np.array([kinds.setdefault(kind, len(kinds)) for kind in told], dtype=np.int64)
         _, one_of = np.unique(self._alike, return_index=True)
         if not np.array_equal(one_of, self._one_of) or len(self._kinds.kind) != len(one_of):
-            self._kinds, self._one_of = self.step.table.take(one_of), one_of
+            repeat: Array = np.bincount(self._alike, weights=self.step.table.repeat).astype(np.float64)
+            self._kinds, self._one_of = replace(self.step.table.take(one_of), repeat=repeat), one_of
 
     def _course(self, place: int) -> Course:
         if place not in self._courses:
@@ -204,7 +208,7 @@ class Kept:
         on_devices = known.scaled(on_devices) if known else on_devices
         sized: dict[str, Any] = {n: getattr(self.table, n)[self._one_of[:, None], columns] for n in _sized(self.table)}
         of_kinds = op_times(replace(self._kinds, **sized), on_devices, self.calibration, setting_of(self.step.case))
-        found = summed(self.step.table, of_kinds.repeated(self._alike))
+        found = summed(self._kinds, of_kinds)
         rows = np.array([self._row[key] for key in devices])
         for name, times in self._times.items():
             times[rows[:, None], columns] = getattr(found, name)

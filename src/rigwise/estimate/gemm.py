@@ -10,26 +10,32 @@ device memory take longer than first bytes out of a cache.
 How strongly each of these counts depends on the engine: vector lanes, matrix units that their
 threads wait for (Volta to Ada), or matrix units fed by copies in the background (since Hopper).
 
+Before a product of 8-bit floats a kernel of its own rounds the activations, and nothing hides it: the product itself
+reaches nearly the share of the peak that 16-bit products reach.
+
 Source: NVIDIA, "Matrix Multiplication Background", 2023, for tiles, waves and split-K; fitted
 constants and the measurements behind them: see the calibration file.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from rigwise.estimate.calibration import Calibration, Constants
 from rigwise.estimate.columns import ENGINES, DeviceColumns
-from rigwise.estimate.dequantise import is_narrow
+from rigwise.estimate.dequantise import is_narrow, walk_s
 from rigwise.estimate.setting import Setting
 from rigwise.graph.op import Phase
 from rigwise.workload.table import FORMATS, Array, OpTable
 
 #: Bytes of one operand element; weight-only formats compute in 16 bits.
 _WIDTH_OF_FORMAT = {"fp64": 8.0, "fp32": 4.0, "tf32": 4.0, "fp8": 1.0, "int8": 1.0, "int4": 0.5, "fp4": 0.5}
+
+#: Runtimes whose kernels for weights of 8 or 4 bits do not cut the inner dimension.
+_UNCUT_RUNTIMES = frozenset({"tensorrt-llm"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +51,7 @@ class Rates:
         tile_edge: How much narrower tiles cost: work grows by ``tile_edge * (1/rows + 1/columns)``.
         split_s: Second pass over partial results.
         start_s: Until the first operands arrive, beyond the gap between any two kernels.
+        ramp_steps: Elements of the inner dimension that filling and draining costs; None: those of the constants.
     """
 
     flops_per_s: Any
@@ -56,6 +63,7 @@ class Rates:
     tile_edge: Any
     split_s: Any
     start_s: Any
+    ramp_steps: Any = None
 
 
 def products(table: OpTable, device: DeviceColumns, calibration: Calibration, setting: Setting) -> tuple[Array, Array]:
@@ -65,14 +73,86 @@ def products(table: OpTable, device: DeviceColumns, calibration: Calibration, se
     """
     gemm = calibration.gemm
     shape = (table.batch[None], table.m[None], table.n[None], table.k[None])
-    scaled = np.array([gemm.scaling_bytes_of_format.get(f, 0.0) for f in FORMATS])[table.number_format][:, None]
-    moved = (table.read_bytes + table.write_bytes + scaled * table.batch * table.m * table.k)[None]
-    compute, memory = product_s(shape, moved, rates_of(table, device, calibration, setting), gemm)
-    if setting.year is not None and setting.year < gemm.wide_year:
-        return compute, memory
-    forward = table.of_phase(Phase.FORWARD)[:, None] & (table.weight_bytes > 0) & (table.batch == 1)
-    wide = np.maximum(1.0, shape[2] / gemm.wide_columns) ** gemm.wide_exponent
-    return np.where(device.walks_slowly & forward[None], compute * wide, compute), memory
+    moved = (table.read_bytes + table.write_bytes)[None]
+    is_vector = device.engine[:, table.number_format, None] == ENGINES.index("vector")
+    rates = on_lanes(rates_of(table, device, calibration, setting), is_vector, table.batch[None] > 1, gemm, device.hz)
+    compute, memory = product_s(shape, moved, rates, gemm)
+    if setting.year is None or setting.year >= gemm.walk_year:
+        forward = table.of_phase(Phase.FORWARD)[:, None] & (table.weight_bytes > 0) & (table.batch == 1)
+        walks = device.walks_slowly & is_vector & forward[None]
+        compute = np.where(walks, compute * walk_factor(shape[3], device.l2_bytes, gemm), compute)
+    if setting.runtime in _UNCUT_RUNTIMES:
+        compute = np.maximum(compute, walk_s(table, device, gemm.uncut_cycles))
+    memory = lengthened(compute, memory, rounding_s(table, device, gemm), gemm.norm_exponent)
+    return compute, memory
+
+
+def on_lanes(rates: Rates, is_vector: Any, is_batched: Any, constants: Constants, hz: Any) -> Rates:
+    """The rates with those of kernels for products on vector lanes, which differ from those of convolutions there.
+
+    Batched products are left to one kernel with wide tiles, whatever their shape.
+
+    Source: fitted, see the calibration file.
+    """
+    lanes = constants.lanes
+    edge = np.where(is_batched, lanes["batched_tile_edge"], lanes["tile_edge"])
+    return replace(
+        rates,
+        flops_per_s=np.where(is_vector, rates.flops_per_s * lanes["frac"], rates.flops_per_s),
+        wave_frac=np.where(is_vector, lanes["wave_frac"], rates.wave_frac),
+        tile_edge=np.where(is_vector, edge, rates.tile_edge),
+        split_s=np.where(is_vector, lanes["split_cycles"] / hz, rates.split_s),
+        ramp_steps=np.where(is_vector, lanes["ramp_steps"], constants.ramp_steps),
+    )
+
+
+def walk_factor(inner: Any, cache_bytes: Any, constants: Constants) -> Any:
+    """How much longer devices take that newer libraries have no kernels of their own for.
+
+    They run kernels written for Maxwell. Those walk along the rows of the weight, one row for each column of the
+    result: where rows are so long that the cache does not hold a piece of each, pieces are fetched again and again.
+    A cache of unknown size (0) is taken to hold them.
+
+    Source: fitted form, on the products of P100, see the calibration file.
+
+    >>> from types import SimpleNamespace
+    >>> kernels = SimpleNamespace(walk_bytes=512.0, walk_most=4.0, walk_exponent=0.5, older_frac=0.8)
+    >>> [float(walk_factor(k, 4194304.0, kernels)) for k in (1024.0, 32768.0)]
+    [1.25, 2.5]
+    """
+    walked = np.where(cache_bytes > 0, inner * constants.walk_bytes / np.maximum(cache_bytes, 1.0), 1.0)
+    held = np.clip(walked, 1.0, constants.walk_most)
+    return held**constants.walk_exponent / constants.older_frac
+
+
+def rounding_s(table: OpTable, device: DeviceColumns, constants: Constants) -> Array:
+    """Seconds of the kernel that scales and rounds a product's left operand ``[devices, operators, sizes]``.
+
+    It finds the largest element, then reads again, converts and writes. What it moves and what it converts follow each
+    other in every block, so both count. None on CPUs, and where operands are multiplied as they are.
+
+    Source: fitted form, on products of 8-bit floats in the tables of aiconfigurator-core, see the calibration file.
+    """
+
+    def of_format(values: dict[str, float]) -> Array:
+        return np.array([values.get(f, 0.0) for f in FORMATS])[table.number_format][None, :, None]
+
+    elements = (table.batch * table.m * table.k)[None]
+    moved_s = elements * of_format(constants.rounding_bytes_of_format) / (device.bytes_per_s * device.memory_frac)
+    converted = elements * of_format(constants.rounding_element_cycles_of_format) / device.units
+    cycles = converted + of_format(constants.rounding_cycles_of_format)
+    return np.asarray(np.where(device.is_cpu, 0.0, moved_s + cycles / device.hz))
+
+
+def lengthened(compute_s: Any, memory_s: Any, before_s: Any, exponent: float) -> Any:
+    """Memory time with which the blend of both grows by the time of a kernel that runs before.
+
+    >>> round(blend(3.0, lengthened(3.0, 4.0, 1.0, 2.0), 2.0), 9)
+    6.0
+    """
+    whole = blend(compute_s, memory_s, exponent) + before_s
+    rest = np.maximum(whole**exponent - np.minimum(compute_s, whole) ** exponent, 0.0) ** (1.0 / exponent)
+    return np.where(before_s > 0, rest, memory_s)
 
 
 def sustained_flops_per_s(table: OpTable, device: DeviceColumns, calibration: Calibration, setting: Setting) -> Array:
@@ -110,9 +190,8 @@ def rates_of(table: OpTable, device: DeviceColumns, calibration: Calibration, se
         from_cache = np.maximum(device_rate, gemm.cache_bytes_per_cycle * device.units * device.hz)
         device_rate = np.where(is_warm, from_cache, device_rate)
         cycles = np.where(is_warm, of_engine(gemm.first_cycles), cycles)
-    scaling = np.array([gemm.scaling_cycles_of_format.get(f, 0.0) for f in FORMATS])[table.number_format][:, None]
     widening = gemm.widening_cycles * is_narrow(table)[None]
-    start = np.maximum((cycles + scaling + widening) / device.hz - calibration.launch.kernel_s, 0.0)
+    start = np.maximum((cycles + widening) / device.hz - calibration.launch.kernel_s, 0.0)
     return Rates(
         flops_per_s=sustained_flops_per_s(table, device, calibration, setting),
         bytes_per_s=device_rate,
@@ -184,12 +263,13 @@ def product_s(
     """
     batch, m, n, k = shape
     score = compute = memory = None
+    ramp_steps = constants.ramp_steps if rates.ramp_steps is None else rates.ramp_steps
     for tile in constants.tiles:
         rows, cols = tile_sizes(m, n, tile)
         tiles = batch * np.ceil(m / rows) * np.ceil(n / cols)
         block_s = _block_s(rows, cols, rates, constants)
         for split in constants.splits:
-            inner = np.ceil(k / split) + constants.ramp_steps
+            inner = np.ceil(k / split) + ramp_steps
             second_s = rates.split_s if split > 1 else 0.0
             partials = constants.partial_bytes * split * batch * m * n if split > 1 else 0.0
             this_compute = wave_cost(tiles * split, rates.units, rates.wave_frac) * block_s * inner + second_s

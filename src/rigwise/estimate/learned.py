@@ -14,7 +14,7 @@ Source: Rasmussen & Williams, "Gaussian Processes for Machine Learning", 2006, c
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -39,8 +39,9 @@ GROUP_OF_KIND = np.array([_OTHERS.get(kind, 3) for kind in KINDS])
 
 MODES_AND_LAYOUTS = (("eager", "nchw"), ("eager", "nhwc"), ("compiled", "nhwc"))
 WIDTHS = ("16", "32")
-#: Task of a row that times one operator alone.
+#: Task of a row that times one operator alone, and tasks that run a backward pass.
 OPERATOR = "operator"
+_WITH_BACKWARD = ("train", "backward")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,6 +126,7 @@ class Learned:
         date: Day of the fit.
         software: Versions of PyTorch that were measured.
         scales, evidence: See the module.
+        dispersion: By device, how many times further its rows strayed than was expected of them, 1 or more.
     """
 
     where: str
@@ -132,6 +134,7 @@ class Learned:
     software: tuple[str, ...]
     scales: tuple[Scales, ...]
     evidence: tuple[Evidence, ...]
+    dispersion: dict[str, float] = field(default_factory=dict)
 
     @property
     def devices(self) -> frozenset[str]:
@@ -227,12 +230,29 @@ def device_correlation(a: Points, b: Points, constants: Constants) -> Array:
     return np.asarray(np.where(a.device[:, None] == b.device, 1.0, np.where(kind, near, of["other_kind"])))
 
 
-def workload_spread(calibration: Calibration) -> float:
-    """Prior spread of the error of one workload on a device whose constants are known.
+def workload_spreads(points: Points, calibration: Calibration) -> Array:
+    """Prior spread of the error of each workload on a device whose constants are known ``[rows]``.
+
+    On a CPU, and compiled, the laws leave more of a workload open, which no constant of the device takes away.
+
+    Source: the ``[learning]`` table; what the ``[interval]`` table adds for CPUs and for compilers.
+    """
+    of_cpu = np.where(points.kind == "cpu", calibration.interval.cpu, 0.0)
+    of_compiler = np.where(points.mode == "compiled", calibration.interval.of_term["compiled"], 0.0)
+    return np.asarray(np.sqrt(calibration.learning.workload_spread**2 + of_cpu**2 + of_compiler**2))
+
+
+def workload_covariance(a: Points, b: Points, calibration: Calibration) -> Array:
+    """Prior covariance of errors ``[a, b]``: by ``kernel``, and a part that all which train on a device have in common.
 
     Source: the ``[learning]`` table.
     """
-    return float(calibration.learning.workload_spread)
+    constants = calibration.learning
+    both_train = np.isin(a.task, _WITH_BACKWARD)[:, None] & np.isin(b.task, _WITH_BACKWARD)
+    modes = np.where(a.mode[:, None] == b.mode, 1.0, constants.correlation["mode"])
+    both = both_train * modes * device_correlation(a, b, constants)
+    spreads = workload_spreads(a, calibration)[:, None] * workload_spreads(b, calibration)
+    return np.asarray(spreads * (kernel(a, b, constants) + constants.training_frac**2 * both))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -244,12 +264,14 @@ class Knowledge:
         covariance: Of their logarithms ``[devices, groups, groups]``.
         variance: Left of the workload's own error ``[devices, sizes]``; nan where nothing was learned.
         measured: Whether rows of this very device and regime were measured ``[devices]``.
+        dispersion: How many times further rows of the device strayed than was expected ``[devices]``.
     """
 
     scale: Array
     covariance: Array
     variance: Array
     measured: NDArray[np.bool_]
+    dispersion: Array
 
     def scaled(self, device: DeviceColumns) -> DeviceColumns:
         """The columns with the multipliers in them."""
@@ -257,7 +279,9 @@ class Knowledge:
         return replace(device, time_scale=self.scale[:, GROUP_OF_KIND], host_scale=host_scale)
 
     def spread(self, usual: Any, group_s: Array, shares_s: Mapping[str, Array]) -> Array:
-        """Standard deviation of ln(time) at the first size, never above what is usual without measurements.
+        """Standard deviation of ln(time) at the first size.
+
+        It is not above what is usual without measurements, unless those of the device stray more than is usual.
 
         Args:
             usual: Without measurements ``[devices]``.
@@ -270,7 +294,7 @@ class Knowledge:
         network = 1.0 - shares.sum(axis=1)
         variance = np.einsum("dg,dgh,dh->d", shares, self.covariance, shares) + self.variance[:, 0]
         learned = np.sqrt(np.maximum(variance, 0.0) + (network * usual) ** 2)
-        return np.asarray(np.where(np.isnan(variance), usual, np.minimum(usual, learned)))
+        return np.asarray(np.where(np.isnan(variance), usual, np.minimum(usual * self.dispersion, learned)))
 
 
 def group_shares(group_s: Array, shares_s: Mapping[str, Array]) -> Array:
@@ -300,6 +324,7 @@ def knowledge_of(
     count, groups = len(devices), len(GROUPS)
     scale, covariance = np.ones((count, groups, len(sizes))), np.zeros((count, groups, groups))
     variance, measured = np.full((count, len(sizes)), np.nan), np.zeros(count, dtype=bool)
+    dispersion = np.array([learned.dispersion.get(device.id, 1.0) for device in devices])
     regime, known = regime_of(case), {(s.device, s.regime): s for s in learned.scales}
     work, rows = [signature(table, size) for size in sizes], _rows_by_device(devices)
     for name, at in rows.items():
@@ -311,7 +336,7 @@ def knowledge_of(
             variance[at] = [error[1] for error in errors]
             covariance[at] = found.covariance
             measured[at] = found.rows > 0 and _is_measured_software(case, learned)
-    return Knowledge(scale=scale, covariance=covariance, variance=variance, measured=measured)
+    return Knowledge(scale=scale, covariance=covariance, variance=variance, measured=measured, dispersion=dispersion)
 
 
 def basis(calibration: Calibration, device: str) -> str:
@@ -340,21 +365,25 @@ def _is_measured_software(case: Case, learned: Learned) -> bool:
 def workload_error(calibration: Calibration, question: Evidence) -> tuple[float, float]:
     """Mean and variance of ln(time) that the scales leave open, given the measured rows nearest to a question.
 
+    Rows count as far as their device strays, and what is asked may stray as far.
+
     Source: Rasmussen & Williams, equations 2.25 and 2.26.
     """
     learned, constants = calibration.learned, calibration.learning
-    prior = workload_spread(calibration) ** 2
+    here = points_of([question])
+    prior = float(workload_covariance(here, here, calibration)[0, 0])
     if learned is None or not learned.evidence:
         return 0.0, prior
-    points, residuals = _rows(learned)
-    here = points_of([question])
-    with_all = prior * kernel(here, points, constants)[0]
+    points, residuals, dispersion = _rows(learned)
+    own = learned.dispersion.get(question.device, 1.0)
+    with_all = own * dispersion * workload_covariance(here, points, calibration)[0]
     near = np.argsort(-with_all)[: int(constants.neighbours)]
-    around = points.take(near)
-    between = prior * kernel(around, around, constants) + np.diag(noise_variance(around, constants))
-    weights = np.linalg.solve(between, with_all[near])
-    repeated = max(constants.noise, _spread_on(learned, question.device))
-    return float(weights @ residuals[near]), float(max(prior - weights @ with_all[near], 0.0) + repeated**2)
+    around, strays = points.take(near), dispersion[near]
+    between = workload_covariance(around, around, calibration) + np.diag(noise_variance(around, constants))
+    weights = np.linalg.solve(between * strays[:, None] * strays, with_all[near])
+    repeated = own * max(constants.noise, _spread_on(learned, question.device))
+    left = max(own**2 * prior - float(weights @ with_all[near]), 0.0)
+    return float(weights @ residuals[near]), left + repeated**2
 
 
 @lru_cache(maxsize=64)
@@ -364,5 +393,8 @@ def _spread_on(learned: Learned, device: str) -> float:
 
 
 @lru_cache(maxsize=8)
-def _rows(learned: Learned) -> tuple[Points, Array]:
-    return points_of(learned.evidence), np.array([e.residual for e in learned.evidence])
+def _rows(learned: Learned) -> tuple[Points, Array, Array]:
+    """Measured rows, what the scales leave of each, and how far its device strays."""
+    evidence = learned.evidence
+    strays = [learned.dispersion.get(e.device, 1.0) for e in evidence]
+    return points_of(evidence), np.array([e.residual for e in evidence]), np.array(strays)

@@ -177,7 +177,7 @@ def course_of(ops: tuple[Op, ...], sizes: Mapping[str, Any], case: Case) -> Cour
 
     Source: ``graph.liveness``.
     """
-    at = Sizes({name: np.asarray(value, dtype=np.float64) for name, value in sizes.items()})
+    at = sizes if isinstance(sizes, Sizes) else Sizes({n: np.asarray(v, dtype=np.float64) for n, v in sizes.items()})
     prepared = _prepared(SameOps(ops), case.mode == "eager")
     lives, held, alive = _alive_unpiped(ops, at, case)
     largest = (held / lives.element_bytes[:, None]).max(axis=0, initial=0.0)

@@ -10,10 +10,9 @@ said where its law stands.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from rigwise.estimate.attention import attention
 from rigwise.estimate.calibration import Calibration
@@ -51,10 +50,6 @@ class OpTimes:
     memory_s: Array
     energy_j: Array
     throttled_s: Array
-
-    def repeated(self, operators: NDArray[np.int64]) -> OpTimes:
-        """The times of operators of which several may have the same ones."""
-        return OpTimes(**{f.name: np.take(getattr(self, f.name), operators, axis=1) for f in fields(self)})
 
 
 def op_times(table: OpTable, device: DeviceColumns, calibration: Calibration, setting: Setting) -> OpTimes:
