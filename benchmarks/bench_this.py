@@ -29,7 +29,8 @@ import this_models
 
 HERE = Path(__file__).parent
 #: Benchmarks that say something of steps.
-_OF_STEPS = ("matmul", "convolution", "attention", "networks.alexnet", "networks.resnet18", "networks.gpt2")
+_NETWORKS = ("networks.alexnet", "networks.resnet18", "networks.gpt2")
+_OF_STEPS = ("matmul", "convolution", "attention", "transformer", *_NETWORKS)
 #: Calls are timed for this long in each process, and at least so many of them.
 SECONDS, LEAST_CALLS = 2.0, 5
 
@@ -222,7 +223,8 @@ def keep_processor_time(document: Mapping[str, Any], store: Path) -> None:
         tags = {**figure["parameters"], "device": document["device"], "threads": document["threads"]}
         found.append(
             Record(kind="bench", name=figure["name"], value=figure["amount"] / call_s, unit=figure["unit"], tags=tags,
-                   machine_id="here", when=document["started"], software=json.dumps(document["software"]))
+                   n=len(figure["samples_s"]), machine_id="here", when=document["started"],
+                   software=json.dumps(document["software"]))
         )  # fmt: skip
     with open_store(str(store)) as into:
         into.add(found)

@@ -73,7 +73,7 @@ def test_the_newest_figure_counts_and_those_of_no_step_are_not_asked():
 
 
 def test_how_far_the_samples_of_a_figure_stray_is_kept():
-    figure = replace(record("matmul.fp32", 1e12, side=1024), p10=0.9e12, p90=1.1e12)
+    figure = replace(record("matmul.fp32", 1e12, side=1024), p10=0.9e12, p90=1.1e12, n=20)
     (row,), _ = measurements_of([figure], 14)
     (found,) = gather([row], Shelf()).rows
     assert found.spread_frac == pytest.approx(math.log(1.1 / 0.9) / 2.563, abs=1e-4)
@@ -108,10 +108,10 @@ def op_row(model, shape, factor):
 
 
 def _predicted_s(one):
-    from rigwise.calibrate.linearise import linearise_operator
+    from rigwise.calibrate.linearise import linearise_operators
 
     asked = question(one)
-    return linearise_operator(asked, asked.op).predicted_s
+    return linearise_operators(asked, [asked.op]).predicted_s
 
 
 def test_single_operators_move_the_constants_of_their_kind():

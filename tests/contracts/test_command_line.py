@@ -176,9 +176,11 @@ def test_nothing_feasible_is_exit_1() -> None:
     assert run.stderr.count(b"\n") == 1
 
 
-def test_a_closed_pipe_is_not_a_fault() -> None:
-    command = f"{sys.executable} -m rigwise devices --json | head -n 1"
-    run = subprocess.run(["bash", "-c", f"set -o pipefail; {command}"], capture_output=True, check=False)
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_closed_pipe_is_not_a_fault(unbuffered) -> None:
+    command = f"set -o pipefail; {sys.executable} -m rigwise devices --json | head -n 1"
+    here = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    run = subprocess.run(["bash", "-c", command], env=here, capture_output=True, check=False)
     assert (run.returncode, run.stderr) == (0, b"")
 
 

@@ -34,5 +34,6 @@ def test_every_public_name_exists_and_is_listed() -> None:
 
     for name in rigwise.__all__:
         assert getattr(rigwise, name) is not None
+        assert name in dir(rigwise)
     with pytest.raises(AttributeError, match="no_such_name"):
         rigwise.no_such_name  # noqa: B018

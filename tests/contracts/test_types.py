@@ -58,6 +58,7 @@ WITHOUT_UNIT = {
     "residual": "a difference of logarithms of times",
     "log_ratio": "a difference of logarithms of times",
     "spread_left": "a standard deviation of the logarithm of a time",
+    "dispersion": "a ratio of standard deviations",
     "prior": "quantiles of a ratio of times",
     "factor": "quantiles of a ratio of times",
     "usd_per_kwh": "the unit is spelled out",

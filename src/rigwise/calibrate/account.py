@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +10,9 @@ from typing import Any
 import numpy as np
 
 from rigwise.calibrate.fit import Fit
+from rigwise.calibrate.suggest import Sureness, sureness
 from rigwise.edge import as_plain
+from rigwise.errors import MissingFactError
 from rigwise.estimate.calibration import packaged
 from rigwise.estimate.interval import quantiles
 from rigwise.estimate.learned import GROUPS, REGIMES, Regime
@@ -141,4 +144,17 @@ def calibrate_document(fit: Fit | None, left_out: Sequence[Rejected], read: int,
         },
         "errors": as_plain(errors_of(fit)) if fit else [],
         "constants": as_plain(constants_of(fit)) if fit else [],
+        "sureness": as_plain(sureness_of(fit)) if fit else [],
     }
+
+
+def sureness_of(fit: Fit) -> tuple[Sureness, ...]:
+    """Of the devices that new rows were measured on, how far other steps of theirs may be off."""
+    of_new = {row.device for row, where in zip(fit.rows, fit.where, strict=True) if where}
+    found = []
+    for device, dispersion in zip(fit.devices, fit.posterior.dispersion.tolist(), strict=True):
+        rows = [row for row in fit.rows if row.device == device.id]
+        if device.id in of_new and device.id in fit.learned.devices:
+            with contextlib.suppress(MissingFactError):
+                found.append(sureness(device, rows, dispersion))
+    return tuple(found)

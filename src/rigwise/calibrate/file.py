@@ -25,6 +25,7 @@ def calibration_text(learned: Learned, fitted_on: Mapping[str, Any]) -> str:
         "rigwise": __version__,
         "date": learned.date,
         "software": list(learned.software),
+        "dispersion": learned.dispersion,
     }
     lines = ["# Written by rigwise calibrate. Scales are ln(measured / predicted time) by group of operators."]
     lines += [f"{key} = {_value(value)}" for key, value in head.items()]

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from rigwise.calibrate.linearise import Linear, linearise, linearise_operator
+from rigwise.calibrate.layer import LAYER, linearise_layer
+from rigwise.calibrate.linearise import Linear, linearise, linearise_operators
 from rigwise.calibrate.question import Question, measured_s, question
 from rigwise.calibrate.shelf import Shelf, check_same_network
 from rigwise.calibrate.update import Posterior, update
@@ -95,7 +96,7 @@ def gather(
 
 
 def _evidence(m: Measurement, shelf: Shelf, only: Collection[str]) -> Evidence:
-    asked = question(m, shelf.names)
+    asked, layer = (question(m, shelf.names), None) if m.model != LAYER else linearise_layer(m)
     if only and asked.device.id not in only:
         raise InvalidInputError(f"measured on {asked.device.id}, not on {' or '.join(sorted(only))}")
     if asked.message is not None:
@@ -103,8 +104,10 @@ def _evidence(m: Measurement, shelf: Shelf, only: Collection[str]) -> Evidence:
     if m.count > 1:
         raise InvalidInputError(f"{m.count} devices shared the step; steps of one device are fitted")
     seconds = measured_s(m)
-    if asked.op is not None:
-        linear = linearise_operator(asked, asked.op)
+    if layer is not None:
+        linear = layer
+    elif asked.op is not None:
+        linear = linearise_operators(asked, [asked.op])
     else:
         model = shelf.model(asked.case.model)
         check_same_network(m, model)
@@ -182,6 +185,7 @@ def fit(
         software=tuple(sorted({row.torch for row in rows if row.torch})),
         scales=_scales(settled, devices, posterior, wanted),
         evidence=settled,
+        dispersion={d.id: round(float(times), 4) for d, times in zip(devices, posterior.dispersion, strict=True)},
     )
     return Fit(learned=learned, rows=settled, where=tuple(where), devices=devices, posterior=posterior)
 

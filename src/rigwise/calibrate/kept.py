@@ -9,7 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from rigwise.bench.transformer import flops
+from rigwise.calibrate.layer import LAYER, SHAPE
 from rigwise.errors import InvalidInputError, RigwiseError
+from rigwise.estimate.calibration import packaged
 from rigwise.measurement.exchange import METRICS, is_step
 from rigwise.measurement.measurement import Measurement, Rejected, spread_frac
 from rigwise.measurement.records import FREE_TAGS, Record, Tag, tags_text
@@ -26,6 +29,11 @@ _OPERATORS: Mapping[str, tuple[str, str, Callable[..., float]]] = {
         "op:attention",
         "B{batch} A{heads} S{seq} D{head} causal",
         lambda batch, heads, seq, head, **_: 2.0 * batch * heads * seq * seq * head,
+    ),
+    "transformer": (
+        LAYER,
+        SHAPE,
+        lambda width, heads, seq, batch, **_: flops(width, heads, seq, batch),
     ),
 }
 _FORWARD = ("attention.forward", "convolution", "matmul")
@@ -63,7 +71,8 @@ def _spoiled(record: Record) -> bool:
 
 def _is_asked(name: str) -> bool:
     """Whether a law covers the figure, and the whole device took part."""
-    return name.startswith(("networks.", *_FORWARD)) and not name.endswith(".1thread")
+    is_layer = name.startswith("transformer.") and name.endswith(".forward")
+    return is_layer or (name.startswith(("networks.", *_FORWARD)) and not name.endswith(".1thread"))
 
 
 def _key(record: Record) -> tuple[str, str]:
@@ -101,8 +110,17 @@ def _measurement(record: Record) -> Measurement:
     row: dict[str, Any] = dict.fromkeys(("device_variant", "layout"), "")
     row |= {"source": "rigwise bench", "device": str(tags["device"]), "count": 1, "precision": str(tags["format"])}
     row |= {"framework": _framework(record), "where": _where(record), "layout": str(tags.get("layout", ""))}
-    row["spread_frac"] = spread_frac(record.p10, record.p90)
+    row["spread_frac"] = _spread_frac(record)
     return Measurement(**(row | {"notes": "no optimizer"} | cells))
+
+
+def _spread_frac(record: Record) -> float:
+    """How far runs of a benchmark stray, which a handful of samples cannot tell.
+
+    Source: the ``[learning]`` table.
+    """
+    known, found = packaged().learning, spread_frac(record.p10, record.p90)
+    return float(found if record.n >= known.few_samples else max(found, known.few_samples_spread))
 
 
 def _step(record: Record) -> Measurement:

@@ -159,6 +159,8 @@ def _print(document: dict[str, Any]) -> None:
     if document["errors"]:
         print_table(text.ERROR_COLUMNS, text.error_rows(document), right=text.ERROR_RIGHT)
         print_table(*text.constant_table(document), right=text.CONSTANT_RIGHT)
+    for line in text.sure_lines(document):
+        click.echo(line)
 
 
 def _suggest(name: str, *, as_json: bool) -> int:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from math import exp
+from statistics import NormalDist
 from typing import Any
 
 Document = Mapping[str, Any]
@@ -12,6 +14,9 @@ ERROR_RIGHT = ERROR_COLUMNS[1:]
 CONSTANT_COLUMNS = ("device", "regime, bits", "group", "before, 80 %", "time x", "now, 80 %")
 CONSTANT_RIGHT = CONSTANT_COLUMNS[3:]
 
+_Z90 = NormalDist().inv_cdf(0.9)
+#: From here on it is said that rows stray.
+_STRAYS = 1.1
 #: Rows named one by one; all are in the JSON document.
 _NAMED = 12
 
@@ -48,3 +53,24 @@ def row_lines(document: Document) -> Iterator[str]:
             yield f"  {one['where']}: {one['reason']}"
         if len(rows[name]) > _NAMED:
             yield f"  and {len(rows[name]) - _NAMED} more {name.replace('_', ' ')}; --json lists all"
+
+
+def sure_lines(document: Document) -> Iterator[str]:
+    """How far a step that was not measured may be off now, and what to measure to be surer, for each device."""
+    for one in document["sureness"]:
+        following = one["following"]
+        yield f"{one['device']}: 8 of 10 other steps take {_within(one['spread'])} of what is predicted."
+        if one["dispersion"] >= _STRAYS:
+            yield f"Its rows stray {one['dispersion']:.1f} times further than was expected, and so may they."
+        if following:
+            words = f"{following['model']} {following['task']} {following['dtype']}, batch {following['batch']}"
+            yield f"Surer with {words} measured: {_within(following['spread_left'])}."
+
+
+def _within(spread: float) -> str:
+    """The 80 % interval around 1.
+
+    >>> _within(0.2)
+    '0.77x to 1.29x'
+    """
+    return f"{exp(-_Z90 * spread):.2f}x to {exp(_Z90 * spread):.2f}x"
