@@ -26,7 +26,7 @@ from rigwise.workload.recipes import Recipes
 #: Recompute is worth a look where a recipe fits with less than this probability without it.
 _TIGHT = 0.9
 #: Most machines that come along with one that is asked for, and how many do so at first: twice as many each time.
-_COMPANY, _FIRST_COMPANY = 48, 4
+_COMPANY, _FIRST_COMPANY = 48, 8
 
 Indices = NDArray[np.int64]
 Mask = NDArray[np.bool_]

@@ -27,8 +27,9 @@ from rigwise.search.space import Space
 from rigwise.search.types import KEEP, REASONS, RECOMPUTE, Array, State
 from rigwise.workload.choices import Family
 
-#: Device classes whose sites come along with those that are asked for, at first: twice as many each time.
-_CLASSES = 64
+#: Device classes whose sites come along with those that are asked for, at first: twice as many each time. Fewer where
+#: devices can divide the operators, so that each site has many ways to look at.
+_CLASSES, _CLASSES_OF_DIVIDED = 64, 16
 #: Pairs of a recipe and a price of which the outcome is kept: it is looked at again soon, if ever.
 _MOST_KEPT = 262_144
 
@@ -201,7 +202,8 @@ class PlanProblem:
         number = np.where(at_large.candidate & (at_large.verdict == -1) & ~looked, at_large.number, np.inf)
         number[number >= self._worst_of_best()] = np.inf
         classes = sorted((float(number[members].min()), name) for name, members in self._classes.items())
-        few = [name for least, name in classes[: _CLASSES << self._calls[family]] if least < np.inf]
+        first = _CLASSES_OF_DIVIDED if self.space.task.sides.layers else _CLASSES
+        few = [name for least, name in classes[: first << self._calls[family]] if least < np.inf]
         self._calls[family] += 1
         return np.concatenate([np.zeros(0, dtype=np.int64), *(self._classes[name] for name in few)])
 

@@ -144,10 +144,12 @@ def _zero_stages(sides: Sides, group: Layout, micro_steps: int) -> tuple[int, ..
     return (0, 1, 2, 3) if micro_steps > 1 else (0, 2, 3)
 
 
+@lru_cache(maxsize=1024)
 def _powers(most: int) -> tuple[int, ...]:
     """Powers of two up to a number, 1 at least."""
     return tuple(2**k for k in range(max(most, 1).bit_length()))
 
 
+@lru_cache(maxsize=1024)
 def _divisors(number: int) -> tuple[int, ...]:
     return tuple(n for n in range(1, number + 1) if number % n == 0) or (1,)

@@ -77,6 +77,7 @@ def resolve(case: Case, model: Model) -> Resolved:
             assumed.append("optimizer adamw")
     filled["software"] = replace(case.software, fast_norm=_keeps_norms_narrow(case, model))
     assumed += _said_of_norms(case, filled)
+    assumed += _said_of_input(case)
     full = with_data_parallel(replace(case, **filled))
     micro = full.parallel.micro_batch or 1
     by_symbol = {"b": micro, "s": full.seq, "c": full.context, "p": full.image_size}
@@ -98,6 +99,15 @@ def _said_of_norms(case: Case, filled: Mapping[str, Any]) -> list[str]:
     is_autocast = (filled.get("dtype") or case.dtype or "").startswith("amp")
     taken = filled["software"].fast_norm and case.software.fast_norm is None
     return ["group normalisation in 16 bits, as in timm's benchmarks"] if taken and is_autocast else []
+
+
+def _said_of_input(case: Case) -> list[str]:
+    """What of an input pipeline is not in the answer."""
+    if case.input is None:
+        return []
+    if case.input.read_bytes_per_s is None:
+        return ["loading of input is not counted, as its read_bytes_per_s is not given"]
+    return ["decoding of input is not counted, only reading"] if case.input.decode != "none" else []
 
 
 def _belongs_elsewhere(model: Model, symbol: str) -> bool:

@@ -7,7 +7,7 @@ in ``estimate`` is arithmetic between these columns and those of the devices.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from typing import Any
 
@@ -21,11 +21,15 @@ from rigwise.graph.op import Kind, Op, Phase, Role, SameOps, Tensor
 from rigwise.workload.lines import PROBES, Lines, lines
 
 Array = NDArray[np.float64]
+#: Symbols with their sizes, as a key.
+_SizesKey = tuple[tuple[str, int, bytes], ...]
 
 FORMATS = tuple(RATES_OF_FORMAT)
 PHASES = tuple(Phase)
 KINDS = tuple(Kind)
 _LSTM_GATES = 4
+#: Formats of one size, in which an operator moves and computes as much.
+_HALVES, _HALF = ("float16", "bfloat16"), "half"
 #: What a convolution computes: its result, or the gradient of its input or of its weight.
 GRADIENTS = ("", "dgrad", "wgrad")
 
@@ -120,7 +124,7 @@ def _at_sizes(held: SameOps, sizes: tuple[tuple[str, Any], ...]) -> OpTable:
     table, holds = of_rows.at(float(batch))
     table = table.reshape(len(fixed.unlike), len(_SIZED))
     for row in np.flatnonzero(~holds.reshape(table.shape).all(axis=1)):
-        columns = _sized(fixed.unlike[row], as_float)
+        columns = _sized(fixed.unlike[row].op, as_float)
         table[row] = [columns.get(name, 1.0) for name in _SIZED]
     near, holds = of_near.at(float(batch))
     for row in np.flatnonzero(~holds):
@@ -156,16 +160,24 @@ def _filled(held: SameOps, sizes: Mapping[str, Any]) -> OpTable:
 def _counted(fixed: _Fixed, sizes: Mapping[str, Any]) -> tuple[dict[str, Any], Array]:
     """Columns over unlike operators, each looked at once, and what each operator reads of its last source."""
     length = max((len(np.atleast_1d(v)) for v in sizes.values()), default=1)
-    as_float = Sizes({name: _as_float(value) for name, value in sizes.items()})
-    sized: dict[str, Any] = {name: np.ones((len(fixed.unlike), length)) for name in _SIZED}
-    for row, op in enumerate(fixed.unlike):
-        for name, value in _sized(op, as_float).items():
-            sized[name][row] = value
+    key = tuple((name, np.ndim(v), np.asarray(v, dtype=np.float64).tobytes()) for name, v in sorted(sizes.items()))
+    as_float = _remembering(key)
+    as_float.update({name: _as_float(value) for name, value in sizes.items()})
+    found = np.ones((len(fixed.unlike), len(_SIZED), length))
+    for row, look in enumerate(fixed.unlike):
+        found[row] = look.at(key, as_float, length)
     near = np.zeros((len(fixed.ops), length))
     for row, tensors in enumerate(fixed.near):
         for tensor in tensors:
             near[row] += tensor_bytes(tensor, as_float)
-    return sized, near
+    return {name: found[:, index] for index, name in enumerate(_SIZED)}, near
+
+
+@lru_cache(maxsize=8)
+def _remembering(key: _SizesKey) -> Sizes:
+    """The sizes that all tables at them share."""
+    del key
+    return Sizes({})
 
 
 def _table(fixed: _Fixed, sized: Mapping[str, Any], near: Array) -> OpTable:
@@ -194,7 +206,7 @@ class _Fixed:
 
     Attributes:
         ops: The operators.
-        unlike: One of each kind of operators that cost the same.
+        unlike: Of each kind of operators that cost the same in the same formats.
         alike: Which of those each operator is ``[operators]``.
         sources: Index of the most recent operator each depends on, -1 for none ``[operators]``.
         near: What it reads of that one.
@@ -202,7 +214,7 @@ class _Fixed:
     """
 
     ops: tuple[Op, ...]
-    unlike: tuple[Op, ...]
+    unlike: tuple[_Look, ...]
     alike: NDArray[np.int64]
     sources: NDArray[np.int64]
     near: tuple[tuple[Tensor, ...], ...]
@@ -212,9 +224,8 @@ class _Fixed:
 @lru_cache(maxsize=64)
 def _fixed(held: SameOps) -> _Fixed:
     ops = held.ops
-    places: dict[Any, int] = {}
-    alike = np.array([places.setdefault(_looks(op), len(places)) for op in ops], dtype=np.int64)
-    first = [int(np.argmax(alike == place)) for place in range(len(places))]
+    places: dict[tuple[_Look, Any], int] = {}
+    alike = np.array([places.setdefault((_look_of(op), _formats(op)), len(places)) for op in ops], dtype=np.int64)
     sources = [_latest(op, row) for row, op in enumerate(ops)]
     windows = np.array([_window(op) if op.kind is Kind.CONV else (1.0, 1.0, 1.0) for op in ops]).reshape(-1, 3).T
     columns = {
@@ -228,7 +239,7 @@ def _fixed(held: SameOps) -> _Fixed:
     }
     return _Fixed(
         ops=ops,
-        unlike=tuple(ops[row] for row in first),
+        unlike=tuple(look for look, _ in places),
         alike=alike,
         sources=np.array(sources, dtype=np.int64),
         near=tuple(
@@ -238,10 +249,56 @@ def _fixed(held: SameOps) -> _Fixed:
     )
 
 
-def _looks(op: Op) -> Any:
-    """All that the costs of an operator depend on."""
-    sides = tuple(tuple((t.shape, t.dtype, t.role) for t in side) for side in (op.inputs, op.outputs))
-    return op.name, op.kind, sides, tuple(sorted((name, repr(value)) for name, value in op.attrs.items()))
+class _Look:
+    """What operators that cost the same have in common: tables of one model share most of theirs.
+
+    Attributes:
+        op: One of them.
+        known: The sizes it was last asked at, and its columns there ``[len(_SIZED), sizes]``.
+    """
+
+    __slots__ = ("known", "op")
+
+    def __init__(self, op: Op) -> None:
+        self.op = op
+        self.known: tuple[_SizesKey, Array] | None = None
+
+    def at(self, key: _SizesKey, sizes: Sizes, length: int) -> Array:
+        """The columns at these sizes."""
+        known = self.known
+        if known is None or known[0] != key:
+            found, columns = _sized(self.op, sizes), np.ones((len(_SIZED), length))
+            for row, name in enumerate(_SIZED):
+                columns[row] = found.get(name, 1.0)
+            known = self.known = key, columns
+        return known[1]
+
+
+def _look_of(op: Op) -> _Look:
+    sides = tuple(
+        tuple((t.shape, _HALF if t.dtype in _HALVES else t.dtype, t.role) for t in side)
+        for side in (op.inputs, op.outputs)
+    )
+    attrs = tuple(sorted((name, repr(value)) for name, value in op.attrs.items() if name != "format"))
+    return _look(_ByLooks((op.name, op.kind, sides, attrs), op))
+
+
+def _formats(op: Op) -> tuple[Any, ...]:
+    """What of an operator's formats its costs do not depend on, and its time may."""
+    return op.attrs.get("format"), *(t.dtype for t in (*op.inputs, *op.outputs))
+
+
+@dataclass(frozen=True, slots=True)
+class _ByLooks:
+    """All that the costs of an operator depend on, and one that looks so."""
+
+    looks: Any
+    op: Op = field(compare=False)
+
+
+@lru_cache(maxsize=8192)
+def _look(looks: _ByLooks) -> _Look:
+    return _Look(looks.op)
 
 
 def timed_alike(ops: tuple[Op, ...]) -> NDArray[np.int64]:

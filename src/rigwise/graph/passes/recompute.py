@@ -48,9 +48,12 @@ def recompute(ops: Sequence[Op], policy: str) -> tuple[Op, ...]:
 
     def moved(reader: int, *, is_again: bool) -> Op:
         op = ops[reader]
+        sources = [
+            t.producer if t.producer is None else source(reader, t.producer, is_again=is_again) for t in op.inputs
+        ]
         inputs = tuple(
-            t if t.producer is None else replace(t, producer=source(reader, t.producer, is_again=is_again))
-            for t in op.inputs
+            t if t.producer == place else replace(t, producer=place)
+            for t, place in zip(op.inputs, sources, strict=True)
         )
         if is_again:
             attrs = {**op.attrs, "recomputed": True}
@@ -60,7 +63,7 @@ def recompute(ops: Sequence[Op], policy: str) -> tuple[Op, ...]:
         if reader in kept:
             first = replace(op.outputs[0], saved=True)
             return replace(op, inputs=inputs, outputs=(first, *op.outputs[1:]))
-        return replace(op, inputs=inputs)
+        return op if reader < start else replace(op, inputs=inputs)  # what stands before is where it was
 
     return tuple(moved(index, is_again=is_again) for index, is_again in order)
 
