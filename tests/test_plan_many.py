@@ -118,7 +118,6 @@ def test_the_table_fits_80_columns(rigwise, folder) -> None:
     ("arguments", "words"),
     [
         (["*.toml", "--spot"], "--spot cannot be combined"),
-        (["*.toml", "--report", "x.html"], "--report cannot be combined"),
         (["*.toml", "--engine", "rya"], "no engine 'rya'"),
         (["*.toml", "--engine", "process:1.2.3.4"], "no engine"),
         (["*.toml", "--jobs", "0"], "--jobs"),

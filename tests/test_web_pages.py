@@ -22,9 +22,10 @@ from rigwise.report.figures import theme
 from rigwise.web.answers import RefusedError
 from rigwise.web.app import create_app
 from rigwise.web.form import EXAMPLES, field_of, read
-from rigwise.web.pages import PLACES, STEPS, add_pages
+from rigwise.web.pages import PLACES, add_pages
 from rigwise.web.picture.frontier import frontier
 from rigwise.web.picture.plane import NARROW_PX, WIDE_PX, Scale, fitting, plain_ticks, time_ticks
+from rigwise.web.planning import SERVING, STEPS
 from rigwise.web.settings import Settings
 from rigwise.web.view.catalogue import COLUMNS, FILTERS, SORTS, TABLES
 from rigwise.web.view.words import tied
@@ -248,8 +249,9 @@ def test_the_examples_and_the_steps_of_the_sliders_are_questions():
         form = read(kind, [])
         assert form.asked is not None, form.problem
     for name, steps in STEPS.items():
+        asked = SERVING if name in SERVING else {"model": "resnet50", "samples": "1M"}
         for step in steps:
-            form = read("plan", [("model", "resnet50"), ("samples", "1M"), (name, step)])
+            form = read("plan", list({**asked, name: step}.items()))
             assert form.asked is not None
             assert form.asked.text(name) == step
 

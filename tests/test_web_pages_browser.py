@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import runpy
 import subprocess
 import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 import pytest
 
@@ -17,6 +18,7 @@ pytest.importorskip("fastapi")
 api = pytest.importorskip("playwright.sync_api")
 
 from rigwise.graph.load import zoo_path  # noqa: E402  what the tests need may be absent
+from rigwise.web.planning import SERVING, STAGES  # noqa: E402
 
 CHROMIUM = Path(os.environ.get("CHROMIUM", "/usr/bin/chromium"))
 ARGUMENTS = ["--no-sandbox", "--disable-background-networking"]
@@ -26,6 +28,8 @@ pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason=f"there is no brow
 SIZES = {"desktop": {"width": 1280, "height": 900}, "phone": {"width": 390, "height": 844}}
 PAGES = {
     "plan": "/?model=resnet50&amount=1M&unit=samples&device=t4&deadline=7d",
+    "serving": f"/?{urlencode({**SERVING, 'device': 'l40s'})}",
+    "jobs": f"/?{urlencode({'job': STAGES})}",
     "compare": "/compare",
     "predict": "/predict",
     "catalogue": "/catalogue",
@@ -34,6 +38,11 @@ PAGES = {
     "machine": "/machine",
     "measured": "/measured",
 }
+MEASURES = runpy.run_path(str(Path(__file__).parents[1] / "tools/page_measures.py"))
+FIGURES, SHIFT = MEASURES["FIGURES"], MEASURES["SHIFT"]
+#: A slow line and a slow processor, on which a page can be watched while it comes.
+SLOW_LINE = {"offline": False, "latency": 50, "downloadThroughput": 40_000, "uploadThroughput": 40_000}
+SLOW_PROCESSOR = {"rate": 4}
 #: Bytes that a page and all that it loads may take.
 MOST_BYTES = 200_000
 
@@ -97,21 +106,6 @@ def visit(browser, address):
         one.context.close()
 
 
-FIGURES = """() => {
-  const loads = [...performance.getEntriesByType("navigation"), ...performance.getEntriesByType("resource")];
-  return {
-    wider: document.documentElement.scrollWidth - document.documentElement.clientWidth,
-    bytes: loads.reduce((sum, one) => sum + one.transferSize, 0),
-  };
-}"""
-SHIFT = """() => new Promise((done) => {
-  let sum = 0;
-  new PerformanceObserver((list) => { for (const one of list.getEntries()) sum += one.value; })
-    .observe({ type: "layout-shift", buffered: true });
-  setTimeout(() => done(sum), 200);
-})"""
-
-
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("name", PAGES)
 def test_a_page_is_quiet_light_still_and_as_wide_as_the_screen(visit, name, size):
@@ -123,6 +117,16 @@ def test_a_page_is_quiet_light_still_and_as_wide_as_the_screen(visit, name, size
     assert figures["wider"] == 0
     assert figures["bytes"] < MOST_BYTES
     assert page.evaluate(SHIFT) < 0.01
+
+
+@pytest.mark.parametrize("name", ["catalogue", "offers"])
+def test_nothing_moves_while_a_long_table_comes_slowly(visit, name):
+    seen = visit()
+    line = seen.context.new_cdp_session(seen.page)
+    line.send("Network.enable")
+    line.send("Network.emulateNetworkConditions", SLOW_LINE)
+    line.send("Emulation.setCPUThrottlingRate", SLOW_PROCESSOR)
+    assert seen.open(PAGES[name]).evaluate(SHIFT) == 0
 
 
 def axe_file() -> Path | None:
@@ -279,6 +283,40 @@ def test_a_model_of_ones_own(visit):
     assert "is the quickest" in page.locator("#answer .says").inner_text()
     assert page.locator("#f-model option:checked").inner_text() == "your file"
     assert page.locator("#f-device").input_value() == "t4,l4"
+
+
+def test_a_slider_moves_what_serves(visit):
+    seen = visit()
+    page = seen.open(PAGES["serving"])
+    before = page.locator("#answer figure .for-wide").inner_html()
+    slider = page.get_by_label("Requests, slider")
+    slider.focus()
+    page.keyboard.press("ArrowRight")
+    assert page.locator("#f-rate").input_value() == "50/s"
+    page.wait_for_url("**rate=50**")
+    page.wait_for_function("document.querySelector('#answer code').textContent.includes('--rate 50/s')")
+    assert page.locator("#answer figure .for-wide").inner_html() != before
+    assert seen.printed == []
+
+
+def test_jobs_are_written_changed_and_uploaded(visit):
+    seen = visit("phone")
+    page = seen.open(PAGES["jobs"])
+    first = page.get_by_label("Job 1")
+    first.fill(STAGES.replace("epochs = 90", "epochs = 9"))
+    page.keyboard.press("Tab")
+    page.wait_for_url(lambda url: "epochs+%3D+9%0A" in url)
+    page.wait_for_function("document.querySelector('#status').textContent.startsWith('2 stages')")
+    page.get_by_text("Files of your own").click()
+    files = [
+        {"name": f"{name}.toml", "mimeType": "application/toml", "buffer": f"[workload]\n{job}".encode()}
+        for name, job in (("one", 'model = "alexnet"\nsamples = "1M"'), ("two", "nonsense = 3"))
+    ]
+    page.locator("#f-file").set_input_files(files)
+    page.get_by_role("button", name="Upload").click()
+    page.wait_for_selector("text=1 of 2 jobs have a plan")
+    assert page.get_by_label("Job 2").input_value().startswith("# two.toml\n[workload]")
+    assert seen.printed == []
 
 
 def test_devices_are_ticked_and_compared(visit):

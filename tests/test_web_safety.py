@@ -19,7 +19,7 @@ from starlette.testclient import TestClient
 from rigwise.errors import InvalidInputError
 from rigwise.graph.load import zoo_path
 from rigwise.web.app import create_app
-from rigwise.web.guard import Guard
+from rigwise.web.guard import LONGEST_QUERY, Guard
 from rigwise.web.questions import KINDS, fields
 from rigwise.web.settings import Settings, check, is_loopback
 from rigwise.web.uploads import plain_name
@@ -381,7 +381,7 @@ def test_no_upload_fails_the_server(client, name: str, content: bytes) -> None:
 
 
 def test_long_and_wide_queries_are_refused(client) -> None:
-    assert client.get(f"{API}/predict?model=" + "x" * 9000).status_code == 414
+    assert client.get(f"{API}/predict?model=" + "x" * LONGEST_QUERY).status_code == 414
     assert client.get(f"{API}/predict?" + "a=1&" * 600).status_code == 422
     assert client.get(f"{API}/compare?model=gpt2&device=" + ",".join(["t4"] * 70)).status_code == 422
     assert client.get(f"{API}/predict?model=%ff%fe&device=t4").status_code == 422

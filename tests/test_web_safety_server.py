@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import re
 import signal
@@ -237,6 +238,17 @@ def test_nonsense_is_no_request(running) -> None:
             one.sendall(nonsense)
             assert b" 400 " in one.recv(4096).partition(b"\r\n")[0]
     assert answers(running)
+
+
+def test_an_address_that_is_far_too_long_is_told_so_as_the_api_tells_it(running) -> None:
+    with socket.create_connection(("127.0.0.1", running), timeout=60) as one:
+        one.sendall(b"GET /?job=" + b"x" * (server._HEADER_BYTES + 1))
+        said = b"".join(iter(lambda: one.recv(4096), b""))
+    head, _, body = said.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert b"content-type: application/json" in head.lower()
+    assert json.loads(body)["schema"] == "rigwise.error/1"
+    assert status(running, f"{API}/plan?job=" + "x" * 30_000) == 414
 
 
 def test_a_thousand_at_once_leave_it_standing(running) -> None:

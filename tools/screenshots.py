@@ -18,10 +18,13 @@ from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from page_measures import FIGURES, SHIFT
 from refresh_readme import draw
+from rigwise.web.planning import STAGES
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "docs/pictures"
@@ -32,6 +35,8 @@ COLOURS = 256
 SIZES = {"desktop": {"width": 1280, "height": 900}, "phone": {"width": 390, "height": 844}}
 PAGES = {
     "plan": "/",
+    "serving": "/?model=llama-3.1-8b&task=serve&rate=20/s&prompt=2k&output-tokens=300&ttft=500ms&tpot=40ms",
+    "jobs": f"/?{urlencode({'job': STAGES})}",
     "compare": "/compare",
     "predict": "/predict",
     "catalogue": "/catalogue",
@@ -59,21 +64,6 @@ PLOTS = {
     "bench": "bench --quick --no-store",
     "judged": "judge tests/data/measured",
 }
-TIMES = """() => {
-  const page = performance.getEntriesByType("navigation")[0];
-  const loads = [page, ...performance.getEntriesByType("resource")];
-  const paint = performance.getEntriesByName("first-contentful-paint")[0];
-  return {
-    load_ms: page.loadEventEnd, paint_ms: paint ? paint.startTime : 0, requests: loads.length,
-    bytes: loads.reduce((sum, one) => sum + one.transferSize, 0),
-  };
-}"""
-SHIFT = """() => new Promise((done) => {
-  let sum = 0;
-  new PerformanceObserver((list) => { for (const one of list.getEntries()) sum += one.value; })
-    .observe({ type: "layout-shift", buffered: true });
-  setTimeout(() => done(sum), 200);
-})"""
 
 
 @contextmanager
@@ -160,7 +150,7 @@ def measured(address: str, browser: Any, count: int = 7) -> None:
                 page.goto(address + path, wait_until="load")
                 page.wait_for_function("performance.getEntriesByType('navigation')[0].loadEventEnd > 0")
                 shift = page.evaluate(SHIFT)
-                found.append(page.evaluate(TIMES) | {"shift": shift})
+                found.append(page.evaluate(FIGURES) | {"shift": shift})
                 context.close()
             times = [
                 f"{statistics.median(values):4.0f} ({min(values):.0f} to {max(values):.0f})"

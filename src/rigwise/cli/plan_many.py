@@ -11,6 +11,7 @@ from rigwise.cli.output import console, print_json, write_output
 from rigwise.cli.plan_job import jobs_at
 from rigwise.cli.plan_options import flag_of
 from rigwise.cli.plot_option import draw
+from rigwise.cli.report_option import write_report
 from rigwise.errors import InvalidInputError
 
 T = TypeVar("T")
@@ -30,7 +31,7 @@ def plan_many(
     Args:
         targets: Job files.
         given: Flags that describe a job, of which there may be none.
-        written: Files of ``--own`` and ``--output``.
+        written: Files of ``--own``, ``--output`` and ``--report``.
         where: ``--engine`` and ``--jobs``.
         as_json: Print one JSON document.
         quiet: Print the answer only.
@@ -38,8 +39,8 @@ def plan_many(
     Raises:
         RigwiseError: The engine cannot be used, or the flags belong to a single job.
     """
-    if given or "report" in written:
-        names = ", ".join(flag_of(name) for name in [*given, *(["report"] if "report" in written else [])])
+    if given:
+        names = ", ".join(map(flag_of, given))
         raise InvalidInputError(f"{names} cannot be combined with several jobs", hint="write it into the job files")
     from datetime import date
 
@@ -54,6 +55,7 @@ def plan_many(
     document = {"schema": SCHEMA, "results": results}
     if any(map(is_answered, results)):
         draw(as_plain(document), quiet=quiet)
+    write_report(lambda command: _page(as_plain(document), command), quiet=quiet)
     if "output" in written:
         text = json.dumps(document, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
         write_output(written["output"], text, quiet=quiet)
@@ -62,6 +64,12 @@ def plan_many(
     else:
         console().print(plans_text(results), end="", markup=False, soft_wrap=True)
     return 0 if all(map(is_answered, results)) else 1
+
+
+def _page(document: dict[str, Any], command: str) -> str:
+    from rigwise.report.jobs_page import jobs_page
+
+    return jobs_page(document, command=command)
 
 
 def _counted(found: Iterable[T], total: int) -> Iterator[T]:

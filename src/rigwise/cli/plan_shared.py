@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from rigwise.cli.output import console, print_json, write_output
 from rigwise.cli.plan_job import jobs_at
 from rigwise.cli.plan_options import flag_of
 from rigwise.cli.plot_option import draw
+from rigwise.cli.report_option import write_report
 from rigwise.cli.search_watch import watching
 from rigwise.errors import InfeasibleError, InvalidInputError, RigwiseError
 
@@ -33,7 +35,7 @@ def plan_shared_jobs(
     Args:
         targets: Job files.
         given: Flags that describe a job: ``--deadline`` and ``--gap`` hold for all of them.
-        written: Files of ``--own`` and ``--output``.
+        written: Files of ``--own``, ``--output`` and ``--report``.
         world_of: The world of a model.
         as_json: Print one JSON document.
         quiet: Print the answer only.
@@ -54,6 +56,7 @@ def plan_shared_jobs(
         raise
     document = shared_document(result)
     draw(document, quiet=quiet)
+    write_report(partial(_page, document), quiet=quiet)
     if "output" in written:
         text = json.dumps(document, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
         write_output(written["output"], text, quiet=quiet)
@@ -64,17 +67,36 @@ def plan_shared_jobs(
     return 0
 
 
+def _page(document: dict[str, Any], command: str) -> str:
+    from rigwise.report.shared_page import shared_page
+
+    return shared_page(document, command=command)
+
+
 def _question(targets: tuple[str, ...], given: dict[str, Any], written: dict[str, str]) -> Any:
+    others = [name for name in [*given, *written] if name not in (*_OF_ALL, "own", "output", "report")]
+    if others:
+        names = ", ".join(map(flag_of, others))
+        raise InvalidInputError(f"{names} cannot be combined with --share", hint="write it into the job files")
+    return shared_question(jobs_at(targets, written.get("own")), given)
+
+
+def shared_question(named: Iterable[tuple[str, Any]], given: dict[str, Any]) -> Any:
+    """The jobs that share machines.
+
+    Args:
+        named: Names and jobs, or what is wrong with one.
+        given: ``deadline`` and ``gap`` of all of them together, as they are written.
+
+    Raises:
+        RigwiseError: A job cannot be read, cannot share, or a limit means nothing.
+    """
     from rigwise.search.shared_types import NamedJob, SharedJobs
     from rigwise.units import parse_fraction, parse_seconds
     from rigwise.workload.job import Job, check_job
 
-    others = [name for name in [*given, *written] if name not in (*_OF_ALL, "own", "output")]
-    if others:
-        names = ", ".join(map(flag_of, others))
-        raise InvalidInputError(f"{names} cannot be combined with --share", hint="write it into the job files")
     jobs = []
-    for name, job in jobs_at(targets, written.get("own")):
+    for name, job in named:
         if isinstance(job, RigwiseError):
             raise job
         if not isinstance(job, Job):
@@ -93,8 +115,6 @@ def verify_shared_document(answer: Any, where: str, world_of: Callable[..., Any]
     Raises:
         RigwiseError: It cannot be read.
     """
-    from functools import partial
-
     from rigwise.search.shared import read_shared, verify_shared
 
     claim = read_shared(answer, where)

@@ -160,9 +160,10 @@ def _remarks(figures: Sequence[Figure]) -> Iterator[str]:
     if max(stolen, default=0.0) > 0.02:
         lines.append(f"the host gave up to {_percent(max(stolen))} of the CPU time to other virtual machines")
     if noisy:
+        measured = sum(figure.value is not None for figure in figures)
         lines.append(
-            f"{len(noisy)} of {len(figures)} figures are noisy: the middle half of their samples spans over 10 % of the"
-            " median; --json has the quickest block and every sample"
+            f"{len(noisy)} of {measured} figures {'is' if len(noisy) == 1 else 'are'} noisy: the middle half of their"
+            " samples spans over 10 % of the median; --json has the quickest block and every sample"
         )
     lines += [f"{f.raw.name}: {remark}" for f in figures for remark in f.remarks if remark in above]
     if lines:

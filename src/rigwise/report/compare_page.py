@@ -36,38 +36,40 @@ def compare_page(document: Document, *, command: str = "") -> str:
     answers = [one for one in document["results"] if "step_time_s" in one]
     title = _headline(answers)
     parts = [
-        answer(_question(answers[0]["case"]), title, _sentence(document, answers), _tiles(document, answers)),
+        answer(question_of(answers[0]["case"]), title, _sentence(document, answers), _tiles(document, answers)),
         listed("Why", map(_reason, answers)),
         picture("Time of a step", time_by_device(document)),
         picture("What the same work costs", worth_of_devices(document)),
         _side_by_side(document),
         listed("What cannot do it", _refused(document)),
-        rests_on(_assumptions(document, answers), document["sources"]),
+        rests_on(assumptions(document, answers), document["sources"]),
         repeat(command),
     ]
     closing = f"Times are predictions with the interval that they are given. Prices as known on {document['today']}."
     return page(title, parts, closing=closing)
 
 
-def _question(case: Document) -> str:
+def question_of(case: Document) -> str:
+    """What a case asks, in a line."""
     parts = [case["model"], case["task"], f"batch {case['batch']}", case["dtype"], case["mode"]]
     names = {"seq": "sequence", "context": "context", "image_size": "image size"}
     parts += [f"{word} {case[name]}" for name, word in names.items() if case[name]]
     return ", ".join(parts)
 
 
-def _name(one: Document) -> str:
+def name_of(one: Document) -> str:
+    """How many of which device."""
     count = one["case"]["count"]
     return f"{count} x {one['device']}" if count > 1 else str(one["device"])
 
 
 def _headline(answers: Sequence[Document]) -> str:
     first = answers[0]
-    told = f"{_name(first)} is quickest: {format_seconds(first['step_time_s']['p50'])} a step"
+    told = f"{name_of(first)} is quickest: {format_seconds(first['step_time_s']['p50'])} a step"
     if len(answers) < 2:
         return told
     times = answers[1]["step_time_s"]["p50"] / first["step_time_s"]["p50"]
-    return f"{told}, {times:.3g} times as quick as {_name(answers[1])}"
+    return f"{told}, {times:.3g} times as quick as {name_of(answers[1])}"
 
 
 def _sentence(document: Document, answers: Sequence[Document]) -> str:
@@ -75,7 +77,7 @@ def _sentence(document: Document, answers: Sequence[Document]) -> str:
     told = []
     if len(answers) > 1:
         sure = answers[0]["step_time_s"]["p90"] < answers[1]["step_time_s"]["p10"]
-        which = f"{_name(answers[0])} and {_name(answers[1])}"
+        which = f"{name_of(answers[0])} and {name_of(answers[1])}"
         told.append(
             f"The intervals of {which} do not overlap, so that order is as good as certain."
             if sure
@@ -85,8 +87,8 @@ def _sentence(document: Document, answers: Sequence[Document]) -> str:
     if cheapest:
         one, price, usd = cheapest
         work = f"{format_usd(usd['p50'])} for a million {unit_of(one)}"
-        told.append(f"For rent {_name(one)} costs least: {work} at {format_usd(price['usd_per_h'])} an hour.")
-    small = [_name(one) for one in answers if not one["fits"]]
+        told.append(f"For rent {name_of(one)} costs least: {work} at {format_usd(price['usd_per_h'])} an hour.")
+    small = [name_of(one) for one in answers if not one["fits"]]
     if small:
         told.append(f"It does not fit the memory of {', '.join(small)}.")
     return " ".join(told)
@@ -107,15 +109,15 @@ def _tiles(document: Document, answers: Sequence[Document]) -> list[tuple[str, s
     unit = unit_of(first)
     rate = first["tokens_per_s"] or first["throughput_per_s"]
     step = quantiles(first["step_time_s"], format_seconds)
-    tiles = [("Quickest", _name(first), f"{format_seconds(first['step_time_s']['p50'])} a step; {step}")]
-    tiles.append((f"{unit.capitalize()} a second", format_count(rate), f"on {_name(first)}"))
+    tiles = [("Quickest", name_of(first), f"{format_seconds(first['step_time_s']['p50'])} a step; {step}")]
+    tiles.append((f"{unit.capitalize()} a second", format_count(rate), f"on {name_of(first)}"))
     if cheapest:
         one, _, usd = cheapest
-        tiles.append(("Cheapest", _name(one), f"{format_usd(usd['p50'])} a million {unit}"))
+        tiles.append(("Cheapest", name_of(one), f"{format_usd(usd['p50'])} a million {unit}"))
     powered = [one for one in answers if one["energy_j"] and one["fits"]]
     if powered:
         frugal = min(powered, key=lambda one: one["energy_j"]["p50"])
-        tiles.append(("Least energy", _name(frugal), f"{format_count(frugal['energy_j']['p50'], 'J')} a step"))
+        tiles.append(("Least energy", name_of(frugal), f"{format_count(frugal['energy_j']['p50'], 'J')} a step"))
     return tiles
 
 
@@ -123,7 +125,7 @@ def _reason(one: Document) -> str:
     """What binds a device."""
     shares = sorted(one["binds"].items(), key=lambda item: -item[1])
     told = [f"{LIMITS[name]} {format_fraction(share)}" for name, share in shares if share >= 0.005]
-    return f"{_name(one)}: {', '.join(told)} of its time"
+    return f"{name_of(one)}: {', '.join(told)} of its time"
 
 
 def _side_by_side(document: Document) -> Markup | None:
@@ -137,7 +139,7 @@ def _side_by_side(document: Document) -> Markup | None:
         room = format_bytes(one["peak_memory_bytes"]["p50"])
         rows.append(
             [
-                _name(one),
+                name_of(one),
                 format_seconds(time["p50"]),
                 quantiles(time, format_seconds),
                 format_count(one["tokens_per_s"] or one["throughput_per_s"]),
@@ -157,9 +159,10 @@ def _refused(document: Document) -> list[str]:
     return [f"{one['device']}: {one['error']['message']}" for one in document["results"] if "error" in one]
 
 
-def _assumptions(document: Document, answers: Sequence[Document]) -> list[str]:
+def assumptions(document: Document, answers: Sequence[Document]) -> list[str]:
+    """What answers take for granted, each once."""
     assumed = dict.fromkeys(sentence for one in answers for sentence in one["assumed"])
     unknown = dict.fromkeys(name for one in answers for name in one["unknown_ops"])
     counted = [f"counted as memory traffic only: {', '.join(unknown)}"] if unknown else []
-    grades = [f"the constants for {_name(one)} are {one['provenance']}" for one in answers]
+    grades = [f"the constants for {name_of(one)} are {one['provenance']}" for one in answers]
     return [*assumed, *counted, *grades, f"prices are of offers on demand that are known on {document['today']}"]

@@ -157,7 +157,7 @@ def changes_text(changes: Iterable[Change]) -> str:
         lines += _wrapped(
             f"{change}" + (f"  (not done: {change.refused})" if change.refused else ""), first="  ", rest="    "
         )
-    return "\n".join(lines) + "\n" if lines else "no safe fix for what was found\n"
+    return "\n".join(lines) + "\n" if lines else "nothing was found that a safe fix mends\n"
 
 
 def _wrapped(text: str, first: str = "", rest: str = "  ") -> list[str]:

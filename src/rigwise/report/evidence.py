@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date
 from typing import Any
 
@@ -11,6 +11,7 @@ from rigwise.errors import UnknownNameError
 from rigwise.estimate.calibration import load_calibration
 from rigwise.estimate.predict import predict
 from rigwise.facts import catalogue
+from rigwise.facts.subscription import subscriptions
 from rigwise.graph.load import load_model
 from rigwise.report.serving_price import usual_price
 from rigwise.workload.case import Case
@@ -44,8 +45,16 @@ def with_evidence(document: Document) -> dict[str, Any]:
 
 def with_sources(document: Document) -> dict[str, Any]:
     """A document with ``plans`` and ``sources``: where devices, prices and constants were read."""
-    rows = [{"figure": figure, "source": source} for figure, source in _sources(document["plans"])]
-    return {**document, "sources": rows}
+    return {**document, "sources": sources_of([(f"plan {plan['rank']}", plan) for plan in document["plans"]])}
+
+
+def sources_of(plans: Sequence[tuple[str, Document]]) -> list[dict[str, str]]:
+    """Where the figures of plans were read, as rows of ``figure`` and ``source``.
+
+    Args:
+        plans: What each is called, and its device, offer and day.
+    """
+    return [{"figure": figure, "source": source} for figure, source in _sources(plans)]
 
 
 def with_prices(document: Document, today: date) -> dict[str, Any]:
@@ -80,14 +89,16 @@ def _case(job: Document, plan: Document) -> Case:
     return parse(fields, Case, f"plan {plan['rank']}")
 
 
-def _sources(plans: list[Document]) -> Iterator[tuple[str, str]]:
+def _sources(plans: Sequence[tuple[str, Document]]) -> Iterator[tuple[str, str]]:
     """Where the devices' figures, the prices and the constants come from, each once."""
-    yield from _of_devices(dict.fromkeys(plan["device"] for plan in plans))
+    yield from _of_devices(dict.fromkeys(plan["device"] for _, plan in plans))
     offers = {(offer.provider, offer.instance, offer.region, offer.as_of): offer for offer in catalogue.offers()}
-    for plan in plans:
+    notebooks = {(one.provider, one.name, one.as_of): one.source for one in subscriptions()}
+    for name, plan in plans:
         offer = offers.get((plan["provider"], plan["instance"], plan["region"], plan["price_date"]))
-        for source in catalogue.cited(offer.source if offer else ""):
-            yield f"price of plan {plan['rank']}, {plan['price_date']}", source
+        notebook = notebooks.get((plan["provider"], plan["instance"], plan["price_date"]))
+        for source in catalogue.cited(offer.source) if offer else filter(None, [notebook]):
+            yield f"price of {name}, {plan['price_date']}", source
     yield from _of_constants()
 
 

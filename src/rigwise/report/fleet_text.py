@@ -21,15 +21,15 @@ WIDTH = 79
 _MOST_EVIDENCE, _MOST_NODES = 4, 40
 
 
-def fleet_text(report: FleetReport, *, brief: bool = False) -> str:
-    """Bad nodes first, then the figures over all nodes."""
+def fleet_text(report: FleetReport, *, brief: bool = False, is_kept: bool = True) -> str:
+    """Bad nodes first, then the figures over all nodes, and where the store has them if they are kept."""
     states = Counter(report.state(node) for node in report.nodes)
     counts = ", ".join(f"{count} {state}" for state, count in sorted(states.items(), key=lambda one: one[0] != OK))
     lines = [f"{report.place}, {_count(len(report.nodes), 'node')}: {counts}; {format_seconds(report.wall_s)}"]
     lines += _makes(report.nodes)
     lines += _bad(report)
     if not brief:
-        lines += [*_figures(report), *_doubted(report), *_ids(report.nodes)]
+        lines += [*_figures(report), *_doubted(report), *(_ids(report.nodes) if is_kept else ())]
     if report.interrupted:
         lines += ["", "interrupted: what was measured until then"]
     return "\n".join(lines) + "\n"
@@ -141,7 +141,7 @@ def _doubted(report: FleetReport) -> Iterator[str]:
 
 def _ids(nodes: Sequence[NodeResult]) -> Iterator[str]:
     """Under which name the store has a node."""
-    known = [node for node in nodes if node.machine_id]
+    known = [node for node in nodes if node.machine_id and node.records]
     if known:
         first = known[0]
         yield ""

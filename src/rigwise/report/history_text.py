@@ -57,10 +57,20 @@ def list_table(records: Sequence[Record]) -> tuple[tuple[str, ...], list[tuple[s
 
 
 def _span(low: float, high: float, unit: str) -> str:
-    """Two figures, the unit once where it is the same."""
+    """Two figures, the unit once: that of the second, where they differ by a decimal prefix.
+
+    >>> _span(8.67e8, 1.07e9, "FLOP/s"), _span(0.0009, 0.0012, "s"), _span(1e-6, 3.0, "s")
+    ('0.867-1.07 GFLOP/s', '0.900-1.20 ms', '1.00 us-3.00 s')
+    """
     first, last = amount(low, unit), amount(high, unit)
     number, _, rest = first.partition(" ")
-    return f"{number}-{last}" if rest and last.endswith(f" {rest}") else f"{first}-{last}"
+    if rest and last.endswith(f" {rest}"):
+        return f"{number}-{last}"
+    told = float(last.partition(" ")[0].replace(",", ""))
+    if not 0 < high / 1000 <= low <= high or not told:
+        return f"{first}-{last}"
+    scale = 10.0 ** round(math.log10(high / told))
+    return f"{low / scale:#.3g}-{last}" if abs(told * scale / high - 1) < 0.01 else f"{first}-{last}"
 
 
 def compare_lines(found: Sides, first: str, second: str) -> Iterator[str]:
@@ -70,7 +80,10 @@ def compare_lines(found: Sides, first: str, second: str) -> Iterator[str]:
         return
     names = _names([one.key for one in ordered])
     width = min(max(map(len, names)), _NAME)
-    yield f"{'':{width}} {_cut(first, 12):>12} {_cut(second, 12):>12}  ratio         95 %  verdict"
+    left, right = _cut(first, 12), _cut(second, 12)
+    if left == right:  # two long names of one beginning
+        left, right = "the first", "the second"
+    yield f"{'':{width}} {left:>12} {right:>12}  ratio         95 %  verdict"
     for one, name in zip(ordered, names, strict=True):
         before, after = (amount(value, one.key[2]) for value in one.medians)
         yield f"{_cut(name, width):{width}} {before:>12} {after:>12} {_ratio(one)}  {one.verdict}"

@@ -97,8 +97,11 @@ def _short(name: object) -> str:
     return " ".join(str(name).replace("(R)", "").replace("(TM)", "").split())
 
 
-def _sizes(gib: float | None) -> str:
-    return f"{gib / GIB:.1f} GiB" if gib else ""
+def _sizes(size_bytes: float | None) -> str:
+    """Memory in GiB, or in MiB where that is none: /dev/shm of a container has 64 MiB."""
+    if not size_bytes:
+        return ""
+    return f"{size_bytes / GIB:.1f} GiB" if size_bytes >= GIB else f"{size_bytes / MIB:.0f} MiB"
 
 
 def _system(snapshot: Snapshot) -> Iterator[tuple[str, str]]:

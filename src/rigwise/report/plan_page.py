@@ -87,7 +87,7 @@ def _sentence(best: Document) -> str:
     ranges = [f"take {time}" if time else "", f"cost {cost}" if cost else ""]
     sure = " and ".join(word for word in ranges if word)
     sure = f"With a probability of 80 % it will {sure}. " if sure else ""
-    return f"{sure}Take {_where(best)}; run it with {_layout(best)}."
+    return f"{sure}Take {_where(best)}; run it with {layout_of(best)}."
 
 
 def _job_line(job: Document) -> str:
@@ -105,7 +105,7 @@ def _where(plan: Document) -> str:
     return " ".join(str(plan[key]) for key in ("provider", "instance", "region", "market") if plan[key])
 
 
-def _layout(plan: Document) -> str:
+def layout_of(plan: Document) -> str:
     """How each step is computed."""
     parallel = plan["parallel"]
     parts = [plan["dtype"], plan["mode"], f"micro-batch {plan['micro_batch']}"]
@@ -164,7 +164,7 @@ def _plan_row(plan: Document) -> list[str]:
         f"{plan['rank']}=" if plan.get("p_ahead", 0.0) >= TIE else str(plan["rank"]),
         f"{plan['count']} x {plan['device']}{nodes}",
         _where(plan),
-        _layout(plan),
+        layout_of(plan),
         format_seconds(plan["time_s"]["p50"]),
         format_usd(plan["cost_usd"]["p50"]),
         f"{plan['energy_j'] / _J_PER_KWH:,.2f} kWh" if plan["energy_j"] is not None else "unknown",

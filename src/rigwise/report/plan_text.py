@@ -12,8 +12,8 @@ from rigwise.units import format_count, format_fraction, format_seconds, format_
 from rigwise.workload.job import Job
 
 _WIDTH = 80
-#: What an objective is called where it is no word of its own.
-_MEASURE = {"weights": "weighted sum"}
+#: What an objective is called with its article, where that is not "a" and its own name.
+MEASURE = {"weights": "a weighted sum", "energy": "an energy"}
 #: Reasons for leaving prices out that are told on the terminal.
 _REASONS_TOLD = 2
 _REASONS = {
@@ -54,14 +54,22 @@ def _interval(values: Quantiles, show: object) -> str:
 
 
 def _answer(plan: Plan) -> list[str]:
-    verb = "use your own" if plan.kind == "own" else "rent"
-    lines = [f"  {verb:<12} {_devices(plan)}", f"  {'at':<12} {plan.place}, {plan.market}"]
+    verb = {"own": "use your own", "buy": "buy"}.get(plan.kind, "rent")
+    where = plan.instance if plan.kind == "buy" else f"{plan.place}, {plan.market}"
+    lines = [f"  {verb:<12} {_devices(plan)}", f"  {'as' if plan.kind == 'buy' else 'at':<12} {where}"]
+    lines += [f"  {'price':<12} {_price(plan)}"] if plan.kind == "buy" else []
     lines.append(f"  {'cost':<12} {_interval(plan.cost_usd, format_usd)}")
     lines.append(f"  {'time':<12} {_interval(plan.time_s, format_seconds)}")
     if plan.energy_j is not None:
         carbon = "" if plan.carbon_g is None else f", {format_value('carbon', plan.carbon_g)} where it stands"
         lines.append(f"  {'energy':<12} {plan.energy_j / 3.6e6:,.3g} kWh{carbon}")
     return [_cut(line, _WIDTH) for line in lines]
+
+
+def _price(plan: Plan) -> str:
+    """What the machine is sold for, with tax."""
+    price_usd = plan.capital_usd + plan.cost_terms.get("ownership", 0.0)
+    return f"{format_usd(price_usd)} on {plan.price_date}; the cost is the job's share, and power"
 
 
 def _devices(plan: Plan) -> str:
@@ -97,7 +105,7 @@ def _table(plans: Sequence[Plan]) -> list[str]:
 def certificate_sentences(certificate: Certificate) -> list[str]:
     """What is proven, by how much looking, and how to check it."""
     proof = (
-        f"no candidate has a {_MEASURE.get(certificate.objective, certificate.objective)} below"
+        f"no candidate has {MEASURE.get(certificate.objective, f'a {certificate.objective}')} below"
         f" {format_value(certificate.objective, certificate.lower_bound)}"
         f" under this estimate: gap {100 * certificate.gap_frac:.3g} %"
         + (", stopped before it was closed" if certificate.stopped else "")

@@ -17,6 +17,8 @@ from rigwise.units import (
 
 _BAR = 24
 _WIDTH, _HEIGHT = 60, 11
+#: Where operators run for less of a step, the text says that the rest is waiting.
+_MOST_OF_IT = 0.95
 
 
 def prediction_text(prediction: Prediction, *, brief: bool = False) -> str:
@@ -37,7 +39,7 @@ def _answer_lines(p: Prediction) -> list[str]:
     case = p.case
     machine = f"{case.count} x {p.device.id}" if case.count > 1 else p.device.id
     work = [case.task, f"batch {case.batch}", case.dtype or "", case.mode]
-    work += [f"seq {case.seq}"] if case.seq else []
+    work += [f"seq {case.seq}"] if case.seq and case.task != "decode" else []
     work += [f"context {case.context}"] if case.context and case.task == "decode" else []
     lines = [f"{case.model} on {machine}: {', '.join(work)}", ""]
     lines.append(f"  step time    {_interval(p.step_time_s, format_seconds)}")
@@ -91,6 +93,8 @@ def _kind_lines(p: Prediction) -> list[str]:
             f"  {share.kind:<12} {format_seconds(share.time_s):>9} {format_fraction(share.time_s / whole):>6}"
             f" {flops:>9} {format_bytes(share.moved_bytes):>9}  {share.binds}"
         )
+    if whole < _MOST_OF_IT * p.step_time_s["p50"]:
+        lines.append(f"  they run for {format_seconds(whole)} of the step; for the rest it waits: see what binds")
     return lines
 
 
@@ -132,7 +136,7 @@ def roofline_lines(p: Prediction) -> list[str]:
         put(log10(x), log10(y), letter)
         legend.append(f"{letter} {kind}")
     lines = [f"roofline of {p.device.id}: {format_count(peak, 'FLOP/s')}, ridge at {ridge:.0f} FLOP/byte"]
-    lines += ["  |" + "".join(row) for row in grid]
+    lines += ("  |" + "".join(row).rstrip() for row in grid)
     lines += ["  +" + "-" * _WIDTH + " FLOP/byte", "   " + "  ".join(legend)]
     return lines
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from textwrap import wrap
+from typing import Any
 
 from rigwise.search.bounds import format_value
+from rigwise.search.shared import shared_document
 from rigwise.search.shared_types import RENT, SharedCertificate, SharedPlan, SharedResult
 from rigwise.search.types import Quantiles
 from rigwise.units import format_count, format_seconds, format_usd
@@ -28,7 +30,7 @@ def shared_text(result: SharedResult, *, brief: bool = False) -> str:
     lines += ["", *_table(result)]
     if not brief:
         lines += ["", "certificate", *_listed(_sentences(result.certificate))]
-        lines += ["", "good to know", *_listed(_advice(result))]
+        lines += ["", "good to know", *_listed(advice(shared_document(result)))]
     return "\n".join(lines) + "\n"
 
 
@@ -44,7 +46,8 @@ def _table(result: SharedResult) -> list[str]:
         queue = sorted((one for one in result.plans if one.machine == machine), key=lambda one: one.place)
         blocks.append((machine if queue else f"{machine}: nothing", [_row(one) for one in queue]))
     for one in (one for one in result.plans if not one.machine):
-        place = f"rented: {one.plan.place}, {one.plan.market}"
+        rented = f"rented: {one.plan.place}, {one.plan.market}"
+        place = f"bought: {one.plan.instance}" if one.plan.kind == "buy" else rented
         if blocks and blocks[-1][0] == place:
             blocks[-1][1].append(_row(one))
         else:
@@ -90,21 +93,23 @@ def _sentences(certificate: SharedCertificate) -> list[str]:
     ]
 
 
-def _advice(result: SharedResult) -> list[str]:
-    certificate = result.certificate
-    rents = [[o.number for o in work.options if o.machine == RENT] for work in certificate.works]
+def advice(document: Mapping[str, Any]) -> list[str]:
+    """What else to know of a ``rigwise.plan.shared/1`` document, and what was assumed."""
+    certificate = document["certificate"]
+    objective, works = certificate["objective"], certificate["works"]
+    rents = [[option["number"] for option in work["options"] if option["machine"] == RENT] for work in works]
     told = []
-    if all(rents) and any(one.machine for one in result.plans):
+    if all(rents) and any(one["machine"] for one in document["plans"]):
         all_rented = sum(numbers[0] for numbers in rents)
         told.append(
-            f"everything rented has a {certificate.objective} of {format_value(certificate.objective, all_rented)}"
-            f" together, this {format_value(certificate.objective, certificate.best)}"
+            f"everything rented has a {objective} of {format_value(objective, all_rented)}"
+            f" together, this {format_value(objective, certificate['best'])}"
         )
-    if all(work.deadline_s is None and not work.wait_per_s for work in certificate.works):
+    if all(work["deadline_s"] is None and not work["wait_per_s"] for work in works):
         told.append("no job has a deadline and waiting costs nothing, so a queue may grow as long as it likes")
     told.append("a machine does one job after the other; jobs before one are taken to be late together with it")
     told.append("quotas and hourly caps are kept by each job alone; free sessions and subscriptions are left out")
-    return told + (["assumed: " + "; ".join(result.assumed)] if result.assumed else [])
+    return told + (["assumed: " + "; ".join(document["assumed"])] if document["assumed"] else [])
 
 
 def _listed(sentences: Sequence[str]) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rigwise.report.evidence import sources_of
 from rigwise.report.figures.timeline import stages_over_time
 from rigwise.report.html import Markup, table, tag
 from rigwise.report.page import answer, page, percent, picture, quantiles, repeat, rests_on, section, soft
@@ -27,7 +28,7 @@ def staged_page(document: Document, *, command: str = "") -> str:
         picture("One after the other", stages_over_time(document)),
         _stages(document),
         _certificate(document["certificate"], [stage["name"] for stage in document["stages"]]),
-        rests_on(_assumptions(document), ()),
+        rests_on(_assumptions(document), sources_of([(one["name"], one["plan"]) for one in document["stages"]])),
         repeat(command),
     ]
     return page(_headline(document), parts, closing=f"{CLOSING} Prices as known on {document['today']}.")

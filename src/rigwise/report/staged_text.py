@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from textwrap import wrap
 
+from rigwise.report.plan_text import MEASURE
+from rigwise.search.bounds import format_value
 from rigwise.search.staged_types import StagedCertificate, StagedResult
 from rigwise.search.types import Plan, Quantiles
-from rigwise.units import format_count, format_seconds, format_usd
+from rigwise.units import format_seconds, format_usd
 
 _WIDTH = 80
 
@@ -54,7 +56,7 @@ def _table(result: StagedResult) -> list[str]:
 
 
 def _place(plan: Plan) -> str:
-    return f"{plan.place}, {plan.market}"
+    return f"bought: {plan.instance}" if plan.kind == "buy" else f"{plan.place}, {plan.market}"
 
 
 def _line(row: tuple[str, ...], widths: list[int]) -> str:
@@ -64,10 +66,10 @@ def _line(row: tuple[str, ...], widths: list[int]) -> str:
 
 
 def _sentences(certificate: StagedCertificate) -> list[str]:
-    show = {"cost": format_usd, "time": format_seconds}.get(certificate.objective, format_count)
     counts = ", ".join(f"{number:,}" for number in certificate.listed)
     return [
-        f"no choice of machines for the stages has a {certificate.objective} below {show(certificate.lower_bound)}"
+        f"no choice of machines for the stages has {MEASURE.get(certificate.objective, f'a {certificate.objective}')}"
+        f" below {format_value(certificate.objective, certificate.lower_bound)}"
         f" under this estimate: gap {100 * certificate.gap_frac:.3g} %"
         + (", stopped before it was closed" if certificate.stopped else ""),
         f"{counts} ways of doing the stages were told apart; every other is ruled out by what it takes at least",

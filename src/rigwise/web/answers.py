@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 from rigwise.errors import InvalidInputError, RigwiseError, RunError, UnknownNameError
 from rigwise.execute.warm import BusyError, OverdueError, Terms, WarmProcesses
 from rigwise.web import worker
-from rigwise.web.questions import HISTORY, PLAN, UPLOAD, FieldError, Question
+from rigwise.web.questions import HISTORY, JOB, PLAN, FieldError, Question, named
 from rigwise.web.settings import Settings
 from rigwise.web.uploads import Uploads, plain_name, remove
 
@@ -141,15 +141,18 @@ class Answers:
         """The document that answers a question, as JSON; same errors as ``document``."""
         request: dict[str, Any] = {"kind": asked.kind, "pairs": [(n, v) for n, values in asked.values for v in values]}
         request |= {"explain": explain} if explain else {}
-        model = asked.text("model")
-        if UPLOAD.fullmatch(model):
-            if model not in self.uploads:
-                raise refused(FieldError("this upload is gone", hint="upload the file again", field="model"))
-            upload = self.uploads[model]
-            request["uploads"] = {model: (str(upload.path), upload.name)}
+        request["uploads"] = {
+            name: self._upload(name, key) for key in ("model", JOB) for text in asked.all(key) for name in named(text)
+        }
         if asked.kind == HISTORY:
             return await self._ask(request)
         return await self._once((asked, explain, date.today(), self.version.get("catalogue")), request)
+
+    def _upload(self, name: str, key: str) -> tuple[str, str]:
+        """Where an upload lies and what it is called."""
+        if name not in self.uploads:
+            raise refused(FieldError("this upload is gone", hint="upload the file again", field=key))
+        return str(self.uploads[name].path), self.uploads[name].name
 
     async def single(self, kind: str, of: str = "") -> bytes:
         """The document of one thing: a device, a model, the machine.

@@ -15,7 +15,19 @@ from rigwise.errors import RigwiseError
 from rigwise.web import worker
 from rigwise.web.answers import Answers, RefusedError, refused
 from rigwise.web.guard import error_json
-from rigwise.web.questions import CATALOGUES, COMPARE, HISTORY, PLAN, PREDICT, Field, asked_by, fields
+from rigwise.web.questions import (
+    CATALOGUES,
+    COMPARE,
+    HISTORY,
+    JOB,
+    MOST_JOBS,
+    MOST_VALUES,
+    PLAN,
+    PREDICT,
+    Field,
+    asked_by,
+    fields,
+)
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -97,7 +109,7 @@ def _add(
         operation_id=path.strip("/").replace("/{name}", "_one"),
         response_class=Response,
         openapi_extra={"parameters": parameters},
-        responses=_responses(200, (*statuses, 414, 503, 504)),
+        responses=_responses(200, (400, *statuses, 414, 503, 504)),
     )
 
 
@@ -130,11 +142,12 @@ def _responses(good: int, bad: tuple[int, ...]) -> dict[int | str, dict[str, Any
 
 def _parameter(field: Field) -> dict[str, Any]:
     """A key of a query as OpenAPI describes it."""
-    one: dict[str, Any] = {"type": "string", "maxLength": 300}
+    one: dict[str, Any] = {"type": "string", "maxLength": field.longest}
     if field.choices:
         one = {"type": "string", "enum": list(field.choices)}
     words = f"{field.help} Default: {field.default}" if field.default else field.help
-    schema = {"type": "array", "items": one, "maxItems": 64} if field.many else one
+    most = MOST_JOBS if field.name == JOB else MOST_VALUES
+    schema = {"type": "array", "items": one, "maxItems": most} if field.many else one
     return {"name": field.name, "in": "query", "required": field.needed, "description": words.strip(), "schema": schema}
 
 

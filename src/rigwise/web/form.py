@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from rigwise.errors import RigwiseError
-from rigwise.web.questions import PLAN, Question, fields, question
+from rigwise.web.questions import JOB, PLAN, Question, fields, question
 
 #: What the amount of work of a plan may be counted in.
 UNITS = ("samples", "tokens", "steps", "epochs")
@@ -47,6 +47,7 @@ class Form:
     Attributes:
         kind: Of question.
         values: Field and what stands in it, as it was written.
+        jobs: The job files among them, each whole; None where the question is about none.
         asked: The question, if the fields make one.
         problem: Why there is no answer.
         wrong: Field and what is wrong with it.
@@ -54,6 +55,7 @@ class Form:
 
     kind: str
     values: Mapping[str, str]
+    jobs: tuple[str, ...] | None = None
     asked: Question | None = None
     problem: Problem | None = None
     wrong: Mapping[str, str] = field(default_factory=dict)
@@ -61,7 +63,7 @@ class Form:
     def refused(self, error: RigwiseError) -> Form:
         """The same form with an error of the program, at the field that it is about if that can be told."""
         name = getattr(error, "field", "") or field_of(error.message, self.values)
-        name = "amount" if name in UNITS else name
+        name = "amount" if name in UNITS else JOB if name == "model" and self.jobs is not None else name
         told = plain(error.message)
         status = int(getattr(error, "status", 422))
         wrong = {name: told} if name in self.values or name in _names(self.kind) else {}
@@ -79,12 +81,14 @@ def read(kind: str, pairs: Sequence[tuple[str, str]]) -> Form:
     """
     pairs = list(pairs) or list(EXAMPLES.get(kind, {}).items())
     pairs = [(name, _listed(value) if name == "device" else value) for name, value in pairs]
+    jobs = [value for name, value in pairs if name == JOB] if kind == PLAN else []
     values: dict[str, str] = {}
     for name, value in pairs:
-        values[name] = f"{values[name]},{value}" if values.get(name) and value else values.get(name, "") or value
+        if name != JOB:
+            values[name] = f"{values[name]},{value}" if values.get(name) and value else values.get(name, "") or value
     if kind == PLAN:
         pairs, values = _amount(pairs, values)
-    form = Form(kind=kind, values=values)
+    form = Form(kind=kind, values=values, jobs=tuple(filter(str.strip, jobs)) if jobs else None)
     try:
         return replace(form, asked=question(kind, pairs))
     except RigwiseError as error:
@@ -149,4 +153,4 @@ def _names(kind: str) -> set[str]:
 def choices(kind: str) -> dict[str, tuple[str, ...]]:
     """The values of each field that has few of them."""
     found: dict[str, Any] = {one.name: one.choices for one in fields(kind) if one.choices}
-    return {"task": ("train", "infer", "prefill", "decode")} | found
+    return {"task": ("train", "infer", "prefill", "decode")} | found  # serving has a form of its own

@@ -28,7 +28,8 @@ from rigwise.web.settings import LOCALHOST, Settings
 
 API = "/api/"
 UPLOADS = ("/api/v1/uploads", "/upload")
-LONGEST_QUERY = 8 * 2**10
+#: A few job files, which stand whole in the address.
+LONGEST_QUERY = 24 * 2**10
 _BODY_BYTES = 64 * 2**10
 _SEND_S = 30.0
 _READING = ("GET", "HEAD")
@@ -126,9 +127,8 @@ class Guard:
         if any(name == self._cookie and _same(value, self._pass) for name, _, value in cookies):
             return
         self._admit(scope)
-        raise RefusedRequestError(
-            401, "a token is needed: open the address that rigwise serve printed", {"www-authenticate": "Bearer"}
-        )
+        words = "a token is needed: open the address that rigwise serve printed, or add ?token= and the one you chose"
+        raise RefusedRequestError(401, words, {"www-authenticate": "Bearer"})
 
     def _admit(self, scope: Scope) -> None:
         """Turn ``?token=`` of a page into a cookie, and send the browser to the address without it."""

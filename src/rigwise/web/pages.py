@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from rigwise import __version__
 from rigwise.errors import RigwiseError
 from rigwise.report.html import Markup
-from rigwise.web.form import UNITS, Form, Problem, choices, plain, read
+from rigwise.web.form import Form, Problem, choices, plain, read
 from rigwise.web.view.words import FILTERS
 
 if TYPE_CHECKING:
@@ -32,18 +32,10 @@ PLACES = (
 )
 _KIND_OF = {"/": "plan", "/compare": "compare", "/predict": "predict"}
 
-#: Steps of the sliders; the last is no limit.
-STEPS = {
-    "deadline": ("30min", "1h", "2h", "3h", "6h", "12h", "1d", "2d", "3d", "7d", "14d", "30d", "60d", "90d", ""),
-    "budget": (
-        *("$1", "$2", "$5", "$10", "$20", "$50", "$100", "$200", "$500", "$1k", "$2k", "$5k", "$10k", "$20k", "$50k"),
-        *("$100k", ""),
-    ),
-}  # fmt: skip
-
 #: Fields that stand under "More conditions"; it is open where one of them is filled.
 _SHOWN = frozenset(
     {"model", "device", "task", "batch", "dtype", "mode", "amount", "unit", "deadline", "budget", "sort"}
+    | {"rate", "prompt", "output-tokens", "ttft", "tpot"}
 )
 _COLUMNS = (("time", "Step"), ("throughput", "Rate"), ("memory", "Memory"), ("energy", "Energy"), ("mfu", "MFU"))
 
@@ -54,6 +46,7 @@ def add_pages(app: FastAPI, answers: Any) -> None:
     for path, page in pages.routes().items():
         app.add_route(path, page, methods=["GET"], include_in_schema=False)
     app.add_route("/upload", pages.upload, methods=["POST"], include_in_schema=False)
+    app.add_route("/upload-jobs", pages.upload_jobs, methods=["POST"], include_in_schema=False)
 
 
 class Pages:
@@ -76,16 +69,13 @@ class Pages:
 
     async def plan(self, request: Request) -> Response:
         """What to rent."""
-        from rigwise.web.view.plan import plan_view
+        from rigwise.web.planning import answered, context
 
-        async def answered(form: Form) -> dict[str, Any]:
-            document = await self.answers.plan(form.asked)
-            if document["schema"] != "rigwise.plan/1":
-                raise _not_here("a job of this kind has no page")
-            return {"view": plan_view(document), "document": document}
+        async def found(form: Form) -> dict[str, Any]:
+            return answered(await self.answers.plan(form.asked))
 
-        lists = {"units": UNITS, "steps": STEPS, "providers": _providers(), "devices": _devices()}
-        return await self._asked(request, "plan.html", answered, title="Plan", **lists)
+        lists = {"providers": _providers(), "devices": _devices()}
+        return await self._asked(request, "plan.html", found, lambda form: {"title": "Plan", **context(form, lists)})
 
     async def compare(self, request: Request) -> Response:
         """Devices side by side."""
@@ -98,7 +88,7 @@ class Pages:
             return {"view": compare_view(await self.answers.compare(form.asked), sort)}
 
         more = {"columns": _COLUMNS, "sorts": {key: f"/compare?{query}" for key, query in sorts.items()}}
-        return await self._asked(request, "compare.html", answered, title="Compare", **more)
+        return await self._asked(request, "compare.html", answered, lambda form: {"title": "Compare", **more})
 
     async def predict(self, request: Request) -> Response:
         """One model on one device."""
@@ -109,7 +99,8 @@ class Pages:
             document, memory = await gather(self.answers.predict(form.asked), self._memory(form))
             return {"view": predict_view(document, memory, bandwidth_of(document["device"]))}
 
-        return await self._asked(request, "predict.html", answered, title="Predict", devices=_devices())
+        more = {"title": "Predict", "devices": _devices()}
+        return await self._asked(request, "predict.html", answered, lambda form: more)
 
     async def _memory(self, form: Form) -> Any:
         """The course of memory, for those steps that have one."""
@@ -119,7 +110,11 @@ class Pages:
             return None
 
     async def _asked(
-        self, request: Request, template: str, answered: Callable[[Form], Awaitable[dict[str, Any]]], **more: Any
+        self,
+        request: Request,
+        template: str,
+        answered: Callable[[Form], Awaitable[dict[str, Any]]],
+        more: Callable[[Form], Mapping[str, Any]],
     ) -> Response:
         """A page with a form: read it, ask, and show the answer or what is wrong with the form."""
         path = request.url.path
@@ -145,7 +140,7 @@ class Pages:
             "api": f"/api/v1/{kind}?{asked.query}" if asked else "",
             "view": None,
         }
-        return self._page(request, template, {**context, **found, **more}, form.problem)
+        return self._page(request, template, {**context, **more(form), **found}, form.problem)
 
     async def catalogue(self, request: Request) -> Response:
         """A table of the catalogue."""
@@ -263,6 +258,20 @@ class Pages:
         asked = QueryParams([("model", found["upload"]), *(kept or [("amount", "1M"), ("unit", "samples")])])
         return RedirectResponse(f"{back}?{asked}", status_code=303)
 
+    async def upload_jobs(self, request: Request) -> Response:
+        """Take job files and go to the page that plans them."""
+        from starlette.exceptions import HTTPException
+        from starlette.responses import RedirectResponse
+
+        from rigwise.web.planning import received_jobs
+
+        try:
+            return RedirectResponse(await received_jobs(request), status_code=303)
+        except HTTPException as error:
+            return self._problem(request, RigwiseError(str(error.detail)), "These files cannot be used", "/")
+        except RigwiseError as error:
+            return self._problem(request, error, "These files cannot be used", "/")
+
     def _problem(self, request: Request, error: RigwiseError, title: str, back: str) -> Response:
         problem = Problem(message=plain(error.message), hint=error.hint, status=_status(error))
         return self._page(request, "problem.html", {"title": title, "problem": problem, "back": back}, problem)
@@ -278,10 +287,6 @@ class Pages:
         page = _environment().get_template(template).render({**shared, **context})
         headers = {"retry-after": "2"} if problem and problem.status == 503 else {}
         return HTMLResponse(page, status_code=problem.status if problem else 200, headers=headers)
-
-
-def _not_here(message: str) -> RigwiseError:
-    return RigwiseError(message, hint="ask for it as JSON, or in a terminal")
 
 
 def _status(error: RigwiseError) -> int:

@@ -2,7 +2,7 @@
 
 ``?model=resnet50&samples=128e6&deadline=12h`` is ``rigwise plan resnet50 --samples 128e6 --deadline 12h``. The flags,
 their choices and their help come from the commands themselves, so that what one understands the other does. Flags that
-name a file are left out: nothing that a browser sends is opened as a path.
+name a file are left out: nothing that a browser sends is opened as a path. A job file stands in the key ``job`` itself.
 """
 
 from __future__ import annotations
@@ -43,9 +43,14 @@ _CASE = (
     "device", "names", "count", "nodes", "task", "batch", "seq", "image_size", "context", "dtype", "layout", "mode",
     "method", "lora_rank", "optimizer", "recompute", "data", "tensor", "pipeline", "context_parallel", "expert",
     "zero", "micro_batch", "update", "staleness", "link", "inter_node_gbps", "host", "power_limit", "runtime",
-    "torch", "attention",
+    "torch", "attention", "threads",
 )  # fmt: skip
 _HISTORY = ("kinds", "names", "machines", "tags", "since", "until", "limit")
+#: A job file of its own, whole; it may be repeated. It is only looked at as text here, and read in a worker.
+JOB, SHARE = "job", "share"
+MOST_JOBS, LONGEST_JOB = 16, 16_000
+#: What may stand beside jobs that share machines; of other jobs nothing may.
+_OF_SHARED = frozenset({SHARE, "deadline", "gap"})
 #: Keys of a job that name files.
 _FILES = frozenset({"quota", "loss_curve", "until_loss"})
 _FLAG = re.compile(r"--([a-z][a-z-]*[a-z])")
@@ -76,6 +81,7 @@ class Field:
         default: What stands if it is not given, in words; empty where nothing does.
         many: It may be repeated.
         needed: The question means nothing without it.
+        longest: Characters of a value.
     """
 
     name: str
@@ -84,6 +90,7 @@ class Field:
     default: str = ""
     many: bool = False
     needed: bool = False
+    longest: int = LONGEST_VALUE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,10 +120,12 @@ class Question:
 
     @property
     def command(self) -> str:
-        """What to type into a terminal for the same answer; an upload is called MODEL."""
+        """What to type into a terminal for the same answer; an upload is called MODEL, a job file JOB.toml."""
         options = _options(self.kind)
-        model = ["MODEL" if UPLOAD.fullmatch(name) else name for name in self.all("model")]
-        words = ["rigwise", self.kind, *model]
+        jobs = range(1, len(self.all(JOB)) + 1)
+        words = ["MODEL" if UPLOAD.fullmatch(name) else name for name in self.all("model")]
+        words += [f"JOB-{number}.toml" for number in jobs] if len(jobs) > 1 else ["JOB.toml" for _ in jobs]
+        words = ["rigwise", self.kind, *words]
         for name, values in self.values:
             for word in _typed(options[name], values) if name in options else []:
                 flag, equals, value = word.partition("=")
@@ -142,7 +151,10 @@ def fields(kind: str) -> tuple[Field, ...]:
     """
     found = [_field(kind, name, option) for name, option in _options(kind).items()]
     if kind in (PREDICT, COMPARE, PLAN):
-        found.insert(0, Field(name="model", help="A name of the zoo, or of an upload.", needed=True))
+        found.insert(0, Field(name="model", help="A name of the zoo, or of an upload.", needed=kind != PLAN))
+    if kind == PLAN:
+        words = "In place of a model: a job file, as text; several are planned side by side, or together with share."
+        found.insert(1, Field(name=JOB, help=words, many=True, longest=LONGEST_JOB))
     return tuple(found)
 
 
@@ -181,7 +193,7 @@ def _options(kind: str) -> Mapping[str, click.Option]:
     if kind == PLAN:
         from rigwise.cli.plan_options import PLACES
 
-        allowed = set(PLACES) - _FILES
+        allowed = {SHARE} | set(PLACES) - _FILES
     elif kind in CATALOGUES:
         table = import_module(f"rigwise.cli.{kind}").TABLE
         allowed = {"sort", "limit", *(field.name.replace("-", "_") for field in table.fields)}
@@ -208,13 +220,15 @@ def question(kind: str, pairs: Iterable[tuple[str, str]]) -> Question:
             close = near_matches(name, known) or f"it has {', '.join(known)}"
             raise FieldError(f"{kind} has no key {name[:60]!r}", hint=close)
         if value.strip():
-            given.setdefault(name, []).append(_checked(name, value))
+            given.setdefault(name, []).append(job_text(value) if name == JOB else _checked(name, value))
     for name, values in given.items():
-        if len(values) > (MOST_VALUES if known[name].many else 1):
+        if len(values) > (MOST_JOBS if name == JOB else MOST_VALUES if known[name].many else 1):
             raise FieldError(f"{name} is given {len(values)} times", field=name)
     for field in known.values():
         if field.needed and field.name not in given:
             raise FieldError(f"{kind} needs a {field.name}", field=field.name)
+    if kind == PLAN:
+        _check_jobs(given)
     if "limit" in known:
         given.setdefault("limit", [str(USUAL_ROWS)])
     asked = Question(kind=kind, values=tuple((name, tuple(given[name])) for name in known if name in given))
@@ -229,21 +243,63 @@ def _checked(name: str, value: str) -> str:
     return value.strip()
 
 
+def named(text: str) -> list[str]:
+    """The uploads that a text names, each once."""
+    return list(dict.fromkeys(UPLOAD.findall(text)))
+
+
+def job_text(value: str) -> str:
+    """A job file as it was sent, its lines ended as everywhere.
+
+    Raises:
+        FieldError: It is longer than any that is read here, or no text.
+    """
+    text = value.replace("\r\n", "\n").replace("\r", "\n").strip()
+    if len(text) > LONGEST_JOB or not text.replace("\n", " ").replace("\t", " ").isprintable():
+        raise FieldError(f"job is no printable text of at most {LONGEST_JOB:,} characters", field=JOB)
+    return text
+
+
+def _check_jobs(given: Mapping[str, list[str]]) -> None:
+    """A plan is of a model and flags, or of job files, which say everything themselves."""
+    if JOB not in given:
+        if SHARE in given:
+            raise FieldError("share is for job files", hint="give them as job", field=SHARE)
+        if "model" not in given:
+            raise FieldError("plan needs a model, or a job", field="model")
+        return
+    try:
+        shared = click.BOOL.convert(given.get(SHARE, ["false"])[0], None, None)
+    except click.BadParameter as error:
+        raise FieldError(f"{SHARE}: {error.message}", field=SHARE) from None
+    for name in given.keys() - {JOB, SHARE} - (_OF_SHARED if shared else set()):
+        hint = "write it into the job" + ("" if shared or name not in _OF_SHARED else ", or give share")
+        raise FieldError(f"{name} cannot be combined with a job file", hint=hint, field=name)
+
+
 def _check_names(asked: Question) -> None:
     """Models are of the zoo or uploaded, and devices of the catalogue or this machine; nothing is a path."""
     if asked.kind in CATALOGUES or asked.kind == HISTORY:
         return
-    from rigwise.graph.load import zoo_names
-
-    model = asked.text("model")
-    if model.lower() not in zoo_names() and not UPLOAD.fullmatch(model):
-        close = near_matches(model, zoo_names()) or "choose one of the zoo, or upload a file"
-        raise FieldError(f"there is no model {model!r} in the zoo", hint=close, field="model")
-    from rigwise.machine.this import is_local
-
     if len(devices(asked)) > MOST_VALUES:
         raise FieldError(f"at most {MOST_VALUES} devices are compared at once", field="device")
-    for device in devices(asked):
+    check_names(asked.all("model"), devices(asked))
+
+
+def check_names(models: Iterable[str], named: Iterable[str]) -> None:
+    """Refuse a model or a device that is a file, or code.
+
+    Raises:
+        FieldError: A model is neither of the zoo nor uploaded, or a device a file.
+    """
+    from rigwise.graph.load import zoo_names
+    from rigwise.machine.this import is_local
+
+    for model in models:
+        if model.lower() not in zoo_names() and not UPLOAD.fullmatch(model):
+            close = near_matches(model, zoo_names()) or "choose one of the zoo, or upload a file"
+            raise FieldError(f"there is no model {model!r} in the zoo", hint=close, field="model")
+    for device in named:
         if is_local(device) and not _THIS.fullmatch(device):
             hint = "choose one of the catalogue, or this"
             raise FieldError(f"{device!r} is a file, which is not read from here", hint=hint, field="device")
@@ -289,7 +345,7 @@ def field_at_fault(asked: Question, error: RigwiseError) -> str:
     quoted = [name for name, values in asked.values for value in values if repr(value.lower()) in error.message.lower()]
     words = error.message.replace("_", "-").replace("parallel.", "")
     first = [name for name in names if re.match(rf"{re.escape(name)}\b(?!-)", words)]
-    return (*named, *quoted, *first, "")[0]
+    return (*named, *quoted, *first, *(JOB for _ in asked.all(JOB)), "")[0]
 
 
 def cases(asked: Question) -> list[Case]:

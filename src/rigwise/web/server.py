@@ -16,11 +16,12 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from rigwise.errors import InvalidInputError, RunError
 from rigwise.web.app import create_app
+from rigwise.web.guard import error_json
 from rigwise.web.settings import Settings
 
 #: Time for the headers of a request, for a closed connection to be gone, and for a client to read what is ready.
 _HEADERS_S, _SWEEP_S, _READ_S = 10.0, 10.0, 30.0
-_HEADER_BYTES = 16 * 2**10
+_HEADER_BYTES = 40 * 2**10
 
 
 class PatientProtocol(H11Protocol):
@@ -47,6 +48,20 @@ class PatientProtocol(H11Protocol):
         """As uvicorn; whoever has begun a request must end its headers soon."""
         super().handle_events()
         self._watch()
+
+    def send_400_response(self, msg: str) -> None:
+        """What is no HTTP, or has too long an address or headers, is told so as the API tells everything."""
+        del msg
+        words = f"the request is no HTTP, or its address and headers have over {_HEADER_BYTES} bytes"
+        kind = (b"content-type", b"application/json")
+        parts = (
+            h11.Response(status_code=400, headers=[kind, (b"connection", b"close")], reason=b"Bad Request"),
+            h11.Data(data=error_json(400, words)),
+            h11.EndOfMessage(),
+        )
+        for part in parts:
+            self.transport.write(self.conn.send(part))
+        self.transport.close()
 
     def pause_writing(self) -> None:
         """The client does not read."""

@@ -21,6 +21,7 @@ from rigwise.web.questions import (
     CATALOGUES,
     COMPARE,
     HISTORY,
+    JOB,
     PLAN,
     PREDICT,
     FieldError,
@@ -133,6 +134,10 @@ def _answered(asked: Question, uploads: Mapping[str, Model]) -> Any:
         given = flags(asked)
         return history_document(given, limit=given["limit"])
     model = uploads.get(asked.text("model"))
+    if asked.all(JOB):
+        from rigwise.web.jobs import jobs_document
+
+        return jobs_document(asked, lambda name: uploads.get(name) or _zoo(name))
     if asked.kind == PLAN:
         from rigwise.execute.plans import plan_document
         from rigwise.search.plan import catalogue_world

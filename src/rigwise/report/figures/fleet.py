@@ -19,18 +19,19 @@ def fleets(document: Document) -> Figure:
     )
     note += " Dashed is the limit that was asked for." if load["ttft_s"] or load["tpot_s"] else ""
     title = f"Serving {document['job']['job']['model']}: what each fleet costs and how quickly it answers"
-    return Figure(title=title, note=note, draw=lambda width_px: draw_panels(_panels(document), width_px))
+    return Figure(title=title, note=note, draw=lambda width_px: draw_panels(panels(document), width_px))
 
 
-def _panels(document: Document) -> list[Panel]:
+def panels(document: Document) -> list[Panel]:
+    """Dollars an hour, time to the first token and time for each after it, of all plans."""
     load, plans = document["job"]["load"], document["plans"]
     first = [_time(plan, "ttft_s") for plan in plans]
-    panels = [
+    found = [
         Panel(title="US $ an hour", rows=[_price(plan) for plan in plans], axis=lambda most: dollars_axis()),
         _panel("time to the first token", first, load["ttft_s"]),
     ]
     each = [_time(plan, "tpot_s") for plan in plans if plan["serving"]["tpot_s"]]
-    return [*panels, *([_panel("time for each token after it", each, load["tpot_s"])] if each else [])]
+    return [*found, *([_panel("time for each token after it", each, load["tpot_s"])] if each else [])]
 
 
 def _panel(title: str, rows: list[Range], limit_s: float | None) -> Panel:

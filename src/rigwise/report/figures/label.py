@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import log10
+from itertools import pairwise
+from math import ceil, log10
 
 #: Pixels of a letter and of a line of text at 12 px.
 _LETTER_PX, _LINE_PX = 6.6, 14.0
 _GAP_PX = 14
+#: How far words may stand over the edge of a plane.
+_LEEWAY_PX = 4.0
 
 #: Left, top, right, bottom.
 Box = tuple[float, float, float, float]
@@ -91,6 +94,46 @@ def spread(
 def around(at: tuple[float, float], radius_px: float) -> Box:
     """The square around a point."""
     return at[0] - radius_px, at[1] - radius_px, at[0] + radius_px, at[1] + radius_px
+
+
+def along(points: Sequence[tuple[float, float]], radius_px: float) -> list[Box]:
+    """What a line through points covers, as squares that leave no gap to squeeze a word through.
+
+    >>> along([(0, 0), (4, 0)], 2)
+    [(-2.0, -2.0, 2.0, 2.0), (0.0, -2.0, 4.0, 2.0), (2.0, -2.0, 6.0, 2.0)]
+    """
+    boxes = []
+    for (x, y), (to_x, to_y) in pairwise(points):
+        steps = max(1, ceil(max(abs(to_x - x), abs(to_y - y)) / radius_px))
+        boxes += [around((x + (to_x - x) * n / steps, y + (to_y - y) * n / steps), radius_px) for n in range(steps + 1)]
+    return boxes
+
+
+def at_an_end(
+    line: Sequence[tuple[float, float]], words: str, plane: Plane, taken: Sequence[Box]
+) -> tuple[tuple[float, float], Place]:
+    """The end of a line across the plane, and the place beside it, clear of what is taken, or of most of it.
+
+    Args:
+        line: Its ends in pixels; it is upright or level.
+        words: What stands there.
+        plane: Which it crosses.
+        taken: What the words should not cover.
+    """
+    right, foot = float(plane.width_px), float(plane.height_px)
+    first, last = line
+    if first[0] == last[0]:
+        ends = [(at, side, dy) for at, dy in ((first, 10), (last, -10)) for side in ("right", "left")]
+    else:
+        ends = [(at, side, dy) for dy in (-8, 9) for at, side in ((first, "left"), (last, "right"))]
+    found = [(at, Place(align=side, dx_px=5 if side == "left" else -5, dy_px=dy)) for at, side, dy in ends]
+
+    def covered(here: tuple[tuple[float, float], Place]) -> int:
+        left, top, far, low = box = word_box(*here, words)
+        outside = left < -_LEEWAY_PX or top < -_LEEWAY_PX or far > right + _LEEWAY_PX or low > foot + _LEEWAY_PX
+        return len(taken) * outside + sum(_overlap(box, other) for other in taken)
+
+    return min(found, key=covered)
 
 
 def word_box(at: tuple[float, float], side: Place, text: str) -> Box:

@@ -25,19 +25,21 @@ def machine_roofs(document: Document) -> Figure:
     of, memory = ("gpu 0", "gpu 0") if any(peak["of"] == "gpu 0" for peak in peaks) else ("cpu", "memory")
     formats = {peak["what"]: peak["flops_per_s"] for peak in peaks if peak["of"] == of and peak.get("flops_per_s")}
     rates = [
-        peak["bytes_per_s"]
-        for peak in peaks
+        stated["bytes_per_s"]
+        for peak, stated in zip(peaks, document["peaks"], strict=True)
         if peak["of"] == memory and peak["what"] in ("memory", "bandwidth") and peak.get("bytes_per_s")
     ]
     if not formats or not rates:
         raise UnsupportedError("this machine does not tell its peaks, so there is nothing to draw")
     name = _name(document, of)
+    rate = float(rates[0]["value"])
+    assumed = f" ({rates[0]['source']})" if rates[0]["confidence"] == "assumed" else ""
     note = (
-        f"Memory moves {format_count(rates[0], 'B/s')}. Left of a corner memory limits an operator, right of it the "
-        "arithmetic of its number format. Peaks are theoretical: rigwise bench measures."
+        f"Memory moves {format_count(rate, 'B/s')}{assumed}. Left of a corner memory limits an operator, right of it "
+        "the arithmetic of its number format. Peaks are theoretical: rigwise bench measures."
     )
     title = f"Roofs of {name}"
-    return Figure(title=title, note=note, draw=lambda width_px: _draw(formats, rates[0], width_px))
+    return Figure(title=title, note=note, draw=lambda width_px: _draw(formats, rate, width_px))
 
 
 def _name(document: Document, of: str) -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 from rigwise.report.figures.axes import decimal_ticks, dollars_axis, even_ticks, spread_ticks, time_axis
-from rigwise.report.figures.label import Box, Place, Plane, around, spread, word_box
+from rigwise.report.figures.label import Box, Place, Plane, along, around, at_an_end, spread, word_box
 from rigwise.report.figures.theme import (
     BLUE,
     COLOUR_OF_LIMIT,
@@ -30,6 +31,8 @@ _NEAR = 4.0
 _HEIGHT_PX = 300
 #: Half the width of the disc of a listed plan.
 _DISC_PX = 10
+#: The same of the dot of a plan of the frontier.
+_DOT_PX = 5
 
 
 def plan_figure(document: Document) -> Figure:
@@ -60,11 +63,16 @@ def cost_against_time(document: Document, *, width_px: int = 720) -> Any:
     x, y = (_position(a, q, [*plans, *frontier], near) for a, q in ((alt.X, "time_s"), (alt.Y, "cost_usd")))
     stairs = chart(frontier).mark_line(interpolate="step-after", color=BLUE, opacity=0.7)
     across = chart(plans).mark_rule(color=BLUE, opacity=0.5).encode(x="time_s_p10:Q", x2="time_s_p90:Q", y=y)
-    along = chart(plans).mark_rule(color=BLUE, opacity=0.5).encode(x=x, y="cost_usd_p10:Q", y2="cost_usd_p90:Q")
+    upright = chart(plans).mark_rule(color=BLUE, opacity=0.5).encode(x=x, y="cost_usd_p10:Q", y2="cost_usd_p90:Q")
     dots = chart(frontier).mark_circle(color=BLUE, size=40, opacity=1).encode(tooltip=_tips(alt))
-    names = _names(plans, frontier, (x, y), near, width_px)
+    plane = _plane((x, y), width_px)
+    drawn = _drawn(plans, frontier, plane)
+    told = limit_places(near, plane, drawn)
+    taken = [*drawn, *(word_box(at, place, limit["text"]) for limit, at, place in told)]
+    names = _names(plans, frontier, plane, taken)
     placed = [layer.encode(x=x, y=y) for layer in (stairs, dots, *_pins(alt, plans), *names)]
-    return dress(alt.layer(*_limit_lines(alt, near, x, y), across, along, *placed), width_px, _HEIGHT_PX)
+    limit_lines = [layer for one in told for layer in _limit_line(alt, *one, (x, y, plane))]
+    return dress(alt.layer(*limit_lines, across, upright, *placed), width_px, _HEIGHT_PX)
 
 
 def time_by_what_binds(document: Document, *, width_px: int = 720) -> Any:
@@ -158,16 +166,33 @@ def _point(plan: Document) -> dict[str, Any]:
     return row
 
 
-def _limit_lines(alt: Any, near: Sequence[Document], x: Any, y: Any) -> list[Any]:
-    layers = []
+def limit_places(
+    near: Sequence[Document], plane: Plane, taken: Sequence[Box]
+) -> list[tuple[Document, tuple[float, float], Place]]:
+    """Each limit and where its words stand: at an end of its line, clear of the other's and of what is drawn."""
+    found = []
     for limit in near:
-        is_time = limit["quantity"] == "time_s"
-        line = chart([limit]).encode(x=x) if is_time else chart([limit]).encode(y=y)
-        place = {"align": "right", "dx": -5, "dy": 10} if is_time else {"align": "left", "dx": 5, "dy": -7}
-        edge = {"y": alt.value(0)} if is_time else {"x": alt.value(0)}
-        layers.append(line.mark_rule(color=INK, strokeDash=[5, 4]))
-        layers.append(line.mark_text(color=INK, **place).encode(**edge, text="text:N"))
-    return layers
+        others = [point for other in near if other is not limit for point in along(_ends(other, plane), 3)]
+        found.append((limit, *at_an_end(_ends(limit, plane), limit["text"], plane, [*taken, *others])))
+    return found
+
+
+def _ends(limit: Document, plane: Plane) -> list[tuple[float, float]]:
+    """The line of a limit across the plane, in pixels."""
+    x, y = plane.at(limit.get("time_s", plane.x_range[1]), limit.get("cost_usd", plane.y_range[1]))
+    right, foot = float(plane.width_px), float(plane.height_px)
+    return [(x, 0.0), (x, foot)] if limit["quantity"] == "time_s" else [(0.0, y), (right, y)]
+
+
+def _limit_line(alt: Any, limit: Document, at: tuple[float, float], place: Place, where: tuple[Any, Any, Plane]) -> Any:
+    x, y, plane = where
+    if limit["quantity"] == "time_s":
+        line, edge = chart([limit]).encode(x=x), {"y": alt.value("height" if at[1] == plane.height_px else 0)}
+    else:
+        line, edge = chart([limit]).encode(y=y), {"x": alt.value("width" if at[0] == plane.width_px else 0)}
+    look = {"align": place.align, "dx": place.dx_px, "dy": place.dy_px}
+    rule = line.mark_rule(color=INK, strokeDash=[5, 4])
+    return [rule, line.mark_text(color=INK, **look).encode(**edge, text="text:N")]
 
 
 def _pins(alt: Any, plans: Sequence[Document]) -> list[Any]:
@@ -181,27 +206,32 @@ def _pins(alt: Any, plans: Sequence[Document]) -> list[Any]:
     return layers
 
 
-def _names(
-    plans: Sequence[Document],
-    frontier: Sequence[Document],
-    axes: tuple[Any, Any],
-    near: Sequence[Document],
-    width_px: int,
-) -> list[Any]:
-    """The names of the best plan and of the quickest, none over another."""
+def _plane(axes: tuple[Any, Any], width_px: int) -> Plane:
+    """The plane of two axes, as large as it will about be."""
     x_scale, y_scale = (axis.to_dict()["scale"] for axis in axes)
-    plane = Plane(
+    return Plane(
         x_range=x_scale["domain"],
         y_range=y_scale["domain"],
         width_px=width_px - 70,
         height_px=_HEIGHT_PX,
         logarithmic=(x_scale["type"] != "linear", y_scale["type"] != "linear"),
     )
+
+
+def _drawn(plans: Sequence[Document], frontier: Sequence[Document], plane: Plane) -> list[Box]:
+    """What words must not cover: discs and the staircase."""
+    at = sorted(plane.at(p["time_s"], p["cost_usd"]) for p in frontier)
+    stairs = [point for (x, y), (to_x, _) in pairwise(at) for point in ((x, y), (to_x, y))] + at[-1:]
+    boxes = [around(plane.at(p["time_s"], p["cost_usd"]), _DISC_PX) for p in plans]
+    boxes += [around(point, _DOT_PX) for point in at]
+    return boxes + along(stairs, 4)
+
+
+def _names(plans: Sequence[Document], frontier: Sequence[Document], plane: Plane, taken: Sequence[Box]) -> list[Any]:
+    """The names of the best plan and of the quickest, none over another."""
     ranked = {(plan["time_s"], plan["cost_usd"]) for plan in plans}
     named = [{**plan, "text": plan["name"]} for plan in plans[-1:]]
     named += [{**p, "text": p["name"]} for p in frontier[-1:] if (p["time_s"], p["cost_usd"]) not in ranked]
-    discs = [around(plane.at(p["time_s"], p["cost_usd"]), _DISC_PX) for p in (*plans, *frontier)]
-    taken = [*discs, *(_limit_box(limit, plane) for limit in near)]
     places = spread([(p["time_s"], p["cost_usd"], p["text"]) for p in named], plane, level=False, taken=taken)
     look = {"fontWeight": "bold"}
     return [
@@ -210,15 +240,6 @@ def _names(
         if place
         for layer in words([row], {}, align=place.align, dx=place.dx_px, dy=place.dy_px, **look)
     ]
-
-
-def _limit_box(limit: Document, plane: Plane) -> Box:
-    """What the words of a limit cover, as ``_limit_lines`` sets them."""
-    if limit["quantity"] == "time_s":
-        at = plane.at(limit["time_s"], plane.y_range[1])[0], 0.0
-        return word_box(at, Place(align="right", dx_px=-5, dy_px=10), limit["text"])
-    at = 0.0, plane.at(plane.x_range[1], limit["cost_usd"])[1]
-    return word_box(at, Place(align="left", dx_px=5, dy_px=-7), limit["text"])
 
 
 def _tips(alt: Any) -> list[Any]:

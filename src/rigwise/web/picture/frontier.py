@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from typing import Any
 
-from rigwise.report.figures.label import Box, around, spread
-from rigwise.report.figures.plan import limits
+from rigwise.report.figures.label import Box, Place, along, around, spread, word_box
+from rigwise.report.figures.plan import limit_places, limits
 from rigwise.report.html import Markup, tag
 from rigwise.units import format_seconds, format_usd
 from rigwise.web.picture.plane import (
@@ -41,13 +40,16 @@ def frontier(document: Document, width_px: int) -> Markup:
     plans, front = document["plans"], drawn(document)
     near = [limit for limit in limits(document) if limit["near"]]
     axes = _axes(plans, front, near, width_px)
-    parts: list[Markup | None] = [axes.drawn("time", "cost"), *(_limit(axes, limit) for limit in near)]
+    taken = _taken(axes, document)
+    told = limit_places(near, axes.plane(), taken)
+    taken += [word_box(at, place, limit["text"]) for limit, at, place in told]
+    parts: list[Markup | None] = [axes.drawn("time", "cost"), *(_limit(axes, *one) for one in told)]
     stairs = _stairs(axes, document)
     parts.append(path(stairs, "stairs") if len(stairs) > 1 else None)
     parts += [_dot(axes, plan) for plan in front]
     parts += [_whiskers(axes, plan) for plan in plans]
     parts += [_pin(axes, plan) for plan in reversed(plans)]  # the best is drawn last, on top
-    parts += _names(axes, document)
+    parts += _names(axes, document, taken)
     return picture(width_px, _HEIGHT_PX, _told(plans, front), *parts)
 
 
@@ -85,19 +87,20 @@ def _stairs(axes: Axes, document: Document) -> list[tuple[float, float]]:
     return [(points[0][0], float(axes.y.to_px)), *points] if points and beyond else points
 
 
-def _limit(axes: Axes, limit: Document) -> Markup:
+def _limit(axes: Axes, limit: Document, end: tuple[float, float], place: Place) -> Markup:
     """A dashed line; what lies beyond it is shaded."""
     x, y = axes.x, axes.y
     if limit["quantity"] == "time_s":
         at = x.at(limit["time_s"])
         beyond = {"x": at, "y": y.to_px, "width": x.to_px - at, "height": y.from_px - y.to_px}
-        rule, word = line((at, y.from_px), (at, y.to_px), "rule"), text((at - 6, y.to_px + 12), limit["text"], "end")
+        rule = line((at, y.from_px), (at, y.to_px), "rule")
     else:
         at = y.at(limit["cost_usd"])
         beyond = {"x": x.from_px, "y": y.to_px, "width": x.to_px - x.from_px, "height": at - y.to_px}
-        rule, word = line((x.from_px, at), (x.to_px, at), "rule"), text((x.from_px + 6, at - 6), limit["text"], "")
+        rule = line((x.from_px, at), (x.to_px, at), "rule")
     shade = tag("rect", **{name: f"{value:g}" for name, value in beyond.items()}, class_="beyond")
-    return tag("g", shade, rule, word, class_="limits")
+    words = beside((x.from_px + end[0], y.to_px + end[1]), place, limit["text"], "limit")
+    return tag("g", shade, rule, words, class_="limits")
 
 
 def _dot(axes: Axes, plan: Document) -> Markup:
@@ -121,7 +124,7 @@ def _pin(axes: Axes, plan: Document) -> Markup:
     return tag("g", tag("title", _words(plan)), disc, rank, class_="pin first" if plan["rank"] == 1 else "pin")
 
 
-def _names(axes: Axes, document: Document) -> list[Markup]:
+def _names(axes: Axes, document: Document, taken: Sequence[Box]) -> list[Markup]:
     """The names of the best plan and of the quickest that is drawn, where there is room."""
     best, front = document["plans"][:1], drawn(document)
     quickest = min(front, key=lambda plan: float(plan["time_s"]["p50"]), default=None)
@@ -129,18 +132,16 @@ def _names(axes: Axes, document: Document) -> list[Markup]:
     if quickest is not None and _at(axes, quickest) != _at(axes, best[0]):
         named.append(quickest)
     wanted = [(plan["time_s"]["p50"], plan["cost_usd"]["p50"], _name(plan)) for plan in named]
-    places = spread(wanted, axes.plane(), level=False, taken=_taken(axes, document))
+    places = spread(wanted, axes.plane(), level=False, taken=taken)
     return [beside(_at(axes, plan), place, _name(plan)) for plan, place in zip(named, places, strict=True) if place]
 
 
 def _taken(axes: Axes, document: Document) -> list[Box]:
-    """What names must not cover: the stairs and the discs, in the pixels of the plane."""
+    """What words must not cover: the stairs, the discs and the dots, in the pixels of the plane."""
     left, top = axes.x.from_px, axes.y.to_px
-    points = _stairs(axes, document)
     boxes = [around((x - left, y - top), 11) for x, y in (_at(axes, plan) for plan in document["plans"])]
-    for (x, y), (to_x, to_y) in pairwise(points):
-        boxes += [around((x + (to_x - x) * n / 20 - left, y + (to_y - y) * n / 20 - top), 3) for n in range(21)]
-    return boxes
+    boxes += [around((x - left, y - top), 5) for x, y in (_at(axes, plan) for plan in drawn(document))]
+    return boxes + along([(x - left, y - top) for x, y in _stairs(axes, document)], 3)
 
 
 def _name(plan: Document) -> str:

@@ -91,9 +91,10 @@ function soon() {
 
 /** How much a text with a unit says, as far as a slider needs to know. */
 function size(text) {
-  const found = /([\d.]+)\s*([a-z]*)/i.exec(text);
-  const units = { "": 1, s: 1, min: 60, h: 3600, d: 86400, k: 1e3, m: 1e6 };
-  return found ? Number(found[1]) * (units[found[2].toLowerCase()] || 1) : NaN;
+  const found = /([\d.]+)\s*([a-z]*)(?:\/([a-z]+))?/i.exec(text);
+  const units = { "": 1, ms: 1e-3, s: 1, min: 60, h: 3600, d: 86400, k: 1e3, m: 1e6 };
+  const of = (unit) => units[(unit || "").toLowerCase()] || 1;
+  return found ? Number(found[1]) * of(found[2]) / of(found[3]) : NaN;
 }
 
 /** The step of a slider that is nearest to what its field says; the last where it says nothing. */

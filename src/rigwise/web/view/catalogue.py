@@ -160,6 +160,9 @@ COLUMNS: Mapping[str, Sequence[Column]] = {
 #: What the offers with one device need not say again.
 _OFFERS_OF_ONE = tuple(column for column in COLUMNS["offers"] if column.name not in ("Device", "Source"))
 
+#: Most letters across a column of text, and of sources; those of numbers are as wide as they need.
+_TEXT_CH, _SOURCE_CH, _OF_ONE_CH = 22, 26, 16
+
 #: What all rows of a table have in common.
 _NOTES = {
     "devices": "Peaks are dense; memory is as marketed.",
@@ -187,7 +190,16 @@ def table_view(document: Mapping[str, Any], table: str, *, of_one: bool = False)
             link = f"/?model={row['name']}"
         tick = row["id"] if table == "devices" else ""
         rows.append({"cells": [column.show(row) for column in columns], "link": link, "tick": tick})
-    return {"columns": columns, "rows": rows, "word": TABLES[table][1], "note": _NOTES.get(table, "")}
+    most = _OF_ONE_CH if of_one else _TEXT_CH
+    widths = [_width_ch(column, [row["cells"][n] for row in rows], most) for n, column in enumerate(columns)]
+    return {"columns": columns, "widths": widths, "rows": rows, "word": TABLES[table][1], "note": _NOTES.get(table, "")}
+
+
+def _width_ch(column: Column, cells: Sequence[str], text_ch: int) -> int:
+    """Letters across a column, even: told beforehand, so that no column moves while rows arrive; long text wraps."""
+    longest = max(map(len, [column.name, *cells]))
+    most = 40 if column.kind else _SOURCE_CH if column.name == "Source" else text_ch
+    return min(most, longest + longest % 2)
 
 
 #: Figure of a device or a CPU -> how it is shown; others as they stand.

@@ -86,15 +86,19 @@ def layout(plan: Document) -> str:
 
 def _sure(best: Document, certificate: Document) -> str:
     """What is proven, and with what probability it is the best all the same."""
+    sure = f"as sure as the estimate is, it is the best with probability {format_fraction(best['p_best'])}."
+    return f"{proof(certificate)}; {sure}"
+
+
+def proof(certificate: Document) -> str:
+    """What is proven, without a full stop."""
     gap = certificate["gap_frac"]
     word = _SUPERLATIVE.get(certificate["objective"], "best")
-    proof = f"the {word}" if gap == 0 else f"within {format_fraction(gap)} of the {word}"
-    if certificate["stopped"]:
-        proof = f"the {word} that was found"
-    return (
-        f"Proven {proof} of {certificate['candidates']:,} candidates under this estimate; as sure as the estimate is, "
-        f"it is the best with probability {format_fraction(best['p_best'])}."
-    )
+    found = f"the {word}" if gap == 0 else f"within {format_fraction(gap)} of the {word}"
+    if certificate.get("stopped"):
+        found = f"the {word} that was found"
+    among = f" of {certificate['candidates']:,} candidates" if "candidates" in certificate else ""
+    return f"Proven {found}{among} under this estimate"
 
 
 def _far(document: Document) -> list[str]:
