@@ -289,6 +289,13 @@ def test_a_bad_file_is_one_line_and_exit_code_2(app: Path) -> None:
         assert errors == f"rigwise: {app}: component.camera.on is the unknown place 'egde'; did you mean edge?\n"
 
 
+def test_an_application_without_components_is_not_taken_for_a_job(app: Path) -> None:
+    app.write_text("[application]\n")
+    for command in ("plan", "show"):
+        _, errors, code = run(command, app)
+        assert (code, errors) == (2, f"rigwise: {app}: application: flow is missing\n")
+
+
 def test_other_toml_files_are_still_jobs(tmp_path) -> None:
     job = tmp_path / "job.toml"
     job.write_text("[workload]\nmodel = 'resnet50'\n")

@@ -356,6 +356,15 @@ def test_a_ratio_needs_no_timing() -> None:
     assert (figure.value, figure.spread_frac) == (3e-3, None)
 
 
+def test_noisy_figures_are_counted_among_those_that_were_measured() -> None:
+    from rigwise.report.bench_text import bench_text
+
+    noisy = Raw(name="launch.queued", unit=TIME, timing=Timing(samples_s=(1e-3, 2e-3, 4e-3, 8e-3)))
+    raws = (noisy, Raw(name="energy", unit="", skipped="the time was up"))
+    report = suite.Report(started="", name="CPU", threads=1, figures=tuple(limits.judged(r, None, 1) for r in raws))
+    assert "1 of 1 figures is noisy" in bench_text(report)
+
+
 def test_an_item_of_many_bytes_lowers_the_limit_of_items() -> None:
     gpu = resolve_device("t4")
     rate = gpu.memory_bytes_per_s

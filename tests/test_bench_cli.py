@@ -170,7 +170,7 @@ def test_bad_input(arguments, word, monkeypatch, tmp_path) -> None:
 def test_a_figure_that_does_not_exist_is_named() -> None:
     result = CliRunner().invoke(command_line, ["bench", "launch.sideways", "--each", "10ms"], standalone_mode=False)
     assert result.return_value == 1
-    assert "launch.sideways: there is no such figure here" in result.stdout
+    assert "launch.sideways: there is no such figure here; rigwise bench launch" in result.stdout
 
 
 def test_a_folder_that_cannot_be_written_costs_the_disk_only(tmp_path) -> None:

@@ -151,6 +151,21 @@ def test_nothing_is_cut_in_a_pipe(capfdbinary, monkeypatch, name, rows):
     assert len(out.splitlines()) >= rows + 2
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["devices", "--vendor", "nvida"], "none of {} devices has --vendor nvida; did you mean nvidia"),
+        (["devices", "--memory", ">=10TB"], "none of {} devices has --memory >=10TB"),
+        (["devices", "--vendor", "amd", "--architecture", "hopper"], "none of {} devices is like all of that at once"),
+    ],
+)
+def test_an_empty_table_says_which_filter_emptied_it(capfdbinary, arguments, words):
+    code, _, err = _run(capfdbinary, *arguments)
+    assert code == 0
+    assert err.startswith(words.format(len(devices())))
+    assert _run(capfdbinary, *arguments, "--json")[2] == ""
+
+
 def test_a_long_table_says_how_much_it_hides(capfdbinary):
     _, out, err = _run(capfdbinary, "devices", "--limit", "3")
     assert len(out.splitlines()) == 2 + 1 + 3  # heading, units, rule, rows

@@ -187,6 +187,10 @@ def test_a_figure_says_its_units(drawn, schema: str, unit: str) -> None:
     assert unit in texts(drawn[schema])
 
 
+def test_a_bandwidth_that_was_assumed_says_of_what(documents) -> None:
+    assert "(a whole socket of Zen 5, shared with others)" in figure_of(documents["rigwise.inspect/1"]).note
+
+
 def test_the_parts_of_a_bar_add_up_to_the_step(documents) -> None:
     document = documents["rigwise.compare/1"]
     figure = figure_of(document)

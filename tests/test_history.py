@@ -82,8 +82,21 @@ def test_nothing_measured_is_no_fault_unless_a_store_was_named(path, monkeypatch
     assert result.exit_code == 0
     assert "nothing has been measured yet" in result.output
     assert not (tmp_path / "s.sqlite").exists()
-    assert "there is no store" in refused(store=str(tmp_path / "typo.sqlite"))
+    assert "nothing has been measured yet" in ask("--kind", "bench").output
+    typo = str(tmp_path / "a typo.sqlite")
+    assert refused(store=typo) == f"there is no store {typo}; RIGWISE_STORE='{typo}' rigwise bench writes one"
     assert "nothing" in refused("compare", "2026-10", "2026-11")
+
+
+@pytest.mark.parametrize("width", ["0", "1", "40"])
+def test_a_narrow_terminal_keeps_every_column(filled, monkeypatch, width) -> None:
+    monkeypatch.setenv("COLUMNS", width)
+    result = ask("--name", "matmul", "--machine", "amd", store=filled)
+    assert all(word in result.output for word in ("when", "figure", "value", "2026-11", "matmul"))
+
+
+def test_a_selection_of_nothing_says_how_to_see_what_there_is(filled) -> None:
+    assert "was selected" in ask("--kind", "benhc", store=filled).output
 
 
 def test_two_times(filled) -> None:

@@ -9,7 +9,7 @@ from rigwise.errors import AmbiguousNameError, InvalidInputError, UnknownNameErr
 from rigwise.measurement.compare import better, check, compare_sides, difference, key_of
 from rigwise.measurement.records import Record, Selection
 from rigwise.measurement.sides import one_machine, selections, side, span
-from rigwise.report.history_text import finding_lines
+from rigwise.report.history_text import compare_lines, finding_lines
 
 BASE = Record(kind="bench", name="x", value=1.0, unit="s", machine_id="m", when="2026-11-21", tags={"side": 1024})
 
@@ -45,6 +45,14 @@ def test_the_same_figures_are_the_same_and_noisy_ones_are_unclear() -> None:
     noisy = [series(list(np.exp(0.5 * random.normal(size=5)))) for _ in range(2)]
     assert one(*noisy).verdict == "unclear"
     assert "more of them" in one(*noisy).note
+
+
+def test_two_names_that_begin_alike_are_told_apart() -> None:
+    found = compare_sides(series([1.0, 1.1]), series([2.0, 2.1]))
+    head, *rest = compare_lines(found, "amd-epyc-2-bba0bfd0", "amd-epyc-2-59e27c00")
+    assert head.split()[:4] == ["the", "first", "the", "second"]
+    assert "bba0bfd0, 2 in amd-epyc-2-59e27c00" in " ".join(" ".join(rest).split())
+    assert next(compare_lines(found, "2026-10", "2026-11")).split()[:2] == ["2026-10", "2026-11"]
 
 
 def test_a_sure_difference_that_does_not_matter_is_not_called_one() -> None:

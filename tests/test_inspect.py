@@ -133,6 +133,7 @@ def test_a_control_group_limits_what_may_be_used(look) -> None:
     assert "os.cpu_count() says 16, and 2.5 may be used" in texts(found)
     assert found.value("container.kind") == "kubernetes"
     assert found.value("memory.shm_bytes") == 64 * 2**20
+    assert "/dev/shm 64 MiB" in inspect_text(found)
 
 
 def test_version_1_of_control_groups_and_a_path_of_the_host(tmp_path) -> None:
@@ -373,8 +374,11 @@ def test_a_gpu_that_is_not_there(part: str, look) -> None:
 
 
 def test_what_a_broken_machine_does_not_tell_is_an_error(look) -> None:
+    broken = look("broken")
     with pytest.raises(MissingFactError, match="does not tell"):
-        device_of(look("broken"), "cpu")
+        device_of(broken, "cpu")
+    with pytest.raises(MissingFactError, match=r"has no GPU without a name, and .* does not tell"):
+        device_of(broken)
     with pytest.raises(UnknownNameError):
         resolve_device("no-such-thing-4-cores")
 

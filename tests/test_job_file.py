@@ -273,7 +273,9 @@ def test_a_fault_names_the_flag(given, words) -> None:
 
 def test_the_example_explains_every_key() -> None:
     text = EXAMPLE.read_text()
-    assert isinstance(any_job_from_toml(text, "job.toml"), Job)
+    job = any_job_from_toml(text, "job.toml")
+    assert isinstance(job, Job)
+    assert job.max_price_age_s == PLAIN.max_price_age_s  # what is usual, and not what keeps old prices
     for kind in tables_below(StagedFile) | tables_below(JobFile):
         for field in fields(kind):
             assert f"{field.name} = " in text or f".{field.name}]" in text or f"[{field.name}]" in text, field.name

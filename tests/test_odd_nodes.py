@@ -2,6 +2,7 @@
 
 import json
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -193,6 +194,10 @@ def test_odd_nodes_measure_again(tmp_path, monkeypatch, is_slow_again) -> None:
     assert len(kept) == 6 * 4
     text = fleet_text(report)
     assert max(map(len, text.splitlines())) < 80
+    assert "rigwise history --machine" in text
+    assert "rigwise history" not in fleet_text(report, is_kept=False)
+    without = replace(report, nodes=tuple(replace(node, records=()) for node in report.nodes))
+    assert "rigwise history" not in fleet_text(without)
     assert ("unlike the others" in text) == is_slow_again
     assert ("when measured again" in text) == (not is_slow_again)
     of = next(one for one in document(report)["nodes"] if one["name"] == name)

@@ -11,10 +11,11 @@ import pytest
 from rigwise.cli.main import main
 from rigwise.errors import InfeasibleError
 from rigwise.facts.catalogue import offers, parts
+from rigwise.report.plan_text import plan_text
 from rigwise.search.buying import best_to_buy, best_to_rent, buying_answer, what_to_buy
-from rigwise.search.plan import catalogue_world
-from rigwise.units import DAY_S
-from rigwise.workload.job import Horizon, Job
+from rigwise.search.plan import catalogue_world, plan
+from rigwise.units import DAY_S, format_usd
+from rigwise.workload.job import Horizon, Job, OwnedMachine
 
 TODAY = date(2026, 8, 1)
 JOB = Job(
@@ -96,6 +97,27 @@ def test_one_line_answers_in_text_and_json(run):
     assert sum(part["price_usd"] * part["count"] for part in answer["parts"]) == pytest.approx(
         answer["own"]["purchase_usd"]
     )
+
+
+def test_a_plan_that_buys_says_so_with_the_price_and_what_is_assumed(world):
+    result = plan(JOB, replace(world, offers=[]))
+    best, lines = result.plans[0], plan_text(result).splitlines()
+    assert best.kind == "buy"
+    assert lines[2].split() == ["buy", str(best.count), "x", "rtx-4090"]
+    assert lines[3].split(maxsplit=1) == ["as", best.instance]
+    cheapest = next(q for q in what_to_buy(JOB, world, parts()).quotes if q.quote.offer.instance == best.instance)
+    price_usd = sum(part.price_usd * part.count for part in cheapest.parts)
+    assert lines[4].split()[:2] == ["price", format_usd(price_usd)]
+    assert max(map(len, lines)) <= 80
+    for words in ("board power", "electricity at", "worth 70 % of its price"):
+        assert any(words in told for told in result.assumed), words
+
+
+def test_electricity_of_an_own_machine_is_said_to_be_more_than_the_energy(world):
+    box = OwnedMachine(name="box", device="rtx-4090", usd_per_kwh=0.3)
+    told = plan(replace(JOB, buy=False, owned=(box,)), world).assumed
+    assert [words for words in told if "board power" in words and "150 W beside them" in words]
+    assert not any("board power" in words for words in plan(replace(JOB, buy=False), world).assumed)
 
 
 def test_what_cannot_be_bought_is_one_line_and_exit_code_1(run):

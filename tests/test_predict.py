@@ -10,7 +10,7 @@ from rigwise.errors import InvalidInputError, MissingFactError, RigwiseError, Un
 from rigwise.estimate.cases import answer_cases
 from rigwise.estimate.predict import predict, predict_document
 from rigwise.facts.catalogue import devices
-from rigwise.workload.case import Case, Parallel, Software
+from rigwise.workload.case import Case, InputPipeline, Parallel, Software
 
 KEYS = {
     "schema", "case", "step_time_s", "forward_s", "backward_s", "optimizer_s", "exposed_comm_s", "throughput_per_s",
@@ -107,6 +107,10 @@ def test_a_model_that_does_not_fit_is_an_answer():
         ({"model": "resnet5"}, UnknownNameError, "resnet50"),
         ({"device": "rtx-490"}, UnknownNameError, "rtx-4090"),
         ({"batch": 0}, InvalidInputError, "batch"),
+        ({"batch": "8"}, InvalidInputError, "batch is '8'; batch must be a whole number"),
+        ({"batch": 8.5}, InvalidInputError, "batch is 8.5; batch must be a whole number"),
+        ({"count": None}, InvalidInputError, "count is None"),
+        ({"image_size": float("nan")}, InvalidInputError, "image_size is nan"),
         ({"count": 3, "nodes": 2}, InvalidInputError, "3 devices"),
         ({"count": 4, "batch": 6}, InvalidInputError, "does not divide"),
         ({"dtype": "bf16"}, UnsupportedError, "t4 cannot compute bf16"),
@@ -118,6 +122,12 @@ def test_a_model_that_does_not_fit_is_an_answer():
         ({"parallel": Parallel(zero=4)}, InvalidInputError, "zero"),
         ({"parallel": Parallel(micro_batch=3), "batch": 8}, InvalidInputError, "micro-batch"),
         ({"power_limit_w": -5.0}, InvalidInputError, "power_limit_w"),
+        ({"power_limit_w": 1e9}, InvalidInputError, "below 1e9"),
+        ({"link": "pcie4x12"}, UnsupportedError, "pcie4x12"),
+        ({"link": "xgmi", "count": 2}, UnsupportedError, "no link is called 'xgmi'"),
+        ({"input": InputPipeline(bytes_per_sample=-5.0)}, InvalidInputError, "input.bytes_per_sample is -5"),
+        ({"input": InputPipeline(bytes_per_sample=1e5, read_bytes_per_s=0.0)}, InvalidInputError, "read_bytes_per_s"),
+        ({"input": InputPipeline(bytes_per_sample=1e5, workers=0)}, InvalidInputError, "workers is 0"),
         ({"inter_node_gbps": float("nan")}, InvalidInputError, "inter_node_gbps"),
         ({"host": "no-such-cpu"}, UnknownNameError, "no-such-cpu"),
         ({"device": "this:gpu99"}, InvalidInputError, "this machine"),
@@ -156,6 +166,31 @@ def test_cases_are_answered_in_order_and_errors_stand_on_their_lines(tmp_path):
     assert [json.loads(line) for line in done.stdout.splitlines()] == json.loads(json.dumps(answers))
 
 
+@pytest.mark.parametrize(
+    ("beside", "words"),
+    [(["vgg16"], "vgg16"), (["--device", "t4"], "--device"), (["--batch", "7"], "--batch"), (["--weak"], "--weak")],
+)
+def test_nothing_beside_a_file_of_cases_is_silently_forgotten(tmp_path, beside, words):
+    path = tmp_path / "cases.jsonl"
+    path.write_text(json.dumps({"model": "resnet50", "device": "t4"}))
+    done = rigwise("predict", "--cases", str(path), *beside)
+    assert done.returncode == 2
+    assert done.stderr == f"rigwise: {words} does nothing beside --cases; say it on the lines of the file\n"
+    assert done.stdout == ""
+
+
+def test_input_counts_by_its_reading_and_the_answer_says_what_does_not_count():
+    def asked(**how):
+        return predict(Case(model="resnet50", device="t4", batch=8, input=InputPipeline(bytes_per_sample=1e6, **how)))
+
+    slow = asked(read_bytes_per_s=8e6, decode="jpeg")
+    assert slow.step_time_s["p50"] == pytest.approx(1.0, rel=0.05)
+    assert "decoding of input is not counted, only reading" in slow.assumed
+    assert slow.binds["input"] > 0.5
+    assert any("loading of input is not counted" in words for words in asked().assumed)
+    assert not any("input" in words for words in asked(read_bytes_per_s=1e12).assumed)
+
+
 def test_an_empty_case_file_is_refused(tmp_path):
     (tmp_path / "cases.jsonl").write_text("\n\n")
     with pytest.raises(RigwiseError, match="holds no case"):
@@ -167,7 +202,22 @@ def test_command_prints_eighty_columns_and_no_escapes():
     assert done.returncode == 0
     assert "step time" in done.stdout
     assert max(map(len, done.stdout.splitlines())) <= 80
+    assert not [line for line in done.stdout.splitlines() if line.startswith("  |") and line.endswith(" ")]
     assert "\x1b" not in done.stdout
+
+
+def test_the_head_of_a_decode_step_names_its_context_and_not_a_sequence_that_it_has_not():
+    done = rigwise("predict", "gpt2", "--device", "t4", "--task", "decode", "--seq", "10", "--context", "99", "--quiet")
+    assert done.stdout.splitlines()[0] == "gpt2 on t4: decode, batch 1, fp32, eager, context 99"
+
+
+def test_operators_that_run_for_a_part_of_the_step_are_said_to():
+    busy = rigwise("predict", "resnet50", "--device", "t4", "--batch", "64").stdout
+    waiting = rigwise("predict", "gpt2", "--device", "h100-sxm5-80gb", "--task", "decode").stdout
+    words = "of the step; for the rest it waits: see what binds"
+    assert words not in busy
+    assert words in waiting
+    assert max(map(len, waiting.splitlines())) <= 80
 
 
 def test_compare_sorts_by_time_and_explains_what_it_leaves_out():

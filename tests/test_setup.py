@@ -275,6 +275,8 @@ def test_files_are_written_once_and_replaced_only_by_force(tmp_path) -> None:
     assert "already" in str(ask(*arguments).exception)
     assert ask(*arguments, "--force").exception is None
     assert [path.name for path in folder.parent.iterdir()] == ["job"]
+    one = ask("kubernetes", "--device", "t4", "--output", str(tmp_path / "one"))
+    assert one.stderr.startswith("wrote 1 file into ")
 
 
 def test_scripts_can_be_started_and_nothing_else(tmp_path) -> None:

@@ -160,6 +160,8 @@ def test_a_short_password_is_refused_and_a_long_one_is_hashed(tmp_path) -> None:
     ask = [sys.executable, "set_password.py"]
     short = subprocess.run(ask, cwd=tmp_path, input="secret\n", capture_output=True, text=True, check=False)
     assert short.returncode == 1
+    none = subprocess.run(ask, cwd=tmp_path, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    assert (none.returncode, none.stderr.split(":")[0]) == (1, "no password was given")
     assert not (tmp_path / "password.hash").exists()
     subprocess.run(ask, cwd=tmp_path, input="correct horse battery\n", capture_output=True, text=True, check=True)
     kept = tmp_path / "password.hash"

@@ -159,7 +159,17 @@ def _first_fault(faults: list[Any], kind: Any, where: str) -> str:
         return f"{where}: unknown key {key!r}" + (f", {close}" if close else "") + more
     if fault["type"] in ("missing", "missing_argument", "missing_keyword_only_argument"):
         return f"{where}: {key} is missing{more}"
-    return f"{where}: {key} is {str(fault['input'])[:60]!r}: {fault['msg'].lower()}{more}"
+    return f"{where}: {key} is {str(fault['input'])[:60]!r}: {_wanted(fault, place)}{more}"
+
+
+def _wanted(fault: Any, place: list[str]) -> str:
+    """What should stand there, in the words of who writes JSON and TOML."""
+    if fault["type"] in ("dataclass_type", "dataclass_exact_type", "dict_type"):
+        return "it should be a table of keys and values"
+    if fault["type"] == "tuple_type":
+        is_table = isinstance(fault["input"], dict) and place
+        return "it should be a list" + (f", [[{place[-1]}]] in TOML" if is_table else "")
+    return str(fault["msg"]).lower()
 
 
 def _names_at(kind: Any, place: list[str]) -> list[str]:
@@ -219,7 +229,7 @@ def write_atomically(path: str | os.PathLike[str], content: str | bytes) -> None
         InvalidInputError: The place cannot be written to.
     """
     file = Path(path)
-    data = content.encode("utf-8") if isinstance(content, str) else content
+    data = content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
     temporary = None
     try:
         if file.exists() and not file.is_file() and not file.is_dir():

@@ -22,7 +22,9 @@ _SECONDS |= {"h": HOUR_S, "hr": HOUR_S, "d": DAY_S, "day": DAY_S, "days": DAY_S,
 _COUNTS = {"": 1.0, "k": 1e3, "m": 1e6, "b": 1e9, "g": 1e9, "t": 1e12}
 _WATTS = {"w": 1.0, "kw": 1e3, "mw": 1e-3}
 
-_NUMBER = re.compile(r"^\s*([+-]?(?:\d[\d_,]*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*([A-Za-z]*)\s*$")
+#: A comma only groups thousands: who means 1.5 by 1,5 must not get 15.
+_WHOLE = r"(?:\d{1,3}(?:,\d{3})+|\d[\d_]*)"
+_NUMBER = re.compile(rf"^\s*([+-]?(?:{_WHOLE}\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*([A-Za-z]*)\s*$")
 
 
 def _parse(text: str | float, scale: dict[str, float], default_unit: str, what: str) -> float:
@@ -31,7 +33,8 @@ def _parse(text: str | float, scale: dict[str, float], default_unit: str, what: 
         text = repr(text)
     match = _NUMBER.match(str(text))
     if match is None:
-        raise InvalidInputError(f"{what} {str(text)!r} is not a number with a unit")
+        hint = "a comma groups thousands, as in 1,500; a fraction follows a point" if "," in str(text) else ""
+        raise InvalidInputError(f"{what} {str(text)!r} is not a number with a unit", hint=hint)
     digits, unit = match.groups()
     factor = scale.get(unit.lower() or default_unit)
     if factor is None:
@@ -102,8 +105,11 @@ def parse_usd(text: str | float) -> float:
     >>> parse_usd("$1.5k")
     1500.0
     """
-    bare = re.sub(r"^\s*\$|(?i:\s*usd\s*$)", "", text) if isinstance(text, str) else text
-    return _parse(bare, {k: v for k, v in _COUNTS.items() if k in ("", "k", "m")}, "", "amount")
+    if isinstance(text, str):
+        text, given = re.sub(r"^\s*\$|(?i:\s*usd\s*$)", "", text), text
+        if re.search(r"[^\x00-\x7f]|(?i:eur|gbp|chf|jpy)", text):
+            raise InvalidInputError(f"amount {given!r} is not in dollars", hint="only dollars are read here: $100, say")
+    return _parse(text, {k: v for k, v in _COUNTS.items() if k in ("", "k", "m")}, "", "amount")
 
 
 def parse_bytes_per_s(text: str | float) -> float:

@@ -78,6 +78,13 @@ def test_an_error_text_by_flag_and_by_stdin(v100) -> None:
     assert document["errors"][0]["causes"][0]["speaks"] == "problem"
 
 
+def test_all_of_a_long_log_is_read_and_its_end_counts(laptop) -> None:
+    log = b"step 1 loss 0.5\n" * 800_000 + b"CUDA out of memory\n"
+    done = of_process("--root", laptop, "--error", "-", stdin=log)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"out-of-memory" in done.stdout
+
+
 def test_escape_codes_of_a_log_do_not_reach_the_terminal(laptop) -> None:
     _, text = run("--root", laptop, "--error", "\x1b[2J\x1b]0;title\x07CUDA out of memory")
     assert "\x1b" not in text
@@ -90,6 +97,7 @@ def test_what_to_install_elsewhere(laptop) -> None:
     assert "torch==2.14.1" in text
     assert "cu126" in text
     assert run("--root", laptop, "--install", "torch", "--device", "V100-SXM2-32GB", "--driver", "390.46")[0] == 1
+    assert run("--root", laptop, "--install", "torch", "--device", "V100", "--driver", "580.65.06") == (code, text)
 
 
 def test_a_snapshot_is_judged_and_what_it_lacks_is_unknown(v100, tmp_path) -> None:
@@ -163,6 +171,26 @@ def test_a_fix_is_shown_then_done_then_undone(tmp_path) -> None:
     assert undone.returncode == 0
     assert stat.S_IMODE(key.stat().st_mode) == 0o644
     assert of_process("--undo", **at).stdout.decode() == "nothing to undo\n"
+
+
+def test_what_is_gone_or_was_changed_since_is_said_once(tmp_path) -> None:
+    home = tmp_path / "home"
+    gone, changed = home / ".ssh" / "id_rsa", home / ".ssh" / "id_ed25519"
+    gone.parent.mkdir(parents=True)
+    home.chmod(0o755)
+    for key in (gone, changed):
+        key.write_text("not a key")
+        key.chmod(0o644)
+    at = {"HOME": str(home), "XDG_STATE_HOME": str(tmp_path / "state")}
+    of_process("--fix", "--yes", **at)
+    gone.unlink()
+    changed.chmod(0o640)
+    undone = of_process("--undo", **at)
+    assert (undone.returncode, undone.stdout) == (1, b"")
+    assert b"id_rsa" in undone.stderr
+    assert b"id_ed25519 has mode 640 by now" in undone.stderr
+    again = of_process("--undo", **at)
+    assert (again.returncode, again.stdout, again.stderr) == (0, b"nothing to undo\n", b"")
 
 
 class Notebook(BaseHTTPRequestHandler):

@@ -33,6 +33,15 @@ PASTED = {
     "A module that was compiled using NumPy 1.x cannot be run in NumPy 2.0.0": "numpy",
     "Illegal instruction (core dumped)": "illegal-instruction",
     "RuntimeError: DataLoader worker (pid 9) is killed by signal: Bus error.": "bus-error",
+    "Bus error (core dumped)": "bus-error",
+    "slurmstepd: error: Detected 1 oom_kill event in StepId=11300781.0. Some of the step tasks have been OOM Killed.":
+        "worker-killed",
+    "srun: error: node1: task 0: Out Of Memory": "worker-killed",
+    "Out of memory: Killed process 1234 (python) total-vm:1kB": "worker-killed",
+    "ImportError: libcudart.so.11.0: cannot open shared object file: No such file or directory": "cuda-library",
+    "OSError: libcublas.so.12: cannot open shared object file: No such file or directory": "cuda-library",
+    "flash_attn_2_cuda.so: undefined symbol: _ZN3c104cuda9SetDeviceEi": "extension-symbol",
+    "undefined symbol: _ZN2at4_ops9_pad_enum4callERKNS_6TensorEN3c108ArrayRef": "extension-symbol",
     "This DataLoader will create 6 worker processes in total. Our suggested max number of worker is 2":
         "too-many-workers",
     "RuntimeError: received 0 items of ancdata": "too-many-files",

@@ -73,6 +73,20 @@ def test_a_driver_that_hangs_is_a_problem(trees, checkup_of) -> None:
     assert "did not answer" in found(checkup, "cuda-start").evidence
 
 
+def test_a_snapshot_of_tools_that_hang_is_a_problem(trees, tmp_path) -> None:
+    from rigwise.machine.doctor.checkup import check_snapshot
+    from rigwise.machine.inspect import inspect
+    from rigwise.machine.probe.source import open_root
+
+    said = {"nvidia-smi_-q_-x": ""}
+    files = {"proc/driver/nvidia/gpus/0000:01:00.0/information": "Model: \t NVIDIA GeForce RTX 4090\n"}
+    hung = {"mute": True, "files": files, "commands": said, "exits": dict.fromkeys(said, "hang")}
+    hung = trees.merged(trees.clean("gaming"), hung)
+    checkup = check_snapshot(inspect(open_root(trees.build(tmp_path / "tree", hung))), "hung.json")
+    assert "tool-answers" in fired(checkup)
+    assert "did not answer" in found(checkup, "tool-answers").evidence
+
+
 @pytest.mark.parametrize(
     ("said", "status"),
     [

@@ -42,12 +42,12 @@ _TASKS = ("infer", "prefill", "decode")
 
 
 def is_application(tables: Mapping[str, Any]) -> bool:
-    """Whether the tables of a TOML file describe an application: whether there is a component.
+    """Whether the tables of a TOML file describe an application: whether it names one, or a component.
 
-    >>> is_application({"component": {"a": {}}}), is_application({"workload": {}})
-    (True, False)
+    >>> is_application({"component": {"a": {}}}), is_application({"application": {}}), is_application({"workload": {}})
+    (True, True, False)
     """
-    return "component" in tables
+    return "component" in tables or "application" in tables
 
 
 def read_application(path: str) -> Application:

@@ -274,7 +274,8 @@ def _missed(context: Context, raws: Sequence[Raw], *, interrupted: bool) -> list
         return any(one == name or one.startswith(f"{name}.") or name.startswith(f"{one}.") for one in had)
 
     missed = [name for name in context.wanted if "." in name and not has(name)]
-    return [] if interrupted else [Raw(name=name, unit="", skipped="there is no such figure here") for name in missed]
+    why = "there is no such figure here; rigwise bench {} has all that there are"
+    return [] if interrupted else [Raw(name=n, unit="", skipped=why.format(n.partition(".")[0])) for n in missed]
 
 
 def _ends_s(request: Request, started_s: float) -> float:

@@ -32,7 +32,7 @@ def application_at(target: str) -> Application | None:
     from rigwise.edge import parse_toml, read_text
 
     tables = parse_toml(read_text(target), target)
-    if "component" not in tables:
+    if not {"component", "application"} & set(tables):
         return None
     from rigwise.application.reader import application_from_tables
 
@@ -118,7 +118,8 @@ def verify_application(document: Any, path: str, *, as_json: bool) -> int:
     if as_json:
         print_json({"schema": "rigwise.plan.verify/1", "holds": not faults, "faults": faults})
     else:
-        held = f"{path}: the certificate holds for all {claim.certificate.candidates:,} placements"
+        number = claim.certificate.candidates
+        held = f"{path}: the certificate holds for " + (f"all {number:,} placements" if number > 1 else "1 placement")
         click.echo("\n".join(faults) or held)
     return 1 if faults else 0
 

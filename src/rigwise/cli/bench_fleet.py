@@ -93,7 +93,7 @@ def answer(
     if as_json:
         print_json(document(report))
     else:
-        click.echo(fleet_text(report, brief=quiet), nl=False)
+        click.echo(fleet_text(report, brief=quiet, is_kept=is_kept), nl=False)
     return 130 if report.interrupted else 1 if report.bad else 0
 
 

@@ -275,6 +275,7 @@ def answer(table: Table, rows: Iterable[Any], flags: Mapping[str, Any]) -> None:
     if flags["as_json"]:
         print_json(document(table, rows, flags))
         return
+    rows = list(rows)
     found = chosen(table, rows, flags)
     limit = flags["limit"]
     asked = [name for name in _filters(table, flags) if table.field(name).parse is not None]
@@ -285,6 +286,20 @@ def answer(table: Table, rows: Iterable[Any], flags: Mapping[str, Any]) -> None:
     click.echo("\n".join(lines))
     if len(printed) < len(found) and not flags["quiet"]:
         click.echo(f"{len(found) - len(printed)} more of {len(found)}; --limit 0 prints all", err=True)
+    if not found and rows and not flags["quiet"]:
+        click.echo(_why_none(table, rows, _filters(table, flags)), err=True)
+
+
+def _why_none(table: Table, rows: Sequence[Any], filters: Mapping[str, Sequence[str]]) -> str:
+    """Which filter no row at all passes, with near matches; else that none passes all of them."""
+    for name, written in filters.items():
+        field = table.field(name)
+        alone = next((one for one in written if not any(map(condition(field, one), rows))), None)
+        if alone is not None:
+            names = {str(field.read(row)).lower() for row in rows if field.read(row)} if field.parse is None else set()
+            close = near_matches(alone.lower(), sorted(names))
+            return f"none of {len(rows)} {table.name} has --{name} {alone}" + (f"; {close}" if close else "")
+    return f"none of {len(rows)} {table.name} is like all of that at once"
 
 
 def terminal_width() -> int | None:

@@ -23,8 +23,8 @@ Examples:
   rigwise doctor --install torch
   rigwise doctor --install torch --device V100 --driver 580.65.06
 """
-#: Of a pasted text that is read from stdin.
-STDIN_LIMIT_BYTES = 8 * 2**20
+#: Of a text on stdin the end is kept, where the error stands; all is read, so that what writes it goes on.
+STDIN_KEPT_BYTES = 2**20
 FRAMEWORKS = ("torch", "jax", "tensorflow")
 
 
@@ -99,7 +99,10 @@ def _error_text(text: str) -> str:
     else:
         if sys.stdin.isatty():
             print("paste the error text, then Ctrl-D", file=sys.stderr)
-        found = sys.stdin.buffer.read(STDIN_LIMIT_BYTES).decode("utf-8", "replace")
+        kept = b""
+        while chunk := sys.stdin.buffer.read(STDIN_KEPT_BYTES):
+            kept = (kept + chunk)[-STDIN_KEPT_BYTES:]
+        found = kept.decode("utf-8", "replace")
     if not found.strip():
         raise InvalidInputError("the error text is empty", hint='give --error "TEXT", or --error - with it on stdin')
     return found
@@ -139,9 +142,8 @@ def _target(here: Target, flags: dict[str, Any]) -> Target:
     """What a build must fit: this machine, but for what the flags say."""
     from dataclasses import replace
 
-    from rigwise.errors import MissingFactError
-    from rigwise.facts import catalogue
     from rigwise.facts.software import version
+    from rigwise.machine.doctor.install import capability_of
 
     given = {name: flags[name] for name in ("driver", "python", "glibc") if flags[name]}
     for name, value in given.items():
@@ -151,12 +153,7 @@ def _target(here: Target, flags: dict[str, Any]) -> Target:
     if "python" in given:
         target = replace(target, python=".".join(given["python"].split(".")[:2]))
     if flags["device"]:
-        device = catalogue.device(flags["device"])
-        if not device.compute_capability:
-            raise MissingFactError(
-                f"{device.name} has no compute capability", hint="builds for CUDA are for NVIDIA GPUs"
-            )
-        target = replace(target, capabilities=(device.compute_capability,))
+        target = replace(target, capabilities=(capability_of(flags["device"]),))
     return target
 
 
@@ -210,7 +207,7 @@ def _applied(change: Change) -> bool:
 
 def _undo(*, as_json: bool) -> int:
     from rigwise.edge import as_plain
-    from rigwise.machine.doctor.fix import read_journal, undo, write_journal
+    from rigwise.machine.doctor.fix import is_moot, read_journal, undo, write_journal
 
     left, done = list(read_journal()), []
     failed = []
@@ -220,8 +217,10 @@ def _undo(*, as_json: bool) -> int:
         except InvalidInputError as error:
             failed.append(change)
             print(f"rigwise: {error}", file=sys.stderr)
-            continue
-        done.append(change)
+            if not is_moot(change):
+                continue
+        else:
+            done.append(change)
         left.remove(change)
         write_journal(left)
     if as_json:
@@ -231,7 +230,7 @@ def _undo(*, as_json: bool) -> int:
     else:
         _print(
             "".join(f"put back: {change.place}: {change.after} -> {change.before}\n" for change in done)
-            or "nothing to undo\n"
+            or ("" if failed else "nothing to undo\n")
         )
     return 1 if failed else 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -338,7 +339,8 @@ def _open(url: str | None) -> Store | None:
     place = locate(url)
     if not place.exists:
         if url is not None:
-            raise InvalidInputError(f"there is no store {place.shown}", hint="rigwise bench --store writes one")
+            hint = f"RIGWISE_STORE={shlex.quote(place.shown)} rigwise bench writes one"
+            raise InvalidInputError(f"there is no store {place.shown}", hint=hint)
         return None
     return open_store(url)
 
@@ -368,6 +370,14 @@ def _shown(url: str | None) -> str:
 
 def _nothing(flags: dict[str, Any], place: str) -> str:
     asked = [name for name in ("kinds", "names", "machines", "tags", "since", "until") if flags.get(name)]
-    if asked:
+    if asked and _has_any(flags["store"]):
         return f"nothing in {place} was selected; rigwise history --limit 5 shows what there is"
     return f"nothing has been measured yet ({place}); rigwise bench fills it"
+
+
+def _has_any(url: str | None) -> bool:
+    opened = _open(url)
+    if opened is None:
+        return False
+    with opened as store:
+        return bool(store.machines())

@@ -6,15 +6,20 @@ A command module parses, calls one function and prints. Exit codes: 0 answered,
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from importlib import import_module
-from typing import NoReturn
+from io import BufferedWriter, RawIOBase, TextIOWrapper
+from typing import Any, NoReturn
 
 import click
 
 from rigwise import __version__
 from rigwise.errors import RigwiseError, near_matches
+
+#: What writing to a full or broken disk ends with, not a fault of the program.
+_CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 #: Command -> what it answers. The module is ``rigwise.cli.<command>``, its function ``command``.
 COMMANDS = {
@@ -67,6 +72,14 @@ class CommandTable(click.Group):
             raise click.UsageError(f"there is no command {args[0]!r}; {close}", ctx)
         return super().resolve_command(ctx, args)
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """As click does; but a reader who has left is no fault, which click ends with exit code 1."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            _forget_the_rest()
+            return 0
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The table itself, without importing any command."""
         with formatter.section("Commands"):
@@ -86,8 +99,10 @@ def root() -> None:
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line and exit."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    _make_streams_ready()
     try:
         code = root.main(args=arguments, prog_name="rigwise", standalone_mode=False)
+        sys.stdout.flush()
     except RigwiseError as error:
         if "--debug" in arguments:
             raise
@@ -99,9 +114,39 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     except (KeyboardInterrupt, click.Abort):
         code = _fail("interrupted", 130)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _forget_the_rest()
         code = 0
+    except OSError as error:
+        if error.errno not in _CANNOT_WRITE or "--debug" in arguments:
+            raise
+        _forget_the_rest()
+        code = _fail(f"the output cannot be written: {error.strerror}", 2)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _make_streams_ready() -> None:
+    """Let no output fail for its stream.
+
+    One that was closed before the start (``>&-``) swallows what it is given, as ``/dev/null`` does; one that cannot
+    write a character (a locale without UTF-8) writes a question mark for it; a stdout without a buffer
+    (``PYTHONUNBUFFERED``) gets one, since a raw write may take a part and say nothing of the rest.
+    """
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - as long as the process
+        if not isinstance(stream, TextIOWrapper):
+            continue
+        if stream is sys.__stdout__ and isinstance(stream.buffer, RawIOBase):
+            whole = BufferedWriter(stream.buffer)
+            sys.stdout = stream = TextIOWrapper(whole, stream.encoding, stream.errors, line_buffering=True)
+        if stream.errors == "strict":
+            stream.reconfigure(errors="replace")
+
+
+def _forget_the_rest() -> None:
+    """Let what is still in the buffer of stdout go nowhere, so that the exit does not try again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _fail(message: str, code: int) -> int:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 F = TypeVar("F", bound=Callable[..., Any])
+#: Letters that a column of words keeps on the narrowest terminal.
+_LEAST_COLUMN = 8
 
 
 def answer_options(function: F) -> F:
@@ -27,8 +29,9 @@ def answer_options(function: F) -> F:
 
 
 def json_bytes(document: Any, *, indent: int | None = None) -> bytes:
-    """A document, strictly JSON, in UTF-8."""
-    return json.dumps(as_plain(document), indent=indent, allow_nan=False, ensure_ascii=False).encode("utf-8")
+    """A document, strictly JSON, in UTF-8; a byte of a file's name that is none stands as an escape."""
+    text = json.dumps(as_plain(document), indent=indent, allow_nan=False, ensure_ascii=False)
+    return text.encode("utf-8", "backslashreplace")
 
 
 def print_json(document: Any, *, indent: int | None = 2) -> None:
@@ -50,10 +53,10 @@ def console() -> Console:
 def print_table(
     columns: Sequence[str], rows: Iterable[Sequence[str]], *, right: Iterable[str] = (), title: str = ""
 ) -> None:
-    """A table that keeps to the width of the terminal.
+    """A table that keeps to the width of the terminal; on a very narrow one it is wider, rather than without its words.
 
     Args:
-        columns: Headings; the first column and columns of numbers are never cut.
+        columns: Headings; columns of numbers are never cut, others to no less than 8 letters.
         rows: Cells as text, one sequence for each row.
         right: Headings of columns of numbers, aligned to the right.
         title: A line above the table.
@@ -61,15 +64,23 @@ def print_table(
     from rich import box
     from rich.table import Table
 
-    aligned = set(right)
+    aligned, cells = set(right), [tuple(row) for row in rows]
     table = Table(box=box.SIMPLE_HEAD, title=title or None, title_justify="left", pad_edge=False)
-    for name in columns:
+    for place, name in enumerate(columns):
+        is_number, widest = name in aligned, max(map(len, (name, *(row[place] for row in cells))))
         table.add_column(
-            name, justify="right" if name in aligned else "left", overflow="ellipsis", no_wrap=name in aligned
+            name,
+            justify="right" if is_number else "left",
+            overflow="ellipsis",
+            no_wrap=is_number,
+            min_width=widest if is_number else min(widest, _LEAST_COLUMN),
         )
-    for row in rows:
+    for row in cells:
         table.add_row(*row)
-    console().print(table)
+    writer = console()
+    least = writer.measure(table, options=writer.options.update(width=10_000)).minimum
+    writer.width = max(writer.width, least)
+    writer.print(table)
 
 
 def write_output(path: str, content: str | bytes, *, quiet: bool) -> None:

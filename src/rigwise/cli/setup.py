@@ -252,7 +252,7 @@ def _show(target: str, setting: Setting, files: Mapping[str, str], output: str |
     if output is not None:
         console().print(setup_text(target, setting, files, brief=quiet), end="", markup=False, soft_wrap=True)
         if not quiet:
-            print(f"wrote {len(files)} files into {output}", file=sys.stderr)
+            print(f"wrote {len(files)} file{'s' if len(files) != 1 else ''} into {output}", file=sys.stderr)
         return
     first, *others = files
     sys.stdout.write(files[first])

@@ -166,7 +166,7 @@ def _probed(gpu: Mapping[str, Field], machine: str) -> Device:
 
     Matrix rates are not known: its product line decides them, and a driver does not state it.
     """
-    name = str(value(gpu, "name") or "a GPU")
+    name = str(value(gpu, "name") or "GPU without a name")
     capability = str(value(gpu, "compute_capability") or "")
     units, lanes, clock_hz = number(gpu, "sm_count"), lanes_of(capability), number(gpu, "max_clock_hz")
     memory_hz = number(gpu, "cuda_memory_clock_hz") or number(gpu, "max_memory_clock_hz")

@@ -40,6 +40,7 @@ class Terms:
         checkpoints: Whether the job can go on in another session from what it saved.
         weighs_time: Whether the job says what time is worth to it.
         billing: The ways of billing that are known, by provider.
+        filled_in: What else was assumed, in words: the rate of a download, and what owning costs.
     """
 
     setup_s: float = 0.0
@@ -53,6 +54,7 @@ class Terms:
     weighs_time: bool = True
     checkpoints: bool = False
     billing: Mapping[str, Billing] = field(default_factory=dict)
+    filled_in: tuple[str, ...] = ()
 
     @staticmethod
     def of(job: Job, billing: Mapping[str, Billing]) -> Terms:
@@ -71,6 +73,7 @@ class Terms:
             checkpoints=saves_checkpoints(job),
             weighs_time=job.deadline_s is not None or job.value_of_time_usd_per_h > 0 or job.minimize != "cost",
             billing=billing,
+            filled_in=(*_download_in_words(job), *_owning_in_words(job)),
         )
 
     def interruption_of(self, offer: Offer) -> Interruption:
@@ -92,8 +95,9 @@ class Terms:
     def assumed(self) -> tuple[str, ...]:
         """What was filled in, in words."""
         if self.setup_s != ASSUMED_SETUP_S:
-            return ()
-        return (f"{ASSUMED_SETUP_S / MINUTE_S:.0f} min to start a rented machine and install what is needed",)
+            return self.filled_in
+        start = f"{ASSUMED_SETUP_S / MINUTE_S:.0f} min to start a rented machine and install what is needed"
+        return (start, *self.filled_in)
 
     def is_divided(self, offer: Offer) -> bool:
         """Whether a job goes on in another session of an offer: it saves checkpoints, and a session is long enough.
@@ -102,6 +106,21 @@ class Terms:
         else months on a free notebook would be the cheapest way to do anything.
         """
         return self.checkpoints and shortest_s(offer) > self.restart_s and (self.weighs_time or offer.price_usd_h != 0)
+
+
+def _download_in_words(job: Job) -> tuple[str, ...]:
+    if not job.data or not job.data.size_bytes or job.data.download_bytes_per_s:
+        return ()
+    return (f"the data reach the machine at {ASSUMED_DOWNLOAD_BYTES_PER_S * 8 / 1e9:.0f} Gbit/s",)
+
+
+def _owning_in_words(job: Job) -> tuple[str, ...]:
+    """What is assumed of machines that are owned or can be bought; their modules are loaded for such jobs only."""
+    if not job.buy and not any(machine.usd_per_kwh for machine in job.owned):
+        return ()
+    from rigwise.market.to_buy import owning_assumptions
+
+    return owning_assumptions(job)
 
 
 def shortest_s(offer: Offer) -> float:

@@ -15,7 +15,7 @@ from rigwise.market.currency import Rates, package_rates
 from rigwise.market.home import conditions_at, purchase_assumptions
 from rigwise.market.ownership import Conditions, assumptions
 from rigwise.market.purchase import purchase_quotes
-from rigwise.market.shelf import PurchaseQuote, Purchases, Wish
+from rigwise.market.shelf import ASSUMED_HOST_W, ASSUMED_PSU_FRAC, PurchaseQuote, Purchases, Wish
 from rigwise.market.upgrade import upgrade_quotes
 from rigwise.workload.job import Horizon, Job
 
@@ -40,6 +40,24 @@ def conditions_of(job: Job, rates: Rates | None = None) -> Conditions:
         except RigwiseError:
             home = ""
     return conditions_at(rates or package_rates(), country=home, usd_per_kwh=own, tax_frac=job.tax_frac)
+
+
+def owning_assumptions(job: Job) -> tuple[str, ...]:
+    """What is assumed of the machines that a job owns or may buy, in words.
+
+    Their electricity is paid for board power, which is more than the energy that a plan predicts for its devices.
+
+    Raises:
+        RigwiseError: As ``conditions_of``.
+    """
+    if job.buy:
+        return (*assumptions(conditions_of(job)), *purchase_assumptions())
+    plain = any(machine.usd_per_kwh and machine.base_w is None for machine in job.owned)
+    beside = f" and {ASSUMED_HOST_W:.0f} W beside them in each node" if plain else " and what stands beside them"
+    return (
+        "electricity of your own machines is paid for the board power of their devices"
+        f"{beside}, of which a supply loses {100 * (1 - ASSUMED_PSU_FRAC):.0f} %",
+    )
 
 
 def _home(job: Job) -> str:

@@ -49,7 +49,7 @@ def locate(url: str | None = None) -> Place:
     """
     text = url if url is not None else os.environ.get(VARIABLE, "")
     if text == NONE:
-        raise InvalidInputError("there is no store: it was said to be 'none'", hint="--store FILE names one")
+        raise InvalidInputError("there is no store: it was said to be 'none'", hint=f"{VARIABLE}=FILE names one")
     if url is not None and not text.strip():
         raise InvalidInputError("--store is empty", hint="name a file or postgresql://USER@HOST/DATABASE")
     if "://" not in text:
@@ -84,7 +84,9 @@ def data_folder() -> Path:
     try:
         home = Path.home()
     except RuntimeError:
-        raise InvalidInputError("there is no home folder to keep a store in", hint="--store FILE names one") from None
+        raise InvalidInputError(
+            "there is no home folder to keep a store in", hint=f"{VARIABLE}=FILE names one"
+        ) from None
     if sys.platform == "win32":
         folder = Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local")
     elif sys.platform == "darwin":

@@ -88,7 +88,9 @@ def prepare(connection: Any, shown: str) -> None:
     if found is None:
         ours = {name for name in present if name.startswith(PREFIX)}
         if ours or (present and connection.dialect.name == "sqlite"):
-            raise InvalidInputError(f"{shown} is the database of another program", hint="--store names another file")
+            raise InvalidInputError(
+                f"{shown} is the database of another program", hint="RIGWISE_STORE names another file"
+            )
     elif found not in known_revisions():
         raise newer(shown, found)
     _upgrade(connection)
@@ -98,7 +100,7 @@ def newer(shown: str, found: str) -> InvalidInputError:
     """The error for a store that this version does not know."""
     return InvalidInputError(
         f"{shown} was written by a newer rigwise (form {found}, this one knows {HEAD})",
-        hint="upgrade rigwise, or name another store with --store",
+        hint="upgrade rigwise, or name another store with RIGWISE_STORE",
     )
 
 

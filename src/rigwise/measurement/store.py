@@ -77,7 +77,7 @@ def _check_file(path: Path, *, make_folder: bool) -> None:
         if make_folder:
             path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists() and not path.is_file():
-            raise InvalidInputError(f"{path} is no file", hint="--store names the file of a store")
+            raise InvalidInputError(f"{path} is no file", hint="RIGWISE_STORE names the file of a store")
         if not path.exists() and not path.parent.is_dir():
             raise InvalidInputError(f"there is no folder {path.parent} for the store")
         if path.exists() and path.stat().st_size:
@@ -347,7 +347,9 @@ def _explained(place: Place, error: Exception) -> InvalidInputError:
     if "locked" in low:
         return InvalidInputError(f"{where} is in use by another program", hint="try again when that has ended")
     if "readonly" in low or "read-only" in low or "permission denied" in low:
-        return InvalidInputError(f"{where} cannot be written: {said[:120]}", hint="--store FILE names another")
+        return InvalidInputError(f"{where} cannot be written: {said[:120]}", hint="RIGWISE_STORE=FILE names another")
     if "malformed" in low or "not a database" in low or isinstance(error, ValueError):
-        return InvalidInputError(f"{where} is damaged: {said[:120]}", hint="restore a copy, or name another --store")
+        return InvalidInputError(
+            f"{where} is damaged: {said[:120]}", hint="restore a copy, or RIGWISE_STORE names another"
+        )
     return InvalidInputError(f"{where} cannot be used: {said[:160]}")

@@ -49,6 +49,8 @@ from jupyter_server.auth import passwd
 MINIMUM = 12
 
 given = getpass.getpass("Password for JupyterLab: ") if sys.stdin.isatty() else sys.stdin.readline().rstrip("\\n")
+if not given:
+    raise SystemExit("no password was given: start this in a terminal, or write one to its stdin")
 if len(given) < MINIMUM:
     raise SystemExit(f"at least {MINIMUM} characters: whoever guesses it runs code here")
 if sys.stdin.isatty() and getpass.getpass("Again: ") != given:

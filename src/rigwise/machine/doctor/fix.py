@@ -133,6 +133,18 @@ def undo(change: Change) -> None:
     _set(change, change.after, change.before)
 
 
+def is_moot(change: Change) -> bool:
+    """Whether there is nothing left to put back: the file is gone, or somebody has changed it since."""
+    try:
+        if change.kind == "mode":
+            return stat.S_IMODE(os.lstat(change.place).st_mode) != int(change.after, 8)
+        return change.kind == "value" and _chosen(read_text(change.place, limit_bytes=4096).strip()) != change.after
+    except FileNotFoundError:
+        return True
+    except (OSError, ValueError, InvalidInputError):
+        return False
+
+
 def _set(change: Change, expected: str, wanted: str) -> None:
     try:
         if change.kind == "mode":

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from rigwise.errors import InvalidInputError
+from rigwise.errors import AmbiguousNameError, InvalidInputError, MissingFactError
+from rigwise.facts import catalogue
 from rigwise.facts.registries import registries
 from rigwise.facts.software import Build, builds, cuda_releases, driver_floor, runs_on, version
 from rigwise.machine.doctor.types import Facts
@@ -70,6 +71,29 @@ class Advice:
         where = f" --index-url {self.index}" if self.index else ""
         quoted = f"'{self.spec}'" if "[" in self.spec else self.spec
         return f"pip install {quoted}{where}" if self.spec else ""
+
+
+def capability_of(name: str) -> str:
+    """Compute capability of the GPU of this name; a name of several variants will do where they share it.
+
+    Raises:
+        UnknownNameError: No accelerator has the name.
+        AmbiguousNameError: Several have it, and differ in this.
+        MissingFactError: It is no GPU of NVIDIA.
+
+    >>> capability_of("V100"), capability_of("rtx-4090")
+    ('7.0', '8.9')
+    """
+    try:
+        found = catalogue.device(name)
+    except AmbiguousNameError:
+        variants = [catalogue.device(one) for one in catalogue.device_names().candidates(name)]
+        if len({one.compute_capability for one in variants}) > 1:
+            raise
+        found = variants[0]
+    if not found.compute_capability:
+        raise MissingFactError(f"{found.name} has no compute capability", hint="builds for CUDA are for NVIDIA GPUs")
+    return found.compute_capability
 
 
 def target_of(facts: Facts) -> Target:

@@ -187,7 +187,7 @@ def cuda_start(facts: Facts) -> Answer:
 
 def tool_answers(facts: Facts) -> Answer:
     """nvidia-smi and NVML hang or fail, for a reason that no other rule names."""
-    why = facts.get("failed", {}).get("gpus nvidia", "")
+    why = facts.get("failed", {}).get("gpus nvidia", "") or _undescribed(facts)
     if not why:
         return ok("what the driver says of its GPUs could be read")
     if not re.search(r"did not (answer|end)|ended with \d|printed ", why):
@@ -200,6 +200,13 @@ def tool_answers(facts: Facts) -> Answer:
     if re.search(r"couldn't communicate with the NVIDIA driver|No devices were found", why):
         return ok(f"no card is on the bus, and its tools find none: {why}")
     return problem(f"{why}; {'an' if is_here else 'no'} NVIDIA card is on the bus")
+
+
+def _undescribed(facts: Facts) -> str:
+    """Why the tools hang, where the kernel module alone names the GPUs: what stands at their memory; else empty."""
+    places = [place for place, gpu in enumerate(facts.rows("gpus")) if gpu.get("vendor") == "NVIDIA"]
+    reasons = [facts.reason(f"gpus.{place}.memory_bytes") for place in places]
+    return next((why for why in reasons if re.search(r"did not (answer|end)", why)), "")
 
 
 def visible_devices(facts: Facts) -> Answer:
