@@ -60,6 +60,19 @@ def test_the_rent_is_that_of_the_same_work(world):
     assert rented.kind == "rent"
 
 
+@pytest.mark.parametrize(("hours_per_week", "is_free"), [(1.0, True), (160.0, False)])
+def test_free_sessions_count_only_for_as_many_hours_as_they_are_given(world, hours_per_week, is_free):
+    kaggle = [one for one in catalogue_world("resnet18", TODAY).subscriptions if one.weekly_quota_s]
+    assert kaggle
+    assert not any(one.usd_per_month for one in kaggle)
+    horizon = Horizon(months=24.0, hours_per_week=hours_per_week)
+    job = replace(JOB, amount=1e7, devices=(), deadline_s=60 * DAY_S, horizon=horizon)
+    today = max(date.fromisoformat(one.as_of) for one in kaggle)
+    answer, _ = buying_answer(job, replace(world, subscriptions=kaggle, today=today), parts())
+    assert (answer.rent.usd_per_own_h == 0) == is_free
+    assert ("kaggle" in answer.rent.name) == is_free
+
+
 def test_the_price_counts_against_the_budget_and_only_its_share_as_cost(world):
     found = what_to_buy(JOB, world, parts())
     cheapest = min(quote.machine.purchase.price_usd for quote in found.quotes)

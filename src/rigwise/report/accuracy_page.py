@@ -101,7 +101,7 @@ constants of `{calibration.name}`: {rows["steps"]:,} whole steps and {rows["scor
 operators. {rows["beat_bound"]} of them ({rows["beat_bound"] / max(1, rows["scored"]):.2%}) beat their lower bound.
 This page is written by
 
-<!-- not run: takes an hour and the tables that tools/fetch_measured.py downloads -->
+<!-- not run: takes ten minutes and the tables that tools/fetch_measured.py downloads -->
 ```sh
 {command}
 ```

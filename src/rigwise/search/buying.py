@@ -11,9 +11,10 @@ from rigwise.facts.part import Part
 from rigwise.market.break_even import BuyOrRent, UnitCosts, rent_of, split_until
 from rigwise.market.load import LoadAnswer, answer_load, unit_costs
 from rigwise.market.shelf import PurchaseQuote, Purchases
-from rigwise.market.to_buy import against_rent, purchases_for
+from rigwise.market.to_buy import ASSUMED_HORIZON, against_rent, purchases_for
 from rigwise.search.plan import plan
 from rigwise.search.types import Plan, World
+from rigwise.units import HOUR_S
 from rigwise.workload.job import Job
 
 
@@ -29,6 +30,26 @@ def best_to_rent(job: Job, world: World) -> Plan:
         InfeasibleError: None keeps the limits.
     """
     return plan(replace(job, buy=False, owned=()), world).plans[0]
+
+
+def _best_to_go_on_renting(job: Job, world: World, bought: Plan) -> Plan:
+    """The best plan on what can be rented week after week, for the work that the own machine does in the horizon.
+
+    Free sessions of so many hours a week do one job, but not the same one over and over: where the quota is too short
+    for that, or nobody says what it is, they are nothing to compare with.
+    """
+    rented = best_to_rent(job, world)
+    horizon = job.horizon or ASSUMED_HORIZON
+    needed_s = HOUR_S * horizon.hours_per_week * rented.time_s.p50 / bought.time_s.p50
+
+    def lasts(quota_s: float | None, *, is_free: bool) -> bool:
+        return quota_s >= needed_s if quota_s is not None else not is_free
+
+    offers = tuple(o for o in world.offers if lasts(o.weekly_quota_s, is_free=o.price_usd_h == 0))
+    lasting = tuple(s for s in world.subscriptions if lasts(s.weekly_quota_s, is_free=s.usd_per_month == 0))
+    if rented.cost_usd.p50 > 0:
+        return rented
+    return best_to_rent(job, replace(world, offers=offers, subscriptions=lasting))
 
 
 def best_to_buy(job: Job, world: World, purchases: Purchases) -> tuple[Plan, PurchaseQuote]:
@@ -103,7 +124,7 @@ def _compared(job: Job, world: World, parts: Sequence[Part]) -> _Compared:
         if job.deadline_s is None:
             raise
         bought, machine = best_to_buy(replace(job, deadline_s=None), world, purchases)
-    rented = best_to_rent(job, world)
+    rented = _best_to_go_on_renting(job, world, bought)
     name = f"{rented.count} x {rented.device} at {rented.provider}, {rented.market}"
     rent = rent_of(name, rented.cost_usd.p50, rented.time_s.p50, bought.time_s.p50)
     load_w = None if bought.energy_j is None else bought.energy_j / bought.time_s.p50
