@@ -66,19 +66,42 @@ def off(**constants: Mapping[str, Any]) -> Off:
     return Off(constants=constants)
 
 
+def as_small(layout: str) -> Mapping[str, Any]:
+    """Depthwise windows of every size and shape at the speed of small square ones."""
+    small = getattr(packaged().conv, layout)["depthwise_vector_frac"]
+    return {"wide_vector_frac": small, "large_vector_frac": small, "oblong_vector_frac": small[0], "oblong_frac": 1.0}
+
+
 MECHANISMS = {
     "everything": off(),
-    "waves of tiles": off(gemm={"wave_frac": dict.fromkeys(ENGINES, 0.0)}),
+    "waves of tiles": off(
+        gemm={"wave_frac": dict.fromkeys(ENGINES, 0.0), "lanes": {"wave_frac": 0.0}},
+        conv={"vector": {"wave_frac": 0.0}},
+    ),
     "split of the inner dimension": off(gemm={"splits": [1]}),
     "choice of tile": off(gemm={"tiles": [128]}),
-    "ramp along the inner dimension": off(gemm={"ramp_steps": 0.0}),
-    "cost of narrow tiles": off(gemm={"tile_edge": dict.fromkeys(ENGINES, 0.0)}),
+    "ramp along the inner dimension": off(
+        gemm={"ramp_steps": 0.0, "lanes": {"ramp_steps": 0.0}},
+        conv={"vector": {"ramp_steps": 0.0, "wgrad_ramp_steps": 0.0, "fused_ramp_steps": 0.0}},
+    ),
+    "cost of narrow tiles": off(
+        gemm={"tile_edge": dict.fromkeys(ENGINES, 0.0), "lanes": {"tile_edge": 0.0, "batched_tile_edge": 0.0}},
+        conv={"vector": {"tile_edge": 0.0}},
+    ),
+    "rounding before products of 8 bits": off(
+        gemm={
+            f"rounding_{what}_of_format": dict.fromkeys(("fp8", "int8"), 0.0)
+            for what in ("cycles", "bytes", "element_cycles")
+        }
+    ),
     "start of a product": off(gemm=NO_FIRST),
     "imperfect overlap": off(gemm={"norm_exponent": 200.0}),
     "layout rewritten around convolutions": off(conv={"nchw": {"transform_passes": 0.0}}),
-    "thin groups": off(conv={"group_width": 0.0, "nchw": NO_GROUPS, "nhwc": NO_GROUPS}),
+    "thin groups": off(conv={"vector": {"group_width": 0.0}, "nchw": NO_GROUPS, "nhwc": NO_GROUPS}),
+    "taps wasted by strided gradients": off(conv={"vector": {"taps_exponent": 0.0}}),
+    "large and oblong depthwise windows": off(conv={layout: as_small(layout) for layout in ("nchw", "nhwc")}),
     "depthwise convolutions' own law": Off(functions={"_depthwise": lambda *known: known[-1]}),
-    "Winograd's transforms": Off(functions={"_transform": lambda *_: None}),
+    "Winograd's transforms": Off(functions={"transformed": lambda table, *_: np.zeros(len(table.kind), dtype=bool)}),
     "exponentials of attention": off(attention={"exponential_cost": 0.0}),
     "blocks and waves of attention": off(
         attention={"wave_frac": 0.0, "block_cycles": 0.0, "edge_keys": 0.0, "head_step": 1, "floor_cycles": 0.0}
