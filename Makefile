@@ -23,12 +23,18 @@ skypilot_PACKAGES := 'skypilot==0.14.1' pytest numpy click pydantic psutil rich
 dstack_PACKAGES := 'dstack==0.22.5' pytest numpy click pydantic psutil rich
 SKYPILOT ?= .venv-skypilot/bin/python
 DSTACK ?= .venv-dstack/bin/python
+schemathesis_PACKAGES := 'schemathesis==4.32.5'
+SCHEMATHESIS ?= .venv-schemathesis/bin/schemathesis
 
 test-external:  ## beside other planners and clouds, in environments of their own: make test-external PEERS=PYTHON
 	@for python in "$(SKYPILOT)" "$(DSTACK)"; do \
 	  if [ -x "$$python" ]; then PYTHONPATH=src "$$python" -m pytest -q tests/test_setup_external.py || exit 1; \
 	  else echo "test-external: skipped, there is no $$python (skypilot, dstack)"; fi; \
 	done
+	@if [ ! -x "$(SCHEMATHESIS)" ]; then echo "test-external: skipped, there is no $(SCHEMATHESIS)"; else \
+	  $(MAKE) --no-print-directory .venv/test.installed && \
+	  SCHEMATHESIS="$(abspath $(SCHEMATHESIS))" $(BIN)/python -m pytest -q tests/test_web_external.py; \
+	fi
 	@if [ ! -x "$(PEERS)" ]; then \
 	  echo "test-external: skipped, there is no $(PEERS) (skypilot, gpuhunt, ortools)"; \
 	else \
@@ -37,7 +43,7 @@ test-external:  ## beside other planners and clouds, in environments of their ow
 	  $(BIN)/python benchmarks/bench_plan_scale.py --part stages --part placement --peers "$(PEERS)"; \
 	fi
 
-external-environments: .venv-skypilot/installed .venv-dstack/installed  ## what test-external reads files with
+external-environments: .venv-skypilot/installed .venv-dstack/installed .venv-schemathesis/installed  ## for test-external
 
 .venv-%/installed:
 	$(PYTHON) -m venv .venv-$*
