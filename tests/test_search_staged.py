@@ -199,3 +199,28 @@ def test_a_search_that_is_ended_keeps_its_best_and_an_honest_bound(tmp_path) -> 
         if whole.best < answer.certificate.best * (1 - 1e-6):
             higher = replace(claim.certificate, lower_bound=claim.certificate.best, gap_frac=0.0)
             assert verify_staged(replace(claim, certificate=higher), world)
+
+
+def test_a_machine_that_is_bought_and_stays_loses_its_first_value_once(plan, tmp_path) -> None:
+    """Two stages on one bought machine cost what the same work costs as one job."""
+    bought = """
+[market]
+devices = ["rtx-5070-ti"]
+max_price_age = "20000d"
+buy = true
+"""
+    stage = '[[stage]]\nname = "{}"\nmodel = "resnet50"\nsamples = "10G"\n{}\n'
+    answer = tmp_path / "plan.json"
+    code, out, _ = plan(
+        stage.format("first", "") + stage.format("second", "stay = true") + bought, "--output", str(answer)
+    )
+    assert code == 0
+    stages = json.loads(answer.read_text())
+    code, out, _ = plan('[workload]\nmodel = "resnet50"\nsamples = "20G"\n' + bought, "--json")
+    assert code == 0
+    whole = json.loads(out)["plans"][0]
+    assert {one["plan"]["kind"] for one in stages["stages"]} == {whole["kind"]} == {"buy"}
+    assert stages["cost_usd"]["p50"] == pytest.approx(whole["cost_usd"]["p50"], rel=0.01)
+    with pytest.raises(SystemExit) as stop:
+        main(["plan", "verify", str(answer)])
+    assert stop.value.code == 0

@@ -79,6 +79,8 @@ def every_way(stage, whole, world):
             column = {name: figures[rows, machine] for name, figures in table.columns.items()}
             for price, quote in enumerate(site.quote):
                 tariff, offer = site.tariff.pick(price), space.quotes[quote].offer
+                if stage.stay and space.quotes[quote].market == BOUGHT:  # paid for by the stage before
+                    tariff = replace(tariff, fixed_usd=0.0, capital_usd=0.0)
                 p50_s, p90_s = steps * column["step_p50_s"], steps * column["step_p90_s"]
                 late_s = quantile_s(p50_s, p90_s, goal.z)
                 energy_j = steps * space.task.machines * column["energy_p50_j"] * tariff.time_factor
@@ -133,6 +135,7 @@ def brute_force(whole, world):
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 2**32 - 1))
 @example(458964924)
+@example(17464)
 def test_the_best_chain_is_that_of_brute_force(seed) -> None:
     whole, world = a_staged_job(seed)
     least = brute_force(whole, world)

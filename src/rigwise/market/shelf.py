@@ -6,7 +6,7 @@ Prices are the low street prices, which for bands of parts are the 10th percenti
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 
 from rigwise.facts.electricity import psu_efficiency_frac
@@ -67,6 +67,15 @@ class Purchases:
 
     quotes: tuple[PurchaseQuote, ...]
     excluded: Mapping[str, int]
+
+    def paid(self) -> Purchases:
+        """The same where an earlier stage has paid for them: what is left is what each hour takes."""
+
+        def paid(quote: Quote) -> Quote:
+            tariff = quote.tariff and replace(quote.tariff, fixed_usd=0.0, capital_usd=0.0)
+            return replace(quote, tariff=tariff)
+
+        return replace(self, quotes=tuple(replace(one, quote=paid(one.quote)) for one in self.quotes))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -46,6 +46,11 @@ class Found(NamedTuple):
     step: Step
 
 
+def world_of_stage(stage: Stage, world: World) -> World:
+    """The world as a stage finds it: what stays from the stage before has been paid for there."""
+    return replace(world, to_buy=lambda job: world.to_buy(job).paid()) if stage.stay else world
+
+
 class Listing:
     """The leaves of a stage, as far as they were asked for.
 
@@ -55,6 +60,7 @@ class Listing:
     """
 
     def __init__(self, stage: Stage, whole: StagedJob, world: World, index: int) -> None:
+        world = world_of_stage(stage, world)
         self.stage, self.world = stage, world
         following = whole.stages[index + 1] if index + 1 < len(whole.stages) else None
         before = whole.stages[index - 1] if index else None

@@ -30,7 +30,7 @@ from rigwise.errors import InfeasibleError, InvalidInputError
 from rigwise.market.terms import ASSUMED_DOWNLOAD_BYTES_PER_S, Terms
 from rigwise.search.chain import Chain, Limits, Move, Step, best_chain
 from rigwise.search.explain import plan_of
-from rigwise.search.listing import UNLISTED, Found, Listing, Place
+from rigwise.search.listing import UNLISTED, Found, Listing, Place, world_of_stage
 from rigwise.search.plan import all_quotes
 from rigwise.search.question import Question, candidates
 from rigwise.search.staged_certificate import Part, check_staged, job_of_stage
@@ -249,7 +249,7 @@ def verify_staged(claim: StagedClaim, world_of: Callable[[str], World]) -> list[
     worlds = {stage.job.model: world_of(stage.job.model) for stage in claim.job.stages}
     parts = []
     for index, stage in enumerate(claim.job.stages):
-        job, world = job_of_stage(claim.job, index), worlds[stage.job.model]
+        job, world = job_of_stage(claim.job, index), world_of_stage(claim.job.stages[index], worlds[stage.job.model])
         question = Question.of(job, world)
         parts.append(Part(question, candidates(question, all_quotes(job, world).quotes)))
     return list(check_staged(claim, parts, worlds[claim.job.stages[0].job.model]))
