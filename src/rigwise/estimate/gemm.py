@@ -147,7 +147,7 @@ def rounding_s(table: OpTable, device: DeviceColumns, constants: Constants) -> A
 def lengthened(compute_s: Any, memory_s: Any, before_s: Any, exponent: float) -> Any:
     """Memory time with which the blend of both grows by the time of a kernel that runs before.
 
-    >>> round(blend(3.0, lengthened(3.0, 4.0, 1.0, 2.0), 2.0), 9)
+    >>> round(float(blend(3.0, lengthened(3.0, 4.0, 1.0, 2.0), 2.0)), 9)
     6.0
     """
     whole = blend(compute_s, memory_s, exponent) + before_s
