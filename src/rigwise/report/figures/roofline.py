@@ -61,7 +61,8 @@ def roofline(document: Document, operators: Sequence[Document] = ()) -> Figure:
         "A larger point takes longer; the nearer to the roof, the better used."
     )
     if any(point["rate"] > 1.01 * min(peak, point["intensity"] * bytes_per_s) for point in points):
-        note += " What stands over it keeps data in cache, or runs above the clock of the data sheet."
+        note += " What stands over it keeps data in cache, runs above the clock of the data sheet, or is a convolution"
+        note += " that a transform spares products."
     roof = (peak, bytes_per_s, str(case["dtype"]))
     title = f"Roofline of {document['device']} with the operators of {case['model']}"
     return Figure(title=title, note=note, draw=lambda width_px: _draw(points, roof, width_px))
