@@ -49,7 +49,8 @@ TRANSFORMERS = """
     )
     watch = monitor.transformers(checkpoint_every_s=1e-6, samples=4)
     net, unseen = BertForSequenceClassification(config), [row] * (STEPS * 40)
-    Trainer(net, arguments, train_dataset=[row] * 64, eval_dataset=unseen, callbacks=[watch]).train()
+    seen = [row] * (STEPS * 4)  # one epoch: no validation is under way when the machine is taken away
+    Trainer(net, arguments, train_dataset=seen, eval_dataset=unseen, callbacks=[watch]).train()
 """
 KERAS = """
     import keras, numpy
