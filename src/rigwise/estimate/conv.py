@@ -46,12 +46,15 @@ def convolutions(table: OpTable, device: DeviceColumns, calibration: Calibration
     layout = _of_layout(constants, setting)
     narrow = _narrower_side(table)
     is_matrix = device.is_matrix[:, table.number_format]
-    found = _on_matrix_units(table, rates, (layout, narrow), calibration)
-    if not is_matrix.all():
-        early = np.where(device.walks_slowly, constants.vector["early_frac"], 1.0)
-        of_vectors = replace(rates, flops_per_s=rates.flops_per_s * early)
-        best = _on_vectors(table, of_vectors, narrow, calibration, setting)
-        found = _where(is_matrix[:, :, None], found, best)
+    early = np.where(device.walks_slowly, constants.vector["early_frac"], 1.0)
+    of_vectors = replace(rates, flops_per_s=rates.flops_per_s * early)
+    if is_matrix.all():
+        found = _on_matrix_units(table, rates, (layout, narrow), calibration)
+    elif not is_matrix.any():
+        found = _on_vectors(table, of_vectors, narrow, calibration, setting)
+    else:
+        by_matrix = _on_matrix_units(table, rates, (layout, narrow), calibration)
+        found = _where(is_matrix[:, :, None], by_matrix, _on_vectors(table, of_vectors, narrow, calibration, setting))
     return _depthwise(table, device, layout, narrow, found)
 
 
