@@ -1,8 +1,8 @@
 """The process that measures: a hang, a crash or a lack of memory ends it and not the command.
 
-The folder of the test is its argument, and the request one line of JSON on stdin, which stays open as long as somebody
-waits for answers. Answers are lines of JSON on stdout, one for each benchmark that starts,
-each figure, each benchmark that ends; whatever else a library prints goes to stderr.
+The folder of the test, which it makes, is its argument, and the request one line of JSON on stdin, which stays open
+as long as somebody waits for answers. Answers are lines of JSON on stdout, one for each benchmark that starts, each
+figure, each benchmark that ends; whatever else a library prints goes to stderr.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ _LIBRARIES = ("cudf", "cugraph", "cuml", "networkx", "onnxruntime", "openvino", 
 _MORE_LIBRARIES = ("sklearn", "tensorrt", "webdataset")
 #: Less than this says nothing, however little time is left.
 _LEAST_EACH_S = 0.02
+#: So often is the folder removed, should something be written there meanwhile.
+_REMOVALS = 100
 
 
 def main() -> None:
@@ -41,8 +43,9 @@ def main() -> None:
         _leave(sys.argv[1])
     request = json.loads(asked)
     context = Context(**{**request["context"], "wanted": tuple(request["context"]["wanted"])})
+    context = dataclasses.replace(context, folder=_made(context.folder))
+    threading.Thread(target=_end_with_parent, args=(sys.argv[1],), daemon=True).start()
     torch = torch_or_none()
-    threading.Thread(target=_end_with_parent, args=(context.folder,), daemon=True).start()
     if fault := cannot(torch, context):
         _say(answers, {"fault": fault})
         return
@@ -106,10 +109,21 @@ def _end_with_parent(folder: str) -> None:
     _leave(folder)
 
 
+def _made(folder: str) -> str:
+    """The folder of the test, which is there now; empty where none can be written."""
+    try:
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+    except OSError:
+        return ""
+    return folder
+
+
 def _leave(folder: str) -> None:
     """End this process and all that it started, and remove the folder of the test."""
-    if folder:
+    for _ in range(_REMOVALS):  # the benchmark goes on until the end
         shutil.rmtree(folder, ignore_errors=True)
+        if not os.path.exists(folder):
+            break
     if hasattr(os, "killpg") and os.getpgrp() == os.getpid():
         os.killpg(0, signal.SIGKILL)
     os._exit(1)

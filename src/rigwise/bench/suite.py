@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-import tempfile
+import secrets
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -285,13 +286,15 @@ def _ends_s(request: Request, started_s: float) -> float:
 
 @contextmanager
 def _folder(parent: str) -> Iterator[str]:
-    """A new folder that is removed whatever happens; empty where none can be written."""
-    if not Path(parent).is_dir():
-        raise InvalidInputError(f"there is no folder {parent}")
+    """The name of a new folder; the process that measures makes it, so that one of the two is there to remove it."""
     try:
-        made = tempfile.TemporaryDirectory(prefix="rigwise-bench-", dir=parent, ignore_cleanup_errors=True)
+        place = Path(parent).resolve(strict=True)
     except OSError:
-        yield ""
-        return
-    with made as folder:
-        yield os.path.abspath(folder)
+        raise InvalidInputError(f"there is no folder {parent}") from None
+    if not place.is_dir():
+        raise InvalidInputError(f"{parent} is no folder")
+    folder = place / f"rigwise-bench-{secrets.token_hex(4)}"
+    try:
+        yield str(folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
