@@ -79,6 +79,15 @@ def test_host_and_power_limit_are_read_from_the_notes() -> None:
     assert (case.host, case.power_limit_w) == ("epyc-7742", 250.0)
 
 
+def test_a_copy_to_the_device_counts_where_it_is_a_small_part_of_the_time() -> None:
+    row = replace(STEP, notes="timed region includes pageable H2D copy", batch=12, metric="ms_per_step")
+    assert question(replace(row, value=25.0)).case.batch == 12  # 7.2 MB take 2.4 ms at 3 GB/s
+    with pytest.raises(UnsupportedError, match="copying"):
+        question(replace(row, value=24.0))
+    with pytest.raises(UnsupportedError, match="copying"):
+        question(replace(row, value=25.0, precision="fp64"))
+
+
 def test_halves_of_a_step_are_told_apart() -> None:
     assert [question(replace(STEP, task=task)).part for task in ("fwd", "bwd", "train")] == [
         "forward",
@@ -106,6 +115,7 @@ def test_halves_of_a_step_are_told_apart() -> None:
         ({"shape": "3x224x160"}, UnsupportedError, "square"),
         ({"shape": "seq ?", "model": "bert-large"}, InvalidInputError, "sequence length"),
         ({"notes": "timed region includes pageable H2D copy"}, UnsupportedError, "copying"),
+        ({"notes": "timed region includes pageable H2D copy", "count": 2}, UnsupportedError, "DataParallel"),
         ({"source": "soumith-convnet", "framework": "Caffe"}, UnsupportedError, "kernels"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ _TASKS = {
     "bwd": ("train", "backward"),
 }
 _PER_NODE = 8
+#: A slow copy from pageable memory over PCIe 3.0; rows count of whose time such a copy is at most this share.
+_COPIED_BYTES_PER_S, _COPY_FRAC = 3e9, 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,10 +158,18 @@ def _check_comparable(m: Measurement) -> None:
     Raises:
         UnsupportedError: Says what the row includes.
     """
-    if "H2D copy" in m.notes:
-        raise UnsupportedError("the time includes copying the batch to the device, which a step here does not")
+    if "H2D copy" in m.notes and m.count > 1:
+        raise UnsupportedError("one process feeds all devices (nn.DataParallel), which no step here does")
+    if "H2D copy" in m.notes and _copy_s(m) > _COPY_FRAC * measured_s(m):
+        raise UnsupportedError("copying the batch to the device, which a step here does not, may be a tenth of the time")
     if "convnet" in m.source and "cudnn[" not in m.framework.lower():
         raise UnsupportedError(f"kernels of {m.framework[:40]!r} have no law here")
+
+
+def _copy_s(m: Measurement) -> float:
+    """Longest that copying the images of a batch to the device may have taken."""
+    width_bytes = 8.0 if dtype_of(m.precision) == "fp64" else 4.0
+    return _global_batch(m) * 3 * (_image_size(m.shape) or math.inf) ** 2 * width_bytes / _COPIED_BYTES_PER_S
 
 
 def _model_word(m: Measurement, names: Collection[str]) -> str:

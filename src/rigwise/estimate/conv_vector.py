@@ -1,7 +1,7 @@
 """Dense convolutions on vector units: three kinds of kernels, the quickest of which is taken.
 
-    direct    a product that is never written out, in whole tiles of 128 pixels by 32, 64 or 128 filters; the
-              gradient of a weight sums over pixels, and that sum is cut among thread blocks
+    direct    a product that is never written out, in whole tiles of 128 pixels (32 in fp64) by 32, 64 or 128 filters;
+              the gradient of a weight sums over pixels, and that sum is cut among thread blocks
     fused     Winograd's transform of a 3x3 kernel of stride 1, with output tiles of 2x2, inside the kernel that
               multiplies; a thread block owns 8x16 pixels of one image and 32 filters, and pays for all of them
     staged    the same with output tiles of 4x4, for 3x3 and since 2018 5x5: transforms before and after are
@@ -25,11 +25,11 @@ from numpy.typing import NDArray
 
 from rigwise.estimate.calibration import Calibration, Constants
 from rigwise.estimate.gemm import Rates, blend, product_s, wave_cost
-from rigwise.workload.table import GRADIENTS, Array, OpTable
+from rigwise.workload.table import FORMATS, GRADIENTS, Array, OpTable
 
 _DGRAD, _WGRAD = GRADIENTS.index("dgrad"), GRADIENTS.index("wgrad")
-#: Pixels of one thread block of a direct kernel.
-_ROWS = 128.0
+#: Pixels of one thread block of a direct kernel, and of one in fp64.
+_ROWS, _DOUBLE_ROWS = 128.0, 32.0
 #: Sides of the output tiles of Winograd's transforms.
 _FUSED_TILE, _STAGED_TILE = 2.0, 4.0
 #: Pixels along a side of a patch, patches and filters of one thread block of the fused kernel.
@@ -50,8 +50,9 @@ def direct(table: OpTable, rates: Rates, grouped: Array, calibration: Calibratio
 
     Source: see the module.
     """
-    vector = calibration.conv.vector
-    fracs = np.asarray(vector["direct_frac"], dtype=np.float64)[table.gradient][None, :, None]
+    vector, names = calibration.conv.vector, ("double_frac", "direct_frac")
+    fracs = np.where(is_double(table), *(np.asarray(vector[name], dtype=np.float64)[table.gradient] for name in names))
+    fracs = fracs[None, :, None]
     rates = replace(rates, flops_per_s=rates.flops_per_s * fracs * grouped, wave_frac=vector["wave_frac"])
     first, *others = (_direct_of_width(table, rates, width, calibration) for width in vector["widths"])
     compute, memory = reduce(lambda best, one: quicker(one, best, calibration), others, first)
@@ -65,9 +66,11 @@ def direct(table: OpTable, rates: Rates, grouped: Array, calibration: Calibratio
 def _direct_of_width(table: OpTable, rates: Rates, width: float, calibration: Calibration) -> tuple[Array, ...]:
     vector = calibration.conv.vector
     edge, edge_of_square = 1.0 / _ROWS + 1.0 / width, 2.0 / _ROWS
-    narrowness = (1.0 + vector["tile_edge"] * edge) / (1.0 + vector["tile_edge"] * edge_of_square)
-    step_s = 2.0 * _ROWS * width * narrowness * rates.units / rates.flops_per_s
-    blocks = (table.batch * np.ceil(table.m / _ROWS) * np.ceil(table.n / width))[None]
+    tile_edge = np.where(is_double(table), 0.0, vector["tile_edge"])[None, :, None]  # loads keep up with slow units
+    narrowness = (1.0 + tile_edge * edge) / (1.0 + tile_edge * edge_of_square)
+    rows = np.where(is_double(table), _DOUBLE_ROWS, _ROWS)[:, None]
+    step_s = 2.0 * rows * width * narrowness * rates.units / rates.flops_per_s
+    blocks = (table.batch * np.ceil(table.m / rows) * np.ceil(table.n / width))[None]
     steps = (table.k * _wasted_taps(table, vector["taps_exponent"]))[None] + vector["ramp_steps"]
     return wave_cost(blocks, rates.units, rates.wave_frac) * step_s * steps, _moved_s(table, rates)
 
@@ -143,7 +146,15 @@ def transformed(table: OpTable, calibration: Calibration, year: float | None) ->
     begins = (calibration.conv.winograd_year, calibration.conv.wide_winograd_year)
     windows = [window for window, begin in zip((9.0, 25.0), begins, strict=True) if year is None or year >= begin]
     simple = (table.stride == 1) & (table.dilation == 1) & (table.batch == 1).all(axis=1)
-    return np.asarray(simple & np.isin(table.window, windows))
+    return np.asarray(simple & ~is_double(table) & np.isin(table.window, windows))
+
+
+def is_double(table: OpTable) -> NDArray[np.bool_]:
+    """Which convolutions compute in fp64 ``[operators]``: no transform does.
+
+    Source: https://docs.nvidia.com/deeplearning/cudnn/latest/api/cudnn-cnn-library.html, ``cudnnConvolutionForward``.
+    """
+    return np.asarray(table.number_format == FORMATS.index("fp64"))
 
 
 def fusible(table: OpTable) -> NDArray[np.bool_]:
