@@ -35,8 +35,8 @@ from rigwise.workload.job import Job, Weights
 #: Distance of the median from the 90th percentile, in standard deviations of a normal distribution.
 Z90 = NormalDist().inv_cdf(0.9)
 KWH_J = 3.6e6
-#: What a free hour counts in the objective, so that of two ways that cost nothing the quicker wins.
-FREE_USD_PER_H = 1e-15
+#: What an hour counts beside the objective, so that of two ways of equal cost the quicker wins.
+FREE_USD_PER_H = 1e-13
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +82,7 @@ class Goal:
     def value(self, cost_usd: Any, time_s: Any, energy_j: Any, grams_per_kwh: Any) -> Any:
         """The objective: seconds, joules, grams of carbon dioxide, or dollars; numbers or arrays.
 
-        Of two ways that cost nothing the quicker has the smaller value.
+        Of two ways that cost the same the quicker has the smaller value, by next to nothing: see ``untied``.
         """
         if self.objective in ("time", "outlay"):
             return time_s if self.objective == "time" else cost_usd
@@ -96,7 +96,12 @@ class Goal:
             value = value + weights.energy_usd_per_kwh * energy_j / KWH_J
         if weights.carbon_usd_per_t:
             value = value + weights.carbon_usd_per_t * energy_j / KWH_J * grams_per_kwh / 1e6
-        return np.maximum(value, FREE_USD_PER_H * time_s / HOUR_S)
+        return value + FREE_USD_PER_H * time_s / HOUR_S
+
+    def untied(self, value: float, cost_usd: float) -> float:
+        """A value without what settles ties: of a cost that is nothing else, the cost to the last digit."""
+        is_cost = self.objective == "cost" and self.weights == Weights()
+        return cost_usd if is_cost else value
 
     @staticmethod
     def of(job: Job) -> Goal:

@@ -69,7 +69,8 @@ def plan(job: Job, world: World) -> PlanResult:
         raise KeyboardInterrupt
     if not ranked:
         raise infeasible(space, floor, problem.estimates, goal)
-    certificate = _certificate(problem, search, ranked[0][0], world.clock_s() - started_s)
+    best = goal.untied(ranked[0][0], ranked[0][1].cost_usd)
+    certificate = _certificate(problem, search, best, world.clock_s() - started_s)
     result = _answer(problem, floor, [leaf for _, leaf in ranked], certificate, world)
     result = replace(result, excluded=selection.excluded)
     return replace(result, advice=advice(result, goal, _beside(problem, ranked[0][1], Terms.of(job, world.billing))))
@@ -326,7 +327,7 @@ def _certificate(
 
 
 def _figure(value: float) -> float:
-    """A value to print: what a free hour counts in the ranking is no money."""
+    """A value to print: what an hour counts beside the cost, to settle ties, is no money."""
     return 0.0 if value < _NOTHING else value
 
 
