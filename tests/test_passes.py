@@ -155,6 +155,49 @@ def test_fusion_never_moves_more_and_multiplies_the_same():
         assert macs[0] == macs[1]
 
 
+#: A block that is repeated: the normalisation at its head reads the addition at the end of the repetition before.
+BLOCK = (
+    op("aten.mm", Kind.GEMM, [Tensor((4, 8), role=Role.INPUT), WEIGHT]),
+    op("aten.native_layer_norm", Kind.NORM, [from_op(4), Tensor((8,), role=Role.PARAMETER)], repeat=12),
+    op("aten.mm", Kind.GEMM, [from_op(1), WEIGHT], repeat=12),
+    op("aten.gelu", Kind.ELEMENTWISE, [from_op(2)], repeat=12),
+    op("aten.add", Kind.ELEMENTWISE, [from_op(3), from_op(4)], repeat=12),
+    op("aten.mm", Kind.GEMM, [from_op(4), WEIGHT]),
+)
+
+
+def test_the_head_of_a_repeated_block_runs_with_the_end_of_the_repetition_before():
+    out = links(fuse(BLOCK))
+    assert [(o.name, o.repeat, o.attrs.get("members", 1)) for o in out] == [
+        ("aten.mm", 1, 1), ("aten.mm", 12, 1), ("rigwise.fused", 12, 3), ("aten.mm", 1, 1),
+    ]  # fmt: skip
+    product, fused = out[1], out[2]
+    assert product.inputs[0].producer == 2  # what was normalised one repetition before
+    assert [t.producer for t in fused.inputs if t.role is not Role.PARAMETER] == [1, 2]
+    assert [t.shape for t in fused.outputs] == [(4, 8), (4, 8)]  # for the next product, and for the next addition
+
+
+def test_what_waits_for_something_of_its_own_repetition_stays_where_it_is():
+    gate = op("aten.mul", Kind.ELEMENTWISE, [from_op(1), from_op(4)], repeat=12)
+    ops = (BLOCK[0], op("aten.mm", Kind.GEMM, [from_op(4), WEIGHT], repeat=12), gate, *BLOCK[2:])
+    ops = (*ops[:3], op("aten.mm", Kind.GEMM, [from_op(2), WEIGHT], repeat=12), BLOCK[4], BLOCK[5])
+    assert [o.name for o in links(fuse(ops))] == [o.name for o in ops]
+
+
+@pytest.mark.parametrize(("producer", "inside"), [(1, "sums_pixels"), (0, "")])
+def test_a_kernel_that_normalises_and_sums_over_pixels_says_so(producer, inside):
+    image, per_channel = (2, 8, 16, 16), (2, 8, 1, 1)
+    ops = (
+        op("aten.convolution", Kind.CONV, [Tensor(image), Tensor((8, 8, 3, 3))], [image]),
+        op("aten.native_batch_norm", Kind.NORM, [from_op(0, image)], [image]),
+        op("aten.mean", Kind.REDUCE, [from_op(producer, image)], [per_channel]),
+        op("aten.convolution", Kind.CONV, [from_op(2, per_channel), Tensor((8, 8, 1, 1))], [per_channel]),
+        op("aten.mul", Kind.ELEMENTWISE, [from_op(1, image), from_op(3, per_channel)], [image]),
+    )
+    kernels = [o for o in links(fuse(ops)) if o.attrs.get("sums_pixels")]
+    assert len(kernels) == bool(inside)
+
+
 # recompute
 
 

@@ -1,4 +1,4 @@
-"""What a search compares: of ways that cost the same, the quicker comes first, and the cost that is shown is the cost."""
+"""What a search compares: of ways that cost the same, the quicker comes first, and the cost shown is the cost."""
 
 import pytest
 from hypothesis import given

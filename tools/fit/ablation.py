@@ -60,6 +60,7 @@ class Off:
     constants: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     functions: Mapping[str, Any] = field(default_factory=dict)
     unfused: bool = False
+    channels_last: bool = False
 
 
 def off(**constants: Mapping[str, Any]) -> Off:
@@ -119,6 +120,8 @@ MECHANISMS = {
         launch={"host_slower_per_year": 0.0}, memory={"slower_per_year": 0.0}, gemm={"gain_per_year": 0.0}
     ),
     "fusion by the compiler": Off(unfused=True),
+    "layout that the compiler picks": Off(channels_last=True),
+    "sums over pixels in compiled kernels": off(memory={"pixel_sums": {"slowdown_per_pixel": 0.0}}),
     "start of CPU operators": off(cpu={f"{kind}_cycles": 0.0 for kind in ("conv", "grouped", "gemm", "other")}),
     "start grows with the cores": off(cpu={"fork_factor": 0.0}),
     "weights laid out anew on CPUs": off(cpu={"relayout_bytes_per_cycle": 1e9}),
@@ -180,8 +183,11 @@ def steps(asked: Sequence[Question], shelf: Shelf, errors: Errors) -> None:
             eager = replace(lowering_of(resolved.case, best_format_of(one.device)), mode="eager")
             unfused = step_work(resolved.case, lower_model(model, eager), resolved.sizes)
             for name, mechanism in MECHANISMS.items():
+                taken = unfused if mechanism.unfused else step
+                if mechanism.channels_last and resolved.case.mode == "compiled":
+                    taken = replace(step, case=replace(step.case, layout="nhwc"))
                 with switched(mechanism, packaged()) as calibration:
-                    predicted_s = step_s(one, unfused if mechanism.unfused else step, calibration)
+                    predicted_s = step_s(one, taken, calibration)
                 errors[group_of(one)][name].append(math.log(predicted_s / measured_s(one.measurement)))
 
 

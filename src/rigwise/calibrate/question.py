@@ -161,7 +161,7 @@ def _check_comparable(m: Measurement) -> None:
     if "H2D copy" in m.notes and m.count > 1:
         raise UnsupportedError("one process feeds all devices (nn.DataParallel), which no step here does")
     if "H2D copy" in m.notes and _copy_s(m) > _COPY_FRAC * measured_s(m):
-        raise UnsupportedError("copying the batch to the device, which a step here does not, may be a tenth of the time")
+        raise UnsupportedError("copying the batch to the device, which no step here does, may be a tenth of the time")
     if "convnet" in m.source and "cudnn[" not in m.framework.lower():
         raise UnsupportedError(f"kernels of {m.framework[:40]!r} have no law here")
 

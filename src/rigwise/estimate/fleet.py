@@ -302,7 +302,7 @@ def _with_columns(case: Case, recipes: Recipes, data: Array) -> Case:
     columns: dict[str, Any] = {"data": data, **{name: recipes.columns[name] for name in names}}
     columns["sequence"] = recipes.columns["sequence"] > 0
     parallel = replace(case.parallel, schedule="interleaved", **columns)
-    return replace(case, parallel=parallel, layout=recipes.layout)
+    return replace(case, parallel=parallel)
 
 
 def _memory(kept: Kept, step: StepWork, fleet: Fleet) -> tuple[Array, ...]:

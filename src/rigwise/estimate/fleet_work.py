@@ -332,13 +332,12 @@ class _Asked:
 
 
 def asked_of(case: Case, model: Known, family: Any, recompute: str, best_format: str) -> _Asked:
-    """A job in a family; a compiler picks the layout itself."""
-    layout = "nhwc" if family.mode == "compiled" else str(family.layout)
+    """A job in a family."""
     return _Asked(
         case=case,
         model=model,
         dtype=str(family.dtype),
-        layout=layout,
+        layout=str(family.layout),
         mode=str(family.mode),
         recompute=recompute,
         best_format=best_format,

@@ -30,10 +30,11 @@ class Setting:
 
 
 def setting_of(case: Case) -> Setting:
-    """The setting of a case; a compiler picks the quicker layout itself."""
-    layout = "nhwc" if case.mode == "compiled" else case.layout
+    """The setting of a resolved case."""
     plain = case.software.convolution == "plain"
-    return Setting(layout=layout, mode=case.mode, year=_year_of(case), runtime=case.runtime, plain_convolution=plain)
+    return Setting(
+        layout=case.layout, mode=case.mode, year=_year_of(case), runtime=case.runtime, plain_convolution=plain
+    )
 
 
 def _year_of(case: Case) -> float | None:

@@ -12,6 +12,7 @@ from rigwise.graph.graph import Graph, Model
 from rigwise.graph.op import Role
 from rigwise.graph.summary import WORD_OF_SYMBOL, check_sizes
 from rigwise.workload.case import Case, check, with_data_parallel
+from rigwise.workload.compiled_layout import compiled_layout
 
 #: Language models above this many parameters are run in 16 bits unless a case says otherwise.
 LARGE_MODEL_PARAMETERS = 1e9
@@ -83,7 +84,14 @@ def resolve(case: Case, model: Model) -> Resolved:
     by_symbol = {"b": micro, "s": full.seq, "c": full.context, "p": full.image_size}
     sizes = {symbol: int(value) for symbol in symbols if (value := by_symbol.get(symbol)) is not None}
     check_sizes(model.name, graph, sizes)
-    return Resolved(case=full, sizes=sizes, assumed=tuple(assumed))
+    return Resolved(case=_laid_out(full, graph, sizes), sizes=sizes, assumed=tuple(assumed))
+
+
+def _laid_out(case: Case, graph: Graph, sizes: Mapping[str, int]) -> Case:
+    """The case with the memory layout that a compiler gives its images."""
+    if case.mode != "compiled" or case.layout != "nchw":
+        return case
+    return replace(case, layout=compiled_layout(graph, sizes, case.task))
 
 
 def _keeps_norms_narrow(case: Case, model: Model) -> bool:

@@ -53,6 +53,8 @@ class OpTable:
             dilations; 1 for any other operator ``[operators]``.
         gradient: Of a convolution: index into ``GRADIENTS`` ``[operators]``.
         pixels: Of one image of a convolution's result (its gradient, in the backward pass).
+        pixel_sums: Of a fused kernel that normalises images and sums over their pixels: its sums, one for each image
+            and channel, and ``pixels`` are those of one image; 1 for any other operator.
         row_bytes: Of a normalisation or softmax: what it reads along the last axis; 1 for any other operator.
         cell_steps: Of a recurrent layer of another cell than LSTM, which libraries for CPUs leave to the framework:
             steps of its sequence; 1 for any other operator.
@@ -80,6 +82,7 @@ class OpTable:
     dilation: Array
     gradient: NDArray[np.int64]
     pixels: Array
+    pixel_sums: Array
     row_bytes: Array
     cell_steps: Array
 
@@ -314,8 +317,8 @@ def _latest(op: Op, row: int) -> int:
     return max((t.producer for t in op.inputs if t.producer is not None and t.producer < row), default=-1)
 
 
-_SIZED = ("macs", "flops", "read_bytes", "write_bytes", "weight_bytes", "batch", "m", "n", "k", "pixels", "row_bytes",
-          "cell_steps")  # fmt: skip
+_SIZED = ("macs", "flops", "read_bytes", "write_bytes", "weight_bytes", "batch", "m", "n", "k", "pixels", "pixel_sums",
+          "row_bytes", "cell_steps")  # fmt: skip
 
 
 def _sized(op: Op, sizes: Sizes) -> dict[str, Any]:
@@ -331,6 +334,8 @@ def _sized(op: Op, sizes: Sizes) -> dict[str, Any]:
     }
     if op.kind is Kind.CONV:
         columns["pixels"] = _image_pixels(op, sizes)
+    if op.attrs.get("sums_pixels"):
+        columns |= _pixel_sums(op, sizes)
     if op.kind is Kind.RNN and op.attrs.get("gates") != _LSTM_GATES:
         columns["cell_steps"] = size_at(op.inputs[0].shape[0], sizes)
     if op.kind in (Kind.NORM, Kind.SOFTMAX) and op.inputs and op.inputs[0].shape:
@@ -368,6 +373,15 @@ def _window(op: Op) -> tuple[float, float, float]:
 def _image_pixels(op: Op, sizes: Mapping[str, Any]) -> Any:
     image = op.inputs[0] if op.name.endswith(GRADIENTS[1:]) else op.outputs[0]
     return image.elements(sizes) / (size_at(image.shape[0], sizes) * size_at(image.shape[1], sizes))
+
+
+def _pixel_sums(op: Op, sizes: Mapping[str, Any]) -> dict[str, Any]:
+    """Pixels of the images that a fused kernel sums over, and its sums."""
+    images = [t for t in op.inputs if len(t.shape) == 4 and t.shape[2:] != (1, 1)]
+    if not images:
+        return {}
+    sums = size_at(images[0].shape[0], sizes) * size_at(images[0].shape[1], sizes)
+    return {"pixel_sums": sums, "pixels": images[0].elements(sizes) / sums}
 
 
 def _gradient(op: Op) -> int:
