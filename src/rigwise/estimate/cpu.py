@@ -4,7 +4,7 @@ An operator takes its arithmetic, its traffic and a start of its threads, one af
 for the slowest between two operators. Arithmetic runs at a share of the peak at the clock that the cores
 hold; traffic at what the bus gives, or at what the cores can ask for, which is less on few cores. A part of
 the activations never leaves the caches. A convolution wider than 1x1 first lays its weights out anew, on one
-core, as oneDNN does when nobody packed them beforehand.
+core, as oneDNN does when nobody packed them beforehand. What takes over 32 MiB lies in pages that are new each time.
 
 Ranks that run on one CPU each have their part of its cores, its bus and its caches (``machine.part_of_cpu``), and
 send each other messages by the same cores.
@@ -42,6 +42,10 @@ _OTHER = _CLASSES.index("other")
 _BYTES = np.array(
     [{"fp64": 8.0, "fp32": 4.0, "tf32": 4.0, "fp16": 2.0, "bf16": 2.0}.get(name, 1.0) for name in FORMATS]
 )
+#: The C library gives back what takes more, and asks for it anew: ``DEFAULT_MMAP_THRESHOLD_MAX``.
+_MAPPED_BYTES = 32 * 2.0**20
+#: Cores beyond which more of them get no more pages.
+_MOST_AT_ONCE = 16.0
 #: Keys that fused attention takes at a time.
 _BLOCK_OF_KEYS = 512.0
 #: Bytes moved for each byte of gradients that goes into a bucket and comes back: read and written twice.
@@ -59,6 +63,8 @@ def cpu_times(
     flops = table.flops * _computed_again(table)
     compute = flops[None] / _rate_flops_per_s(table, classes, device, constants, setting)
     memory = _memory_s(table, classes, device, constants, setting)
+    if setting.runtime == "torch" and not _unfolds(setting):
+        memory = memory + _new_pages_s(table, classes, device, constants, setting)
     return compute, memory, compute + memory + _start_s(table, classes, device, constants)
 
 
@@ -141,6 +147,26 @@ def _memory_s(
     hidden = np.minimum(relaid, weights / bytes_per_s)
     uncached = np.maximum(0.0, weights + activations - device.l2_bytes) / device.bytes_per_s
     return np.asarray(np.maximum(streamed + relaid - hidden, uncached))
+
+
+def _new_pages_s(
+    table: OpTable, classes: NDArray[np.int64], device: DeviceColumns, constants: Constants, setting: Setting
+) -> Array:
+    """What the kernel takes to hand out zeroed pages for arrays that are large.
+
+    Results of operators, whose cores ask for pages at once and wait for each other, and weights of a convolution that
+    one core lays out anew. Compiled code keeps results for later ones of their size, as frameworks did until 2018.
+
+    Left out: other C libraries and allocators, huge pages.
+
+    Source: glibc 2.35, ``malloc/malloc.c``; the ``[cpu]`` table; the square root: two cores got pages 1.5 times as
+    fast as one, and that it ends at 16 is a judgement.
+    """
+    together = np.sqrt(np.minimum(device.units, _MOST_AT_ONCE))
+    results = np.where(table.result_bytes > _MAPPED_BYTES, table.write_bytes, 0.0) * (setting.mode == "eager")
+    wide = (classes == _CLASSES.index("wide_conv"))[:, None]
+    relaid = np.where(wide & (table.weight_bytes > _MAPPED_BYTES), table.weight_bytes, 0.0)
+    return np.asarray((results[None] / together + relaid[None]) / (constants.mapped_bytes_per_cycle * device.core_hz))
 
 
 def updated_bytes_per_s(device: DeviceColumns, constants: Constants) -> Array:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from functools import lru_cache
+from functools import lru_cache, reduce
 from typing import Any
 
 import numpy as np
@@ -55,6 +55,7 @@ class OpTable:
         pixels: Of one image of a convolution's result (its gradient, in the backward pass).
         pixel_sums: Of a fused kernel that normalises images and sums over their pixels: its sums, one for each image
             and channel, and ``pixels`` are those of one image; 1 for any other operator.
+        result_bytes: Of the largest result that needs memory of its own: 0 or 1 where an operator works in place.
         row_bytes: Of a normalisation or softmax: what it reads along the last axis; 1 for any other operator.
         cell_steps: Of a recurrent layer of another cell than LSTM, which libraries for CPUs leave to the framework:
             steps of its sequence; 1 for any other operator.
@@ -83,6 +84,7 @@ class OpTable:
     gradient: NDArray[np.int64]
     pixels: Array
     pixel_sums: Array
+    result_bytes: Array
     row_bytes: Array
     cell_steps: Array
 
@@ -318,7 +320,7 @@ def _latest(op: Op, row: int) -> int:
 
 
 _SIZED = ("macs", "flops", "read_bytes", "write_bytes", "weight_bytes", "batch", "m", "n", "k", "pixels", "pixel_sums",
-          "row_bytes", "cell_steps")  # fmt: skip
+          "result_bytes", "row_bytes", "cell_steps")  # fmt: skip
 
 
 def _sized(op: Op, sizes: Sizes) -> dict[str, Any]:
@@ -329,6 +331,7 @@ def _sized(op: Op, sizes: Sizes) -> dict[str, Any]:
         "flops": cost.flops * causal_frac(op, sizes) if op.kind is Kind.ATTENTION else cost.flops,
         "read_bytes": cost.read_bytes,
         "write_bytes": cost.write_bytes,
+        "result_bytes": _result_bytes(op, sizes),
         "weight_bytes": sum(tensor_bytes(t, sizes) for t in op.inputs if t.role is Role.PARAMETER),
         **_products(op, sizes),
     }
@@ -342,6 +345,11 @@ def _sized(op: Op, sizes: Sizes) -> dict[str, Any]:
         first = op.inputs[0]
         columns["row_bytes"] = size_at(first.shape[-1], sizes) * BYTES_OF_DTYPE[first.dtype]
     return columns
+
+
+def _result_bytes(op: Op, sizes: Sizes) -> Any:
+    results = () if op.name.endswith("_") else op.outputs
+    return reduce(np.maximum, (tensor_bytes(t, sizes) for t in results), 0.0)
 
 
 def _near_span(fixed: _Fixed, moved: Array, near: Array) -> Array:
