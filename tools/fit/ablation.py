@@ -125,6 +125,7 @@ MECHANISMS = {
     "start of CPU operators": off(cpu={f"{kind}_cycles": 0.0 for kind in ("conv", "grouped", "gemm", "other")}),
     "start grows with the cores": off(cpu={"fork_factor": 0.0}),
     "weights laid out anew on CPUs": off(cpu={"relayout_bytes_per_cycle": 1e9}),
+    "new pages on CPUs": off(cpu={"mapped_bytes_per_cycle": 1e9}),
 }
 
 
