@@ -136,6 +136,34 @@ def test_a_runtime_that_packs_weights_spares_laying_them_out_at_every_step():
     assert packed_s[~wide] == pytest.approx(torch_s[~wide])
 
 
+def streaming_op(mebibytes, name="aten.relu"):
+    array = Tensor((mebibytes, 2**18))
+    return Op(name=name, kind=Kind.ELEMENTWISE, phase=Phase.FORWARD, inputs=(array,), outputs=(array,))
+
+
+def test_arrays_over_32_mib_lie_in_new_pages():
+    where = as_device(cpu("core-i9-10940x"))
+
+    def per_mebibyte(mebibytes, name="aten.relu", **setting):
+        table = tabulate([streaming_op(mebibytes, name)], {"b": 1})
+        return float(seconds(table, where, Setting(**setting))[1][0, 0, 0]) / mebibytes
+
+    assert per_mebibyte(33) > 1.3 * per_mebibyte(32)
+    assert per_mebibyte(64) == pytest.approx(per_mebibyte(33), rel=0.5)
+    for kept in ({"name": "aten.relu_"}, {"mode": "compiled"}, {"runtime": "onnxruntime"}, {"year": 2016}):
+        assert per_mebibyte(33, **kept) < 1.3 * per_mebibyte(32, **kept)
+
+
+def test_a_prediction_says_how_much_of_it_is_new_pages():
+    def said(batch, device="core-i9-10940x"):
+        answer = predict(Case(model="resnet18", device=device, task="train", batch=batch, dtype="fp32"))
+        return [word for word in answer.assumed if "32 MiB" in word]
+
+    assert said(1) == said(64, "rtx-4090") == []
+    (word,) = said(64)
+    assert 10 <= int(word.partition("%")[0]) < 60
+
+
 def test_a_slow_host_holds_back_small_batches_alone():
     def time_s(host, batch):
         case = Case(model="resnet50", device="rtx-4090", task="infer", batch=batch, dtype="fp16", host=host)

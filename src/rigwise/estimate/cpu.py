@@ -23,10 +23,11 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from rigwise.estimate.calibration import Calibration, Constants
+from rigwise.estimate.calibration import Calibration, Constants, load_calibration
 from rigwise.estimate.collective import Network, alone
 from rigwise.estimate.columns import DeviceColumns, columns, held_hz
 from rigwise.estimate.setting import Setting
+from rigwise.facts.device import Device
 from rigwise.graph.op import Kind
 from rigwise.machine.machine import Machine
 from rigwise.workload.table import FORMATS, Array, OpTable
@@ -44,6 +45,8 @@ _BYTES = np.array(
 )
 #: The C library gives back what takes more, and asks for it anew: ``DEFAULT_MMAP_THRESHOLD_MAX``.
 _MAPPED_BYTES = 32 * 2.0**20
+#: Smaller shares of a step are not worth a word.
+_SAID_FRAC = 0.1
 #: Cores beyond which more of them get no more pages.
 _MOST_AT_ONCE = 16.0
 #: Keys that fused attention takes at a time.
@@ -63,8 +66,7 @@ def cpu_times(
     flops = table.flops * _computed_again(table)
     compute = flops[None] / _rate_flops_per_s(table, classes, device, constants, setting)
     memory = _memory_s(table, classes, device, constants, setting)
-    if setting.runtime == "torch" and not _unfolds(setting):
-        memory = memory + _new_pages_s(table, classes, device, constants, setting)
+    memory = memory + new_pages_s(table, device, constants, setting)
     return compute, memory, compute + memory + _start_s(table, classes, device, constants)
 
 
@@ -149,10 +151,8 @@ def _memory_s(
     return np.asarray(np.maximum(streamed + relaid - hidden, uncached))
 
 
-def _new_pages_s(
-    table: OpTable, classes: NDArray[np.int64], device: DeviceColumns, constants: Constants, setting: Setting
-) -> Array:
-    """What the kernel takes to hand out zeroed pages for arrays that are large.
+def new_pages_s(table: OpTable, device: DeviceColumns, constants: Constants, setting: Setting) -> Array:
+    """What the kernel takes to hand out zeroed pages for large arrays ``[devices, operators, sizes]``.
 
     Results of operators, whose cores ask for pages at once and wait for each other, and weights of a convolution that
     one core lays out anew. Compiled code keeps results for later ones of their size, as frameworks did until 2018.
@@ -162,11 +162,30 @@ def _new_pages_s(
     Source: glibc 2.35, ``malloc/malloc.c``; the ``[cpu]`` table; the square root: two cores got pages 1.5 times as
     fast as one, and that it ends at 16 is a judgement.
     """
+    if setting.runtime != "torch" or _unfolds(setting):
+        return np.zeros((len(device.devices), *table.write_bytes.shape))
     together = np.sqrt(np.minimum(device.units, _MOST_AT_ONCE))
     results = np.where(table.result_bytes > _MAPPED_BYTES, table.write_bytes, 0.0) * (setting.mode == "eager")
-    wide = (classes == _CLASSES.index("wide_conv"))[:, None]
+    wide = (_classes(table) == _CLASSES.index("wide_conv"))[:, None]
     relaid = np.where(wide & (table.weight_bytes > _MAPPED_BYTES), table.weight_bytes, 0.0)
     return np.asarray((results[None] / together + relaid[None]) / (constants.mapped_bytes_per_cycle * device.core_hz))
+
+
+def said_of_pages(table: OpTable, device: Device, total_s: Array, setting: Setting) -> list[str]:
+    """How much of a step is for memory that another allocator would have kept, if it is worth a word.
+
+    Args:
+        table: The operators of one step.
+        device: A CPU; of anything else nothing is said.
+        total_s: Time of each operator ``[operators]``.
+        setting: How a framework runs them.
+    """
+    if device.kind != "cpu":
+        return []
+    calibration = load_calibration()
+    pages_s = new_pages_s(table, columns([device], calibration), calibration.cpu, setting)[0, :, 0]
+    share = float(pages_s @ table.repeat) / max(float(total_s @ table.repeat), 1e-300)
+    return [f"{share:.0%} of the time is new memory for arrays over 32 MiB"] if share >= _SAID_FRAC else []
 
 
 def updated_bytes_per_s(device: DeviceColumns, constants: Constants) -> Array:

@@ -14,7 +14,7 @@ from rigwise.estimate.calibration import Calibration, load_calibration
 from rigwise.estimate.collective import alone, as_columns, check_link, network_of
 from rigwise.estimate.columns import columns_of
 from rigwise.estimate.communication import Groups, taken_for_granted
-from rigwise.estimate.cpu import network_on_cores
+from rigwise.estimate.cpu import network_on_cores, said_of_pages
 from rigwise.estimate.device_memory import Question, device_memory
 from rigwise.estimate.interval import provenance_of, quantiles, step_spread, time_spread
 from rigwise.estimate.learned import Knowledge, basis, knowledge_of
@@ -244,6 +244,7 @@ def _prediction(
     time_s = _floats(quantiles(float(times.total_s[0]), spread, bound_s))
     memory = device_memory(Question(work=step.work, sizes=step.sizes, case=case, device=device), calibration)
     totals = step_totals(step)
+    pages = said_of_pages(step.table, device, ops.total_s[0, :, 0], setting_of(case))
     energy = float(times.energy_j[0])
     samples_per_s = case.batch / time_s["p50"]
     return Prediction(
@@ -273,7 +274,7 @@ def _prediction(
         binds=_shares(times),
         by_kind=_by_kind(step, times, ops),
         provenance=str(provenance_of(device, calibration)),
-        assumed=(*resolved.assumed, *_assumed(case, machine, calibration)),
+        assumed=(*resolved.assumed, *_assumed(case, machine, calibration), *pages),
         unknown_ops=tuple(sorted({op.name for op in step.table.ops if op.kind is Kind.UNKNOWN})),
     )
 

@@ -325,13 +325,13 @@ _SIZED = ("macs", "flops", "read_bytes", "write_bytes", "weight_bytes", "batch",
 
 def _sized(op: Op, sizes: Sizes) -> dict[str, Any]:
     """The columns of one operator that sizes decide; those left out are 1."""
-    cost = work(op, sizes)
+    cost, made = work(op, sizes), () if op.name.endswith("_") else op.outputs
     columns = {
         "macs": cost.macs,
         "flops": cost.flops * causal_frac(op, sizes) if op.kind is Kind.ATTENTION else cost.flops,
         "read_bytes": cost.read_bytes,
         "write_bytes": cost.write_bytes,
-        "result_bytes": _result_bytes(op, sizes),
+        "result_bytes": reduce(np.maximum, (tensor_bytes(t, sizes) for t in made), 0.0),
         "weight_bytes": sum(tensor_bytes(t, sizes) for t in op.inputs if t.role is Role.PARAMETER),
         **_products(op, sizes),
     }
@@ -345,11 +345,6 @@ def _sized(op: Op, sizes: Sizes) -> dict[str, Any]:
         first = op.inputs[0]
         columns["row_bytes"] = size_at(first.shape[-1], sizes) * BYTES_OF_DTYPE[first.dtype]
     return columns
-
-
-def _result_bytes(op: Op, sizes: Sizes) -> Any:
-    results = () if op.name.endswith("_") else op.outputs
-    return reduce(np.maximum, (tensor_bytes(t, sizes) for t in results), 0.0)
 
 
 def _near_span(fixed: _Fixed, moved: Array, near: Array) -> Array:
