@@ -203,9 +203,14 @@ def op_s(model, where, task="infer", dtype="fp32", **sizes):
 @pytest.mark.parametrize("model", ["resnet50", "bert-base"])
 def test_fp16_that_is_emulated_is_slower_than_fp32(model, where):
     assert "fp16" not in cpu(where).isa
+    kept = {"batch": 32, "mode": "compiled"}  # no new pages, of which fp16 needs half as many
+
+    def seconds(dtype):
+        return op_s(model, where, **kept, dtype=dtype)
+
     for dtype in ("fp16", "amp-fp16"):
-        assert op_s(model, where, dtype=dtype, batch=32) > 1.2 * op_s(model, where, batch=32)
-    assert op_s("resnet50", where, dtype="fp16", batch=32) > 3 * op_s("resnet50", where, batch=32)  # one by one
+        assert seconds(dtype) > 1.5 * seconds("fp32")
+    assert op_s("resnet50", where, **kept, dtype="fp16") > 5 * op_s("resnet50", where, **kept)  # one by one
 
 
 @pytest.mark.parametrize(

@@ -86,7 +86,7 @@ def test_queues_follow_each_other_and_keep_their_deadlines(share) -> None:
 
 def test_a_shorter_deadline_of_all_never_costs_less(share) -> None:
     loose, tight = (json.loads(share("--json", "--deadline", deadline)[1]) for deadline in ("3d", "8h"))
-    assert tight["certificate"]["best"] >= loose["certificate"]["best"] * (1 - 1e-12)
+    assert tight["certificate"]["best"] >= loose["certificate"]["best"]
     assert tight["end_s"]["p90"] <= 8 * 3600
 
 

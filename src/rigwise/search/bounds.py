@@ -35,8 +35,12 @@ from rigwise.workload.job import Job, Weights
 #: Distance of the median from the 90th percentile, in standard deviations of a normal distribution.
 Z90 = NormalDist().inv_cdf(0.9)
 KWH_J = 3.6e6
-#: What an hour counts beside the objective, so that of two ways of equal cost the quicker wins.
-FREE_USD_PER_H = 1e-13
+#: What a free hour counts in the objective, so that of two ways that cost nothing the quicker wins.
+FREE_USD_PER_H = 1e-15
+#: What any hour counts where a search compares dollars, so that of two ways that cost the same the quicker wins.
+TIE_USD_PER_H = 1e-13
+#: Objectives that are not dollars to be spent.
+_NO_DOLLARS = ("time", "outlay", "energy", "carbon")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +86,7 @@ class Goal:
     def value(self, cost_usd: Any, time_s: Any, energy_j: Any, grams_per_kwh: Any) -> Any:
         """The objective: seconds, joules, grams of carbon dioxide, or dollars; numbers or arrays.
 
-        Of two ways that cost the same the quicker has the smaller value, by next to nothing: see ``untied``.
+        Of two ways that cost nothing the quicker has the smaller value.
         """
         if self.objective in ("time", "outlay"):
             return time_s if self.objective == "time" else cost_usd
@@ -96,12 +100,16 @@ class Goal:
             value = value + weights.energy_usd_per_kwh * energy_j / KWH_J
         if weights.carbon_usd_per_t:
             value = value + weights.carbon_usd_per_t * energy_j / KWH_J * grams_per_kwh / 1e6
-        return value + FREE_USD_PER_H * time_s / HOUR_S
+        return np.maximum(value, FREE_USD_PER_H * time_s / HOUR_S)
 
-    def untied(self, value: float, cost_usd: float) -> float:
-        """A value without what settles ties: of a cost that is nothing else, the cost to the last digit."""
+    def settled(self, value: Any, time_s: Any) -> Any:
+        """A value as the search compares it: of two ways that cost the same the quicker has the smaller one."""
+        return value if self.objective in _NO_DOLLARS else value + TIE_USD_PER_H * time_s / HOUR_S
+
+    def untied(self, settled: float, cost_usd: float) -> float:
+        """What was compared, without what settles ties: of a cost that is nothing else, the cost to the last digit."""
         is_cost = self.objective == "cost" and self.weights == Weights()
-        return cost_usd if is_cost else value
+        return cost_usd if is_cost else settled
 
     @staticmethod
     def of(job: Job) -> Goal:
@@ -201,6 +209,7 @@ def judge(space: Space, floor: Least, goal: Goal, dtype: str, least_s: Array | f
     at_price_s, energy_j = _at_prices(space, floor, dtype, least_s)
     times_s, dear = tariff.wall_and_outlay(at_price_s)
     values = goal.value(goal.money_usd(tariff, at_price_s), times_s, energy_j, space.grams_per_kwh)
+    values = goal.settled(values, times_s)
     values = np.where(np.isnan(values) | goal.unknown(energy_j, space.grams_per_kwh), np.inf, values)
     value, time_s, outlay = (np.minimum.reduceat(row, space.first) for row in (values, times_s, dear))
     limit_s = np.minimum(goal.deadline_s, [site.limit_s for site in space.sites])

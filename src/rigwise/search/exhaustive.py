@@ -129,6 +129,6 @@ def _values(pairs: _Pairs, goal: Goal, prices: _Prices) -> tuple[Array, Array, A
     allowed = tariff.wall_s(late_s) <= np.minimum(goal.deadline_s, prices.limit_s[at])
     allowed &= (column["fit_probability"] >= goal.confidence) & (tariff.outlay_usd(late_s) <= goal.budget_usd)
     energy_j = prices.spent * column["energy_p50_j"] * tariff.time_factor
-    value = goal.value(cost, time_s, energy_j, prices.grams_per_kwh[at])
+    value = goal.settled(goal.value(cost, time_s, energy_j, prices.grams_per_kwh[at]), time_s)
     allowed &= ~np.isnan(value) & ~goal.unknown(energy_j, prices.grams_per_kwh[at])
     return np.where(allowed, value, np.inf), time_s, cost

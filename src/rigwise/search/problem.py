@@ -287,7 +287,7 @@ class PlanProblem:
         time_s, cost = goal.wall_and_money(tariff, shown_s)
         energy_j = (steps * self.space.task.machines * column["energy_p50_j"])[:, None] * tariff.time_factor
         grams_per_kwh = self.space.grams_of(site)
-        value = goal.value(cost, time_s, energy_j, grams_per_kwh)
+        value = goal.settled(goal.value(cost, time_s, energy_j, grams_per_kwh), time_s)
         late_wall_s, outlay_usd = tariff.wall_and_outlay(late_s)
         allowed = (late_wall_s <= min(goal.deadline_s, here.limit_s)) & (outlay_usd <= goal.budget_usd)
         allowed &= ~np.isnan(value) & ~goal.unknown(energy_j, grams_per_kwh)
